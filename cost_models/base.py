@@ -1,0 +1,34 @@
+"""A cost model: what one deployed operator costs, as a black box (a table, a formula, a measurement).
+
+The cost of a network is `fixed` plus the sum over its operators; an absent operator costs 0. Nothing is asked of the
+function's shape: it is evaluated on the options only (`terms.py`), never differentiated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Protocol
+
+from lut.spec import OpSpec
+from supernet.schedule import SearchOp, Values
+
+
+class CostModel(Protocol):
+    """name: the metric's name in budgets. unit: of the returned number: `us`, `B` or `` for a count.
+
+    ignores: fields of OpSpec that the cost does not depend on; choices that fill no other field need no axis.
+    fixed: what a network costs besides its operators, in the same unit.
+    """
+
+    name: str
+    unit: str
+    ignores: frozenset[str] = frozenset()
+    fixed: float = 0.0
+
+    def __call__(self, op: OpSpec) -> float: ...
+
+
+def discrete_cost(ops: Iterable[SearchOp], cost: CostModel, values: Values) -> float:
+    """Cost of one architecture, `values` by choice name, straight from the definition."""
+    specs = (op.spec(values) for op in ops)
+    return cost.fixed + sum(cost(spec) for spec in specs if spec is not None)

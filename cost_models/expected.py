@@ -1,0 +1,109 @@
+"""Expected cost under independent choices, exact and linear in each choice's weights:
+
+    E[cost] = sum over terms k of <grid_k, w_1 x w_2 x ...>
+
+with one axis per distinct choice (a width shared by input and output is one axis). Terms whose grids have the same
+shape are stacked, so that one contraction per axis serves all of them. For peak memory, E[live set] is such a sum for
+every step, and the value is their maximum with the gradient of tau logsumexp(E / tau).
+
+ProxylessNAS (Cai 2019), eq. 5, extended from one choice per operator to any number.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from supernet.choice import Choice, Gates
+from supernet.schedule import SearchOp
+
+from .base import CostModel
+from .memory import PeakRam
+from .terms import Term, op_terms
+
+SHARPNESS = 0.05
+"""tau of the peak's gradient, as a share of the peak: live sets within a few percent of it feel the pressure."""
+
+
+class ExpectedTerms(nn.Module):
+    """forward(gates) -> (terms,): the expectation of each term, in the dtype of the gates."""
+
+    def __init__(self, terms: Sequence[Term], choices: Sequence[Choice]):
+        super().__init__()
+        _check(terms, choices)
+        stacks: dict[tuple[int, ...], list[int]] = {}
+        for position, term in enumerate(terms):
+            stacks.setdefault(term.grid.shape, []).append(position)
+        self.shapes = tuple(stacks)
+        for i, (shape, members) in enumerate(stacks.items()):
+            grids = np.stack([terms[m].grid for m in members])
+            rows = [[c.index for c in terms[m].choices] for m in members]
+            self.register_buffer(f"grids{i}", torch.from_numpy(grids), persistent=False)
+            rows_by_axis = torch.tensor(rows, dtype=torch.long).reshape(len(members), len(shape)).T.contiguous()
+            self.register_buffer(f"rows{i}", rows_by_axis, persistent=False)
+        placed = torch.tensor([m for members in stacks.values() for m in members], dtype=torch.long)
+        self.register_buffer("order", placed.argsort(), persistent=False)
+
+    def forward(self, gates: Gates) -> Tensor:
+        weights = gates.weights
+        parts = [weights.new_zeros(0)]
+        for i, shape in enumerate(self.shapes):
+            expectation = self.get_buffer(f"grids{i}").to(weights.dtype)
+            rows = self.get_buffer(f"rows{i}")
+            for axis, options in enumerate(shape):  # contract the first of the remaining axes
+                axis_weights = weights[rows[axis], :options].unsqueeze(1)
+                expectation = torch.bmm(axis_weights, expectation.reshape(len(axis_weights), options, -1))
+            expectation = expectation.flatten()
+            parts.append(expectation)
+        return torch.cat(parts)[self.get_buffer("order")]
+
+
+class ExpectedCost(nn.Module):
+    """forward(gates) -> (): E[cost] of the operators, in the cost's unit.
+
+    choices: those of the network that the gates belong to; ValueError for an operator with a choice of another.
+    """
+
+    def __init__(self, ops: Sequence[SearchOp], cost: CostModel, choices: Sequence[Choice]):
+        super().__init__()
+        self.fixed = cost.fixed
+        self.terms = ExpectedTerms(op_terms(ops, cost), choices)
+
+    def forward(self, gates: Gates) -> Tensor:
+        return self.terms(gates).sum() + self.fixed
+
+
+class ExpectedPeak(nn.Module):
+    """forward(gates) -> (): max over steps of E[live set] in bytes, with the gradient of its logsumexp."""
+
+    def __init__(self, ram: PeakRam, choices: Sequence[Choice]):
+        super().__init__()
+        rows = ram.rows()
+        terms = list({id(term): term for row in rows for term in row}.values())
+        self.terms = ExpectedTerms(terms, choices)
+        member = torch.tensor([[any(t is term for t in row) for term in terms] for row in rows], dtype=torch.float64)
+        self.register_buffer("member", member, persistent=False)
+        self.slack = ram.slack
+
+    def forward(self, gates: Gates) -> Tensor:
+        live = self.get_buffer("member").to(gates.weights.dtype) @ self.terms(gates) + self.slack
+        peak = live.detach().max()
+        share = torch.softmax((live.detach() - peak) / (SHARPNESS * peak.clamp_min(1)), 0)
+        smooth = share @ live
+        return smooth + (peak - smooth.detach())
+
+
+def expected(cost: CostModel | PeakRam, ops: Sequence[SearchOp], choices: Sequence[Choice]) -> nn.Module:
+    """The differentiable form of any cost."""
+    return ExpectedPeak(cost, choices) if isinstance(cost, PeakRam) else ExpectedCost(ops, cost, choices)
+
+
+def _check(terms: Sequence[Term], choices: Sequence[Choice]) -> None:
+    known = set(choices)
+    for term in terms:
+        for choice in term.choices:
+            if choice not in known:
+                raise ValueError(f"{choice.name}: not one of the network's choices {[c.name for c in choices]}")

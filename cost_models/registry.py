@@ -1,0 +1,43 @@
+"""Metrics by name: what a budget may limit."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from lut.errors import InputError
+from supernet.schedule import Schedule
+
+from .base import CostModel
+from .counts import COUNTS
+from .memory import PeakRam, Storage
+from .table import QUANTILES, Lookup, TableLatency, TableWorkspace
+
+METRICS = (*QUANTILES, "ram", *COUNTS)
+
+
+def build_costs(
+    metrics: Iterable[str],
+    schedule: Schedule,
+    table: Lookup | None = None,
+    storage: Storage = "byte",
+    per_op_us: float = 0.0,
+    per_net_us: float = 0.0,
+    slack: int = 0,
+) -> dict[str, CostModel | PeakRam]:
+    """Cost models of some metrics for one network; memory counts the table's workspaces, and `slack` bytes a buffer.
+
+    Raises InputError for an unknown metric, or a latency without a table.
+    """
+    costs: dict[str, CostModel | PeakRam] = {}
+    for metric in metrics:
+        if metric in COUNTS:
+            costs[metric] = COUNTS[metric]
+        elif metric == "ram":
+            costs[metric] = PeakRam(schedule, storage, None if table is None else TableWorkspace(table), slack)
+        elif metric not in QUANTILES:
+            raise InputError(f"metric: {metric!r} is unknown; it is one of {', '.join(METRICS)}")
+        elif table is None:
+            raise InputError(f"metric: {metric!r} needs a latency table; build or import one for the device")
+        else:
+            costs[metric] = TableLatency(table, metric, per_op_us, per_net_us)
+    return costs

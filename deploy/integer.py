@@ -1,0 +1,144 @@
+"""The integer reference: what every back end must reproduce to the bit.
+
+Plain torch. Integer convolutions run in float64, which is exact: every accumulator stays below 2^31 (checked when
+the network is lowered) and float64 holds integers up to 2^53. The arithmetic is stated in `deploy/program.py`.
+The float32 baseline runs through the same code with the identity in place of requantization.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from lut.errors import InputError
+
+from .program import Op, Program
+
+
+def rescale(acc: Tensor, mult: Tensor, addend: Tensor | int = 0) -> Tensor:
+    """(acc m + addend + 2^31) >> 32, all int64 (deploy/program.py)."""
+    return (acc * mult + addend + (1 << 31)) >> 32
+
+
+def _pad(op: Op, x: Tensor, value: float) -> Tensor:
+    top, left, bottom, right = op.spec.pad
+    return F.pad(x, (left, right, top, bottom), value=value)
+
+
+def _multiplier(op: Op) -> Tensor:
+    assert op.mult is not None
+    return torch.from_numpy(op.mult.astype(np.int64)).reshape(1, -1, 1, 1)
+
+
+def _accumulate(op: Op, program: Program, x: Tensor) -> Tensor:
+    """(acc << l) + bias of a convolution or linear layer; NCHW codes (int64) or float32 values in, the same out."""
+    spec, zero = op.spec, program.tensors[op.inputs[0]].zero
+    assert op.weights is not None and op.bias is not None
+    exact = torch.float32 if spec.is_float else torch.float64
+    if spec.kind == "linear":  # inputs in HWC order
+        x = x.permute(0, 2, 3, 1).reshape(len(x), -1, 1, 1)
+    acc = F.conv2d(
+        _pad(op, x, zero).to(exact),
+        torch.from_numpy(op.weights).to(exact),
+        None,
+        spec.stride,
+        0,
+        spec.dilation,
+        spec.groups,
+    )
+    bias = torch.from_numpy(op.bias).view(1, -1, 1, 1)
+    return acc + bias if spec.is_float else (acc.to(torch.int64) << op.shift) + bias
+
+
+def _conv(op: Op, program: Program, x: Tensor, residual: Tensor | None = None) -> Tensor:
+    acc = _accumulate(op, program, x)
+    if op.spec.is_float:
+        return acc if residual is None else acc + residual
+    addend = 0 if residual is None else _second(op, program, residual)
+    return rescale(acc, _multiplier(op), addend) + program.tensors[op.output].zero
+
+
+def _second(op: Op, program: Program, x: Tensor) -> Tensor:
+    """The second input's share of a sum before rounding."""
+    return ((x - program.tensors[op.inputs[1]].zero) << op.res_shift) * op.res_mult
+
+
+def _add(op: Op, program: Program, a: Tensor, b: Tensor) -> Tensor:
+    if op.spec.is_float:
+        return a + b
+    first = (a - program.tensors[op.inputs[0]].zero) << op.shift
+    return rescale(first, _multiplier(op), _second(op, program, b)) + program.tensors[op.output].zero
+
+
+def _avg_pool(op: Op, program: Program, x: Tensor) -> Tensor:
+    rows, cols = op.spec.kernel
+    if op.spec.is_float:
+        return F.avg_pool2d(x, op.spec.kernel, op.spec.stride)
+    area = rows * cols
+    total = F.avg_pool2d(x.to(torch.float64), op.spec.kernel, op.spec.stride, divisor_override=1).to(torch.int64)
+    centred = (total - area * program.tensors[op.inputs[0]].zero) << op.shift
+    return rescale(centred, _multiplier(op)) + program.tensors[op.output].zero
+
+
+def _max_pool(op: Op, program: Program, x: Tensor) -> Tensor:
+    lowest = -torch.inf if op.spec.is_float else 0  # codes are unsigned, so 0 never wins over a real one
+    exact = torch.float32 if op.spec.is_float else torch.float64
+    pooled = F.max_pool2d(_pad(op, x.to(exact), lowest), op.spec.kernel, op.spec.stride, 0, op.spec.dilation)
+    return pooled if op.spec.is_float else pooled.to(torch.int64)
+
+
+def _resample(op: Op, program: Program, x: Tensor) -> Tensor:
+    assert op.gather is not None
+    rows, cols = op.spec.stride
+    x = x[:, :, ::rows, ::cols]
+    fill = torch.full_like(x[:, :1], program.tensors[op.inputs[0]].zero)
+    gather = torch.from_numpy(op.gather.astype(np.int64))
+    return torch.cat([x, fill], 1)[:, torch.where(gather < 0, x.shape[1], gather)]
+
+
+def _input(op: Op, program: Program, x: Tensor) -> Tensor:
+    assert op.table is not None
+    table = torch.from_numpy(op.table)
+    return torch.stack([table[c][x[:, c]] for c in range(x.shape[1])], 1)
+
+
+KINDS: dict[str, Callable[..., Tensor]] = {
+    "input": _input,
+    "conv2d": _conv,
+    "conv2d_add": _conv,
+    "linear": _conv,
+    "add": _add,
+    "avg_pool": _avg_pool,
+    "max_pool": _max_pool,
+    "resample": _resample,
+}
+
+
+def run_program(program: Program, images: np.ndarray, keep: bool = False) -> np.ndarray | dict[str, np.ndarray]:
+    """Run a lowered network on uint8 images (n, height, width, channels).
+
+    Returns the scores (n, classes): int16, float32 for the baseline. With `keep`, every tensor by name, NHWC, in its
+    stored type. Raises InputError when the images do not have the network's shape.
+    """
+    first = program.tensors[program.input]
+    expected = (first.height, first.width, first.channels)
+    if images.dtype != np.uint8 or images.shape[1:] != expected:
+        raise InputError(f"images: {images.dtype} {images.shape[1:]}; the network takes uint8 {expected} (NHWC)")
+    values: dict[str, Tensor] = {program.input: torch.from_numpy(images.astype(np.int64)).permute(0, 3, 1, 2)}
+    with torch.no_grad():
+        for op in program.ops:
+            out = KINDS[op.spec.kind](op, program, *(values[name] for name in op.inputs))
+            if op.spec.kind not in ("input", "max_pool", "resample"):
+                out = out.clamp(op.low, op.high)
+            is_float = program.tensors[op.output].bits == 32
+            values[op.output] = out.to(torch.float32 if is_float else torch.int64)
+    stored = {
+        name: value.permute(0, 2, 3, 1).contiguous().numpy().astype(program.tensors[name].dtype)
+        for name, value in values.items()
+        if keep or name == program.output
+    }
+    return stored if keep else stored[program.output].reshape(len(images), -1)

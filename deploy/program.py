@@ -1,0 +1,85 @@
+"""A lowered network: operators with their constants, ready for the integer reference and for every back end.
+
+The arithmetic (all back ends agree to the bit). Activations are unsigned codes q with zero point z, value (q - z) s.
+acc  = sum_k q_in[k] w[o, k]                               int32; padding contributes its zero point
+conv2d, linear:  y = clamp(z_out + (((acc << l) + bias[o]) m[o] + 2^31 >> 32))
+conv2d_add:      y = clamp(z_out + (((acc << l) + bias[o]) m[o] + ((r - z_r) << l_r) m_r + 2^31 >> 32))
+add:             y = clamp(z_out + (((a - z_a) << l) m + ((b - z_b) << l_r) m_r + 2^31 >> 32))
+avg_pool:        y = clamp(z_out + (((sum of window - n z_in) << l) m + 2^31 >> 32))   n = kernel area; no padding
+max_pool, resample: bytes are moved; padding and absent channels take the zero point
+input:           y = table[channel, byte]
+
+Products are 64 bits wide, the shift by 32 is arithmetic (floor), (acc << l) + bias fits int32; bias holds
+-z_in sum(w) << l. The bias is added behind the shift, because a whole step of the accumulator can be several codes of the
+output when weights or inputs have few bits; l is chosen so that its rounding stays below 1/128 of a code. A sum is rounded once. Rounding both terms by themselves would differ by a code in about one element of eight, which at
+2-bit activations is a third of the range and sets the deployed network apart from the trained one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from lut.spec import OpSpec
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """An activation: NHWC codes, one byte each on the host (int16 for the scores, float32 for the baseline)."""
+
+    name: str
+    height: int
+    width: int
+    channels: int
+    bits: int  # 1..8 unsigned codes, 16 signed scores, 32 float32
+    zero: int = 0
+    scale: float = 1.0
+
+    @property
+    def dtype(self) -> str:
+        return {16: "int16", 32: "float32"}.get(self.bits, "uint8")
+
+    @property
+    def bytes(self) -> int:
+        return self.height * self.width * self.channels * np.dtype(self.dtype).itemsize
+
+
+@dataclass(frozen=True)
+class Op:
+    """One operator and its constants.
+
+    weights: int8 (or float32) (c_out, c_in / groups, kh, kw), linear (c_out, c_in, 1, 1) with inputs in HWC order.
+    bias: int32 (float32) (c_out,). mult: even signed int32, (c_out,) for conv2d, conv2d_add and linear, (1,) else.
+    shift: l. res_mult, res_shift: m_r and l_r, of the second input. low, high: the clamp, in codes (float: values).
+    gather: resample's source channel per output channel, -1 for zero. table: input's (channels, 256) codes (uint8,
+    or float32 in the baseline).
+    """
+
+    name: str
+    spec: OpSpec
+    inputs: tuple[str, ...]
+    output: str
+    weights: np.ndarray | None = None
+    bias: np.ndarray | None = None
+    mult: np.ndarray | None = None
+    shift: int = 0
+    res_mult: int = 0
+    res_shift: int = 0
+    low: float = 0
+    high: float = 255
+    gather: np.ndarray | None = None
+    table: np.ndarray | None = None
+    in_place: int | None = None
+
+
+@dataclass(frozen=True)
+class Program:
+    """Operators in execution order; tensors by name; `input` is uint8 NHWC, `output` int16 scores (float32 baseline)."""
+
+    ops: tuple[Op, ...]
+    tensors: dict[str, Tensor]
+    input: str
+    output: str
+    name: str = "net"
+    meta: dict[str, str] = field(default_factory=dict)

@@ -1,0 +1,237 @@
+"""A lowered network as one shared library: the table's own kernels, called directly from generated C.
+
+Kernels are built once per row key and linked with the generated `NAME.c`; constants are embedded, activations live in
+a static arena (`cost_models/arena.py`), each kernel's workspace included. There is no runtime: `NAME_run(image, scores)`
+is a sequence of calls, so that the sum of table rows is what the network costs.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import re
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from string import Template
+
+import numpy as np
+
+from cost_models.arena import Buffer, lifetimes, plan
+from lut.errors import InputError, LutError
+from lut.files import atomic_write
+from lut.kernels import Kernel, pack_constants, row_key
+from lut.kernels import build as build_kernel
+from lut.kernels.signature import NAMES, SLACK
+from lut.profilers.timing import aligned, compile_c
+
+from .program import Op, Program
+
+CACHE_BYTES = 64 << 20
+"""More than the last-level cache share of one core."""
+
+
+def _identifier(name: str) -> str:
+    plain = re.sub(r"\W", "_", name)
+    return plain if not plain[:1].isdigit() and plain else f"net_{plain}"
+
+
+def _kernels(program: Program, isa: str) -> dict[str, Kernel]:
+    """Kernel by operator name; equal row keys share one."""
+    built: dict[object, Kernel] = {}
+    chosen = {}
+    for op in program.ops:
+        key = row_key(op.spec)
+        if key not in built:
+            try:
+                built[key] = build_kernel(key, isa)
+            except LutError as error:
+                raise LutError(f"{program.name}: {op.name}: {error}") from None
+        chosen[op.name] = built[key]
+    return chosen
+
+
+def _arena(program: Program, kernels: dict[str, Kernel]) -> tuple[dict[str, int], int]:
+    """(offset by tensor name and 'workspace of <op>', bytes); image and scores are the caller's."""
+    inside = {n: t.bytes + SLACK for n, t in program.tensors.items() if n not in (program.input, program.output)}
+    buffers, shared = lifetimes(program.ops, inside, program.output)
+    buffers = [b for b in buffers if b.name in inside]
+    for step, op in enumerate(program.ops):
+        if size := kernels[op.name].workspace_bytes:
+            buffers.append(Buffer(f"workspace of {op.name}", size, step, step))
+    arena = plan(buffers, shared)
+    return dict(arena.offsets), arena.size + SLACK
+
+
+def _constants(program: Program, isa: str) -> tuple[bytes, dict[tuple[str, str], int]]:
+    """(all constants, offset by (operator, argument)), each 64-byte aligned and followed by readable bytes."""
+    blob, offsets = bytearray(), {}
+    for op in program.ops:
+        zeros = [program.tensors[name].zero for name in op.inputs]
+        for name, array in pack_constants(op, isa, zeros, program.tensors[op.output].zero).items():
+            offsets[op.name, name] = len(blob)
+            blob += array.tobytes()
+            blob += bytes(SLACK + -(len(blob) + SLACK) % 64)
+    return bytes(blob), offsets
+
+
+def _call(program: Program, op: Op, kernel: Kernel, arena: dict[str, int], constants: dict[tuple[str, str], int]) -> str:
+    """C expression that runs one operator."""
+    fixed = {program.input: "image", program.output: "scores"}
+    tensors = dict(zip(("in", "in2"), op.inputs)) | {"out": op.output}
+    used = {arg.name for arg in kernel.args if arg.count}
+    words = []
+    for name in NAMES:
+        if name not in used:
+            words.append("0")
+        elif name in tensors:
+            words.append(fixed.get(tensors[name]) or f"A + {arena[tensors[name]]}")
+        elif name == "workspace":
+            words.append(f"A + {arena[f'workspace of {op.name}']}")
+        else:
+            words.append(f"C + {constants[op.name, name]}")
+    return f"{kernel.symbol}({', '.join(words)})"
+
+
+def _check(program: Program) -> None:
+    readers = [op for op in program.ops if program.input in op.inputs]
+    if [op.spec.kind for op in readers] != ["input"]:
+        raise LutError(f"{program.name}: the image {program.input!r} is read by {[op.name for op in readers]}; "
+                       "expected one operator of kind 'input'")  # fmt: skip
+    if any(program.output in op.inputs for op in program.ops):
+        raise LutError(f"{program.name}: the output {program.output!r} is read by an operator; it is the caller's")
+
+
+def build(program: Program, isa: str, folder: Path) -> Path:
+    """Write NAME.so, NAME.h, NAME.c, constants.bin and NAME.json into `folder`; returns the path of NAME.so.
+
+    C interface: `int32_t NAME_run(const uint8_t *image, int16_t *scores)` (float for the float32 baseline), not
+    re-entrant. Raises LutError when an operator has no kernel or the C compiler fails.
+    """
+    _check(program)
+    name = _identifier(program.name)
+    kernels = _kernels(program, isa)
+    arena, arena_bytes = _arena(program, kernels)
+    blob, constants = _constants(program, isa)
+    image, scores = program.tensors[program.input], program.tensors[program.output]
+    score = {"int16": "int16_t", "float32": "float", "uint8": "uint8_t"}[scores.dtype]
+    head = f"int32_t {name}_run(const uint8_t *image, {score} *scores);"
+    header = f"""#ifndef {name.upper()}_H
+#define {name.upper()}_H
+#include <stdint.h>
+/* image: {image.height} x {image.width} x {image.channels} bytes, NHWC; scores: {scores.bytes // np.dtype(scores.dtype).itemsize}. Returns 0. One thread at a time. */
+{head}
+#endif
+"""
+    distinct = {kernel.symbol: kernel for kernel in kernels.values()}
+    body = f"(const uint8_t *image, {score} *scores)"
+    source = Template(Path(__file__).with_name("network.c.in").read_text()).substitute(
+        name=name,
+        score=score,
+        slack=SLACK,
+        arena=arena_bytes,
+        declarations="\n".join(f"kernel {symbol};" for symbol in distinct),
+        steps="\n".join(
+            f"static int32_t step{i}{body} {{ return {_call(program, op, kernels[op.name], arena, constants)}; }}"
+            for i, op in enumerate(program.ops)
+        ),
+        calls="\n".join(f"    step{i}(image, scores);  /* {op.name} */" for i, op in enumerate(program.ops)),
+        table=", ".join(f"step{i}" for i in range(len(program.ops))),
+    )
+    description = {
+        "name": name,
+        "isa": isa,
+        "image": [image.height, image.width, image.channels],
+        "classes": scores.bytes // np.dtype(scores.dtype).itemsize,
+        "scores": scores.dtype,
+        "ops": [op.name for op in program.ops],
+        "arena_bytes": arena_bytes,
+        "constant_bytes": len(blob),
+        "code_bytes": sum(kernel.code_bytes for kernel in distinct.values()),
+        "kernels": len(distinct),
+    }
+    files: dict[str, str | bytes] = {
+        f"{name}.h": header,
+        f"{name}.c": source,
+        "constants.bin": blob,
+        f"{name}.json": json.dumps(description, indent=1) + "\n",
+    }
+    for file, data in files.items():
+        atomic_write(folder / file, data)
+    with tempfile.TemporaryDirectory() as scratch:
+        objects = []
+        for symbol, kernel in distinct.items():
+            objects.append(str(Path(scratch, f"{symbol}.o")))
+            Path(objects[-1]).write_bytes(kernel.object)
+        compiled = compile_c([f"-Wa,-I{folder}", str(folder / f"{name}.c"), *objects], Path(scratch, "net.so"))
+        atomic_write(folder / f"{name}.so", compiled.read_bytes())
+    return folder / f"{name}.so"
+
+
+@dataclass(frozen=True)
+class Description:
+    """What NAME.json says about a built network."""
+
+    name: str
+    isa: str
+    image: tuple[int, int, int]
+    classes: int
+    scores: str
+    ops: tuple[str, ...]
+    arena_bytes: int
+    constant_bytes: int
+    code_bytes: int
+    kernels: int
+
+
+class HostModule:
+    """A network that `build` made, loaded into this process. Raises InputError when `path` is none."""
+
+    def __init__(self, path: str | Path) -> None:
+        path = Path(path).resolve()
+        try:
+            body = json.loads(path.with_suffix(".json").read_text())
+            self.about = Description(**body | {"image": tuple(body["image"]), "ops": tuple(body["ops"])})
+            self._library = ctypes.CDLL(str(path))
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise InputError(f"{path}: no built network: {error}") from None
+        self._image = aligned(int(np.prod(self.about.image)), "uint8")
+        self._scores = aligned(self.about.classes, self.about.scores)
+        self._buffers = tuple(ctypes.c_void_p(a.ctypes.data) for a in (self._image, self._scores))
+
+    def _function(self, suffix: str) -> ctypes._CFuncPtr:
+        return self._library[f"{self.about.name}_{suffix}"]
+
+    def run(self, images: np.ndarray) -> np.ndarray:
+        """uint8 (n, h, w, c) -> scores (n, classes). Raises InputError when the shape is another."""
+        if images.dtype != np.uint8 or images.shape[1:] != self.about.image:
+            raise InputError(f"images: {images.dtype} {images.shape}; expected uint8 (n, {self.about.image})")
+        scores = np.empty((len(images), self.about.classes), self.about.scores)
+        step = self._function("run")
+        for image, row in zip(images, scores):
+            self._image[:] = image.reshape(-1)
+            step(*self._buffers)
+            row[:] = self._scores
+        return scores
+
+    def time_network(self, windows: int = 60, flush: bool = False, window_us: float = 2000.0) -> np.ndarray:
+        """Microseconds per inference (windows,), hot; with `flush`, of single inferences after evicting the caches."""
+        us = np.zeros(windows)
+        junk = np.zeros(CACHE_BYTES if flush else 0, np.uint8)
+        at = ctypes.c_void_p(junk.ctypes.data if flush else None)
+        size, window = ctypes.c_size_t(junk.size), ctypes.c_double(window_us)
+        self._function("time")(*self._buffers, windows, window, at, size, ctypes.c_void_p(us.ctypes.data))
+        return us
+
+    def time_ops(self, windows: int = 60, window_us: float = 2000.0) -> dict[str, np.ndarray]:
+        """Microseconds (windows,) by operator, within whole inferences that follow each other."""
+        us = np.zeros((windows, len(self.about.ops)))
+        window, out = ctypes.c_double(window_us), ctypes.c_void_p(us.ctypes.data)
+        self._function("time_steps")(*self._buffers, windows, window, out)
+        return dict(zip(self.about.ops, us.T))
+
+    def call_overhead(self, windows: int = 20) -> np.ndarray:
+        """Microseconds of calling an empty kernel (windows,)."""
+        us = np.zeros(windows)
+        self._function("time_call")(windows, ctypes.c_void_p(us.ctypes.data))
+        return us

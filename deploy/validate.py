@@ -1,0 +1,142 @@
+"""A deployed network on the device it was built for: equal to the reference to the bit, how accurate, how fast.
+
+Latency is taken as the table's rows were: in several processes, interleaved over the networks that are compared,
+one at a time on a quiet core; `cold` is a single inference after the caches were evicted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cost_models.arena import Buffer, lifetimes, plan
+from cost_models.counts import weight_bytes
+from lut.calibrate import Calibration
+from lut.device import Device
+from lut.errors import InputError, LutError
+from lut.profilers.base import Failure, summarise
+from lut.profilers.pool import Pool
+from lut.profilers.quiet import quiet_cores
+from lut.progress import Progress
+from lut.spec import Latency
+from lut.table import LatencyTable
+
+from .integer import run_program
+from .program import Program
+from .tvm_build import HostModule
+
+EXACT_IMAGES = 1000
+MEASURE_SECONDS = 60.0
+MEASURE_BYTES = 4 * 2**30
+
+
+@dataclass(frozen=True)
+class Timing:
+    """hot, cold: microseconds of one inference; ops: median microseconds by operator, within whole inferences."""
+
+    hot: Latency
+    cold: Latency
+    ops: Mapping[str, float]
+
+
+def time_built(path: str, windows: int) -> dict[str, Any]:
+    """What one process measures of a built network; called in a worker."""
+    module = HostModule(path)
+    return {
+        "hot": module.time_network(windows).tolist(),
+        "cold": module.time_network(max(windows // 3, 5), flush=True).tolist(),
+        "ops": {name: float(np.median(us)) for name, us in module.time_ops(windows).items()},
+    }
+
+
+def measure_networks(
+    paths: Mapping[str, Path], device: Device, processes: int = 5, windows: int = 60, progress: bool = True
+) -> dict[str, Timing]:
+    """Time built networks, by name, interleaved over `processes`. Raises LutError when one crashes or hangs."""
+    samples: dict[str, list[dict[str, Any]]] = {name: [] for name in paths}
+    with Progress(processes * len(paths), "measure", shown=progress) as bar:
+        for _ in range(processes):
+            with Pool([quiet_cores(device)], MEASURE_SECONDS, MEASURE_BYTES) as pool:
+                tasks = [(name, "call", ("deploy.validate:time_built", str(path), windows)) for name, path in
+                         paths.items()]  # fmt: skip
+                for name, answer in pool.run(tasks):
+                    if isinstance(answer, Failure):
+                        raise LutError(f"{paths[name]}: {name}: could not be measured: {answer}")
+                    samples[name].append(answer)
+                    bar.update()
+    return {name: _timing(rounds) for name, rounds in samples.items()}
+
+
+def _timing(rounds: list[dict[str, Any]]) -> Timing:
+    hot, cold = (summarise([r[key] for r in rounds], 0, 0) for key in ("hot", "cold"))
+    ops = {name: float(np.median([r["ops"][name] for r in rounds])) for name in rounds[0]["ops"]}
+    return Timing(hot, cold, ops)
+
+
+def rows_of(program: Program, table: LatencyTable) -> dict[str, Latency]:
+    """The table's row of every operator, by name. LutError for one that it can't answer for."""
+    return {op.name: table.lookup(op.spec) for op in program.ops}
+
+
+def predicted_us(program: Program, table: LatencyTable) -> float:
+    """Microseconds of the whole network by the table."""
+    rows = rows_of(program, table)
+    return Calibration.of(table).predict(sum(row.us for row in rows.values()), len(rows))
+
+
+def check_exact(program: Program, module: HostModule, images: np.ndarray) -> int:
+    """Run both and compare every score; the number of images. Raises LutError naming the first that differs."""
+    some = images[:EXACT_IMAGES]
+    expected, got = run_program(program, some), module.run(some)
+    if program.tensors[program.output].bits == 32:  # float32: summation order differs
+        scale = float(np.abs(expected).max())
+        if not np.allclose(expected, got, rtol=1e-3, atol=1e-4 * scale):
+            raise LutError(f"{program.name}: float scores differ by {np.abs(expected - got).max():.3g} of {scale:.3g}")
+    elif not np.array_equal(expected, got):
+        wrong = int(np.nonzero((np.asarray(expected) != got).any(1))[0][0])
+        raise LutError(f"{program.name}: image {wrong}: the device gave {got[wrong]}, the reference {expected[wrong]}")
+    return len(some)
+
+
+def storage(program: Program) -> dict[str, int]:
+    """Bytes: packed weights, biases and multipliers by the cost model's rule; activations as the arena holds them."""
+    inside = {n: t.bytes for n, t in program.tensors.items() if n not in (program.input, program.output)}
+    buffers, shared = lifetimes(program.ops, inside, program.output)
+    arena = plan([b for b in buffers if isinstance(b, Buffer) and b.name in inside], shared)
+    return {"weights": sum(weight_bytes(op.spec) for op in program.ops), "ram": arena.size}
+
+
+def describe_network(
+    program: Program, module: HostModule, timing: Timing, table: LatencyTable, images: np.ndarray, labels: np.ndarray
+) -> dict[str, Any]:
+    """One network of validation.json: what was predicted, measured, and how accurate the device is on the test set."""
+    if len(images) != len(labels):
+        raise InputError(f"test set: {len(images)} images and {len(labels)} labels")
+    checked = check_exact(program, module, images)
+    rows, sizes = rows_of(program, table), storage(program)
+    prediction = predicted_us(program, table)
+    hits = (module.run(images).argmax(1) == labels).mean()
+    return {
+        "latency_us": {
+            "predicted": prediction,
+            "measured": timing.hot.us,
+            "p10": timing.hot.p10,
+            "p90": timing.hot.p90,
+            "error": prediction / timing.hot.us - 1,
+            "cold": timing.cold.us,
+            "rows": sum(row.us for row in rows.values()),
+        },
+        "weights_bytes": {"predicted": sizes["weights"], "packed": module.about.constant_bytes},
+        "ram_bytes": {"predicted": sizes["ram"], "planned": module.about.arena_bytes},
+        "top1": {"integer": float(hits)},
+        "exact_images": checked,
+        "interpolated_rows": sum(row.source == "interpolated" for row in rows.values()),
+        "ops": [
+            {"name": op.name, "kind": op.spec.kind, "predicted_us": rows[op.name].us, "measured_us": timing.ops[op.name]}
+            for op in program.ops
+        ],
+    }

@@ -1,0 +1,139 @@
+"""From the specs of a space to a table on disk: plan, profile (or resume), judge the interpolation, write."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from .columns import describe, spec_from
+from .device import Device
+from .errors import LutError
+from .interpolate import error_provenance, held_out_errors
+from .kernels.isa import LANES
+from .machine import this_machine
+from .plan import plan
+from .profilers.base import Failure, spread
+from .profilers.host import HostProfiler
+from .profilers.journal import Journal, journal_path
+from .spec import Latency, OpSpec
+from .table import LatencyTable, read_rows
+
+log = logging.getLogger(__name__)
+
+SHARE, QUICK_SHARE = 0.35, 0.15
+"""Of a large group's rows, how many are measured."""
+
+
+def read_specs(path: str | Path) -> list[OpSpec]:
+    """Specs from a CSV with OpSpec's columns; a table is one. Raises LutError `path:line: column: ...`."""
+    return [spec_from(values) for _, values in read_rows(Path(path), {}, values_needed=False)]
+
+
+@dataclass(frozen=True)
+class BuildResult:
+    """What a build did: the table, the rows measured in this run, and what failed with its reason."""
+
+    table: LatencyTable
+    measured: int
+    failures: dict[OpSpec, Failure]
+
+
+def build_table(
+    device: Device | str,
+    specs: Iterable[OpSpec],
+    path: str | Path,
+    *,
+    quick: bool = False,
+    force: bool = False,
+    progress: bool = True,
+    every_row: bool = False,
+    profiler: HostProfiler | None = None,
+) -> LatencyTable:
+    """The table at `path`, able to answer for `specs`: only rows that it lacks are measured.
+
+    quick: measure fewer rows and interpolate more. every_row: interpolate nothing. force: start over, whatever
+    machine made the table that is there. Raises LutError when that table belongs to another machine (with the command
+    that rebuilds it), or when no row at all could be measured. An interrupted build resumes from its journal.
+    """
+    return run_build(
+        device, specs, path, quick=quick, force=force, progress=progress, every_row=every_row, profiler=profiler
+    ).table
+
+
+def run_build(
+    device: Device | str,
+    specs: Iterable[OpSpec],
+    path: str | Path,
+    *,
+    quick: bool = False,
+    force: bool = False,
+    progress: bool = True,
+    every_row: bool = False,
+    profiler: HostProfiler | None = None,
+) -> BuildResult:
+    """`build_table` with an account of what was measured and what failed."""
+    from . import kernels
+
+    device = Device.load(device) if isinstance(device, str) else device
+    if device.runner != "host":
+        raise LutError(f"device {device.name}: runner: {device.runner} is not measured on this computer")
+    path, machine = Path(path), this_machine(device)
+    old = LatencyTable({}, {}, path)
+    if path.exists() and not force:
+        old = LatencyTable.read(path)
+        old.check(machine)
+    keys = list(dict.fromkeys(kernels.row_key(spec.without_site()) for spec in specs))
+    failures = {key: Failure("unsupported", reason) for key in keys if (reason := kernels.supported(key)) is not None}
+    share = 1.0 if every_row else QUICK_SHARE if quick else SHARE
+    wanted = plan((key for key in keys if key not in failures), LANES, share).measure
+    todo = [key for key in wanted if key not in old]
+    rows: dict[OpSpec, Latency] = dict(old)
+    if not todo and old.provenance:
+        return BuildResult(old, 0, failures)
+    with Journal.open(journal_path(path), machine, fresh=force) as journal:
+        worker = replace(profiler or HostProfiler(), journal=journal, progress=progress)
+        for key, failure in failures.items():
+            journal.add_failure(key, failure)
+        for key, answer in worker.measure(todo, device):
+            if isinstance(answer, Failure):
+                failures[key] = answer
+                log.warning("%s: not measured: %s", describe(key), answer)
+            else:
+                rows[key] = answer
+        spreads = [spread(journal.samples[key]) for key in rows if key in journal.samples]
+        if not rows:
+            first = next(iter(failures.items()), None)
+            raise LutError(f"{path}: no row was measured" + (f"; {describe(first[0])}: {first[1]}" if first else ""))
+        provenance = {
+            **{name: text for name, text in old.provenance.items() if name.startswith("calibration_")},
+            **machine,
+            "collapse": "act_bits" if device.act_storage == "byte" else "",
+            "interpolation": "kriging",
+            "lanes": str(LANES),
+            **error_provenance(held_out_errors(rows, LANES)),
+        }
+        if spreads:
+            median, p90 = np.quantile(spreads, [0.5, 0.9])
+            provenance["spread"] = f"median {median:.4f}, p90 {p90:.4f} over processes"
+        table = LatencyTable(rows, provenance, path)
+        table.write()
+        journal.add_written(path)
+    if progress:
+        print(account(table), file=sys.stderr)
+    return BuildResult(table, sum(key in rows for key in todo), failures)
+
+
+def account(table: LatencyTable) -> str:
+    """One line about a table: rows, spread and the interpolation's held-out error."""
+    line = f"{table.path}: {len(table)} rows measured"
+    if "held_out_error" in table.provenance:
+        median, p90 = (float(table.provenance[k]) for k in ("held_out_error", "held_out_error_p90"))
+        line += (
+            f"; interpolation, held out: median {median:.1%}, p90 {p90:.1%} (n = {table.provenance['held_out_rows']})"
+        )
+    return line

@@ -1,0 +1,99 @@
+"""A device: what it is and what its kernels can do, read from lut/devices/<name>.yaml or a file of the user's."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from .columns import nearest
+from .errors import LutError
+from .strict import read_dataclass, read_yaml
+
+FOLDER = Path(__file__).parent / "devices"
+
+_UNITS: dict[str, dict[str, float]] = {
+    "clock": {"Hz": 1, "kHz": 1e3, "MHz": 1e6, "GHz": 1e9},
+    "bytes": {"B": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "kB": 1e3, "MB": 1e6, "GB": 1e9},
+    "power": {"mW": 1e-3, "W": 1},
+}
+
+
+def quantity(text: Any, dimension: Literal["clock", "bytes", "power"]) -> float | None:
+    """'84 MHz' -> 84e6 Hz, '256 KiB' -> 262144 bytes, '120 mW' -> .12 W; None stays. ValueError without a unit."""
+    if text is None:
+        return None
+    units = _UNITS[dimension]
+    match = re.fullmatch(r"\s*([0-9.]+(?:e[0-9]+)?)\s*([A-Za-z]+)\s*", str(text))
+    if match is None or match[2] not in units:
+        raise ValueError(f"{text!r} needs a number and a unit: {', '.join(units)}")
+    return float(match[1]) * units[match[2]]
+
+
+def _measured_in(dimension: Literal["clock", "bytes", "power"]) -> Mapping[str, Callable[[Any], Any]]:
+    def parse(text: Any) -> float | int | None:
+        value = quantity(text, dimension)
+        return int(value) if dimension == "bytes" and value is not None else value
+
+    return {"parse": parse}
+
+
+@dataclass(frozen=True)
+class Supports:
+    """What the device's kernels can do; a search space is intersected with it. Empty `kinds`: any."""
+
+    kinds: tuple[str, ...] = ()
+    weight_bits: tuple[int, ...] = (8,)
+    act_bits: tuple[int, ...] = (8,)
+    channel_multiple: int = 1
+    max_kernel: int = 11
+
+    def __post_init__(self) -> None:
+        for name in ("weight_bits", "act_bits"):
+            bits = getattr(self, name)
+            if not bits or any(not 1 <= b <= 8 for b in bits):
+                raise ValueError(f"{name}: {list(bits)} are not bit-widths from 1 to 8")
+        for name in ("channel_multiple", "max_kernel"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}: {getattr(self, name)} is not positive")
+
+
+@dataclass(frozen=True)
+class Device:
+    """What a table belongs to. clock in Hz, ram and flash in bytes, power in W; None: unknown or not a limit.
+
+    target: TVM's target kind. isa: of the kernels, `auto` asks the machine. runner: who executes a kernel.
+    act_storage: whether an activation below 8 bits takes a byte (`byte`) or its bits (`packed`) in memory.
+    """
+
+    name: str
+    target: str = "llvm"
+    isa: str = "auto"
+    threads: int = 1
+    clock: float | None = field(default=None, metadata=_measured_in("clock"))
+    ram: int | None = field(default=None, metadata=_measured_in("bytes"))
+    flash: int | None = field(default=None, metadata=_measured_in("bytes"))
+    power: float | None = field(default=None, metadata=_measured_in("power"))
+    runner: Literal["host", "rpc", "simulator", "board", "imported"] = "host"
+    act_storage: Literal["byte", "packed"] = "byte"
+    supports: Supports = field(default_factory=Supports)
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", self.name):
+            raise ValueError(f"name: {self.name!r} is not lower-case words joined by hyphens, such as host-cpu")
+        if self.threads < 1:
+            raise ValueError(f"threads: {self.threads} is not positive")
+
+    @staticmethod
+    def load(name_or_path: str | Path) -> Device:
+        """A device that ships with the package by its name, or any file by its path (*.yaml). Raises LutError."""
+        path = Path(name_or_path)
+        if path.suffix not in (".yaml", ".yml"):
+            known = sorted(p.stem for p in FOLDER.glob("*.yaml"))
+            if str(name_or_path) not in known:
+                hint = nearest(str(name_or_path), known)
+                raise LutError(f"device: {name_or_path} is unknown; {hint} (or the path of a .yaml file)")
+            path = FOLDER / f"{name_or_path}.yaml"
+        return read_dataclass(Device, read_yaml(path, LutError), str(path), LutError)

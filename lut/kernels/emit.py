@@ -1,0 +1,204 @@
+"""From a loop nest to an object file: a small builder of TIR statements, lowered by LLVM to a bare C function.
+
+Kernels are written as loop nests over flat buffers with explicit vectors (`Nest`), so that register tiles, packed
+weights and narrow tails are exactly what the code says. `compile_nest` lowers one without TVM's packed calling
+convention: the object file has a single C symbol, no outside symbols, and needs no TVM at run time.
+"""
+
+from __future__ import annotations
+
+import struct
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+
+class Nest:
+    """Statements of one function, appended in program order; loops and branches are context managers.
+
+    Buffers are flat; an index is a scalar expression, and `lanes` consecutive elements make a vector.
+    """
+
+    def __init__(self) -> None:
+        from tvm import tirx
+
+        self.x = tirx
+        self._open: list[list[Any]] = [[]]
+        self._names = 0
+        self.arguments: list[Any] = []
+
+    def _name(self, stem: str) -> str:
+        self._names += 1
+        return f"{stem}{self._names}"
+
+    def _append(self, statement: Any) -> None:
+        self._open[-1].append(statement)
+
+    def argument(self, name: str, dtype: str) -> Any:
+        """A pointer parameter, seen as a flat buffer (its length is not checked)."""
+        from tvm.ir import PointerType, PrimType
+
+        pointer = self.x.Var(name, PointerType(PrimType(dtype)))
+        buffer = self.x.decl_buffer((1 << 30,), dtype, name + "_b", data=pointer)
+        self.arguments.append((pointer, buffer))
+        return buffer
+
+    def local(self, dtype: str, length: int) -> Any:
+        """Scratch on the stack; LLVM keeps it in registers when every index is a constant."""
+        buffer = self.x.decl_buffer((length,), dtype, self._name("local"), scope="local", data_alignment=64)
+        self._append(self.x.stmt.AllocBuffer(buffer))
+        return buffer
+
+    def bind(self, value: Any) -> Any:
+        """Name a value that is computed once, here."""
+        value = self.x.expr.convert(value) if isinstance(value, int) else value
+        variable = self.x.Var(self._name("v"), value.ty)
+        self._append(self.x.stmt.Bind(variable, value))
+        return variable
+
+    def opaque(self, value: int) -> Any:
+        """A constant that LLVM can't see through: a loop of that extent stays a loop, with its registers as planned."""
+        buffer = self.local("int32", 1)
+        self._append(self.x.AttrStmt(buffer, "volatile_scope", self.x.const(1, "int32"), self.x.BufferStore(buffer, value, [0])))
+        return self.bind(self.load(buffer, 0))
+
+    def _index(self, start: Any, lanes: int) -> list[Any]:
+        return [self.x.Ramp(start, 1, lanes)] if lanes > 1 else [start]
+
+    def load(self, buffer: Any, start: Any, lanes: int = 1) -> Any:
+        return self.x.BufferLoad(buffer, self._index(start, lanes))
+
+    def store(self, buffer: Any, start: Any, value: Any, lanes: int = 1) -> None:
+        self._append(self.x.BufferStore(buffer, value, self._index(start, lanes)))
+
+    def _sequence(self, statements: list[Any]) -> Any:
+        return statements[0] if len(statements) == 1 else self.x.SeqStmt(statements)
+
+    @contextmanager
+    def loop(self, extent: Any) -> Iterator[Any]:
+        """for (variable = 0; variable < extent; variable++). An extent of 1 is no loop."""
+        if isinstance(extent, int) and extent == 1:
+            yield 0
+            return
+        variable = self.x.Var(self._name("i"), "int32")
+        self._open.append([])
+        yield variable
+        body = self._sequence(self._open.pop())
+        self._append(self.x.For(variable, 0, extent, self.x.ForKind.SERIAL, body))
+
+    @contextmanager
+    def when(self, condition: Any) -> Iterator[None]:
+        self._open.append([])
+        yield
+        self._append(self.x.IfThenElse(condition, self._sequence(self._open.pop()), None))
+
+    def splat(self, value: Any, lanes: int) -> Any:
+        return self.x.Broadcast(value, lanes) if lanes > 1 else value
+
+    def const(self, value: float, dtype: str, lanes: int = 1) -> Any:
+        return self.splat(self.x.const(value, dtype), lanes)
+
+    def view(self, value: Any, dtype: str) -> Any:
+        """The same bits as another type."""
+        return self.x.reinterpret(dtype, value)
+
+    def intrinsic(self, name: str, dtype: str, *operands: Any) -> Any:
+        """An LLVM intrinsic without side effects, by its full name."""
+        return self.x.call_llvm_pure_intrin(dtype, name, *operands)
+
+    def shuffle(self, vectors: list[Any], lanes: list[int]) -> Any:
+        """Lanes picked from the concatenation of equally long vectors."""
+        return self.x.Shuffle(vectors, lanes)
+
+    def blend(self, even: Any, odd: Any, lanes: int) -> Any:
+        """Even lanes of one vector, odd lanes of the other."""
+        return self.shuffle([even, odd], [lane + lanes * (lane % 2) for lane in range(lanes)])
+
+    def store_some(self, buffer: Any, start: Any, value: Any, dtype: str, count: int) -> None:
+        """Store the first `count` lanes of a vector, in pieces whose lengths are powers of two."""
+        whole = self.local(dtype, 16)
+        self.store(whole, 0, value, 16)
+        for first, lanes in pieces(count, 8):
+            self.store(buffer, start + first, self.load(whole, first, lanes), lanes)
+
+    def body(self) -> Any:
+        if len(self._open) != 1:
+            raise RuntimeError("a loop is still open")
+        return self._sequence(self._open[0])
+
+
+def pieces(count: int, largest: int) -> Iterator[tuple[int, int]]:
+    """(start, length): `count` cut into powers of two, longest first."""
+    start, length = 0, largest
+    while start < count:
+        while length > count - start:
+            length //= 2
+        yield start, length
+        start += length
+
+
+def copy(nest: Nest, target: tuple[Any, Any], source: tuple[Any, Any], count: int, dtype: str = "") -> None:
+    """Copy `count` consecutive elements, each target and source a (buffer, start); converted when `dtype` is given."""
+    wide = 32
+    (into, to), (origin, start) = target, source
+
+    def move(offset: Any, lanes: int) -> None:
+        value = nest.load(origin, start + offset, lanes)
+        nest.store(into, to + offset, value.astype(f"{dtype}x{lanes}" if lanes > 1 else dtype) if dtype else value, lanes)
+
+    if count >= wide:
+        with nest.loop(count // wide) as i:
+            move(i * wide, wide)
+    for offset, lanes in pieces(count % wide, wide // 2):
+        move(count - count % wide + offset, lanes)
+
+
+def fill(nest: Nest, buffer: Any, start: Any, count: int, value: Any) -> None:
+    """Set `count` consecutive elements to a scalar."""
+    wide = 32
+    if count >= wide:
+        with nest.loop(count // wide) as i:
+            nest.store(buffer, start + i * wide, nest.splat(value, wide), wide)
+    for offset, lanes in pieces(count % wide, wide // 2):
+        nest.store(buffer, start + (count - count % wide) + offset, nest.splat(value, lanes), lanes)
+
+
+def compile_nest(nest: Nest, symbol: str, target: dict[str, Any]) -> bytes:
+    """The object file (ELF bytes) of `int32_t symbol(arguments...)`, which returns 0."""
+    import tvm
+    from tvm import s_tir, tirx
+    from tvm.ir import PrimType
+    from tvm.tirx.build import codegen_build
+
+    llvm = tvm.target.Target(target)
+    statements: Sequence[Any] = [tirx.stmt.DeclBuffer(buffer, data=pointer) for pointer, buffer in nest.arguments]
+    body = tirx.SeqStmt([*statements, nest.body()])
+    for key, value in (("device_type", 1), ("device_id", 0)):  # LowerTVMBuiltin asks for them: 1 is the CPU
+        body = tirx.AttrStmt(tvm.runtime.convert("default"), key, tirx.const(value, "int32"), body)
+    body = tirx.SeqStmt([body, tirx.stmt.Return(tirx.const(0, "int32"))])
+    function = tirx.PrimFunc([pointer for pointer, _ in nest.arguments], body, PrimType("int32"))
+    function = function.with_attr({"global_symbol": symbol, "calling_conv": 1, "target": llvm})
+    module = tvm.IRModule({symbol: function})
+    x, s = tirx.transform, s_tir.transform
+    for step in (x.StmtSimplify(), s.RewriteUnsafeSelect(), x.LowerIntrin()):
+        module = step(module)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "kernel.o")
+        codegen_build(module, llvm).write_to_file(str(path), "o")
+        return path.read_bytes()
+
+
+def code_size(elf: bytes) -> int:
+    """Bytes of a 64-bit ELF object's allocated sections (code and constants), TVM's half-precision helpers aside."""
+    at, = struct.unpack_from("<Q", elf, 0x28)
+    size, count, names = struct.unpack_from("<HHH", elf, 0x3A)
+    sections = [struct.unpack_from("<IIQQQQ", elf, at + i * size) for i in range(count)]
+    strings = sections[names][4]
+    total = 0
+    for name, kind, flags, _, _, length in sections:
+        title = elf[strings + name : elf.index(b"\0", strings + name)]
+        if flags & 2 and kind == 1 and title.startswith((b".text", b".rodata")) and b"fp16" not in title:
+            total += length
+    return total

@@ -1,0 +1,150 @@
+"""How sixteen output channels accumulate a product with some inputs: one `Dot` per instruction set and weight width.
+
+A step multiplies `reduce` consecutive inputs, broadcast, with LANES x reduce weights. Sub-byte weights hold `packed`
+steps per byte, as w + 2^(bits-1), and are unpacked in registers.
+
+- avx512vnni: vpdpbusd, 4 inputs a step.
+- avx2, 8 bits: inputs staged as int16, vpmaddwd, 2 inputs a step. (vpmaddubsw would saturate: 2 * 255 * 127 > 32767.)
+- avx2, 4 and 2 bits: vpmaddubsw, 4 inputs a step, summed in int16 over at most `limit` steps (2 * 255 * max|w| * limit
+  <= 32767), then widened by vpmaddwd with ones: about half of the instructions that 8 bits take.
+- llvm: plain multiply and add in int32; float32: the same in float32.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from .emit import Nest
+from .isa import LANES
+
+
+@dataclass(frozen=True)
+class Dot:
+    """reduce: inputs per step; packed: steps per weight vector; staged: dtype in which inputs are read.
+
+    accumulator: dtype; parts: vectors that hold LANES sums. weights(nest, buffer, start) -> [step][part];
+    inputs(nest, buffer, start) -> operand shared by all outputs; multiply_add(nest, sum, inputs, weights) -> sum.
+    limit: steps after which `widen` must move the partial sums to int32, 0 for never.
+    """
+
+    reduce: int
+    packed: int
+    bits: int
+    staged: str
+    accumulator: str
+    parts: int
+    inputs: Callable[[Nest, Any, Any], Any]
+    weights: Callable[[Nest, Any, Any], list[list[Any]]]
+    multiply_add: Callable[[Nest, Any, Any, Any], Any]
+    limit: int = 0
+
+    @property
+    def lanes(self) -> int:
+        return LANES // self.parts
+
+    @property
+    def weight_dtype(self) -> str:
+        return "float32" if self.bits == 32 else "int8" if self.bits == 8 else "uint8"
+
+    @property
+    def vector(self) -> int:
+        """Stored elements per weight vector."""
+        return LANES * self.reduce
+
+
+def _unpacked(bits: int, reduce: int, parts: int) -> Callable[[Nest, Any, Any], list[list[Any]]]:
+    """Loader of int8 weights: [step][part], each LANES / parts * reduce lanes."""
+    lanes = LANES // parts * reduce
+
+    def load(nest: Nest, buffer: Any, start: Any) -> list[list[Any]]:
+        raw = [nest.bind(nest.load(buffer, start + part * lanes, lanes)) for part in range(parts)]
+        if bits == 8:
+            return [raw]
+        mask, offset = nest.const((1 << bits) - 1, "uint8", lanes), nest.const(1 << (bits - 1), "int8", lanes)
+
+        def field(value: Any, step: int) -> Any:
+            code = (value >> nest.const(step * bits, "uint8", lanes)) & mask
+            return nest.bind(nest.view(code, f"int8x{lanes}") - offset)
+
+        return [[field(value, step) for value in raw] for step in range(8 // bits)]
+
+    return load
+
+
+def _broadcast(count: int, dtype: str, lanes: int) -> Callable[[Nest, Any, Any], Any]:
+    """Loader of `count` inputs of 32 bits in all, repeated to a vector of `lanes` elements."""
+
+    def load(nest: Nest, buffer: Any, start: Any) -> Any:
+        word = nest.view(nest.load(buffer, start, count), "int32")
+        return nest.bind(nest.view(nest.splat(word, lanes // count), f"{dtype}x{lanes}"))
+
+    return load
+
+
+def _maddwd() -> Dot:
+    narrow = _unpacked(8, 2, 2)
+
+    def weights(nest: Nest, buffer: Any, start: Any) -> list[list[Any]]:
+        return [[nest.bind(part.astype("int16x16")) for part in narrow(nest, buffer, start)[0]]]
+
+    def multiply_add(nest: Nest, total: Any, inputs: Any, weights: Any) -> Any:
+        return total + nest.intrinsic("llvm.x86.avx2.pmadd.wd", "int32x8", inputs, weights)
+
+    return Dot(2, 1, 8, "int16", "int32", 2, _broadcast(2, "int16", 16), weights, multiply_add)
+
+
+def _maddubs(bits: int) -> Dot:
+    def multiply_add(nest: Nest, total: Any, inputs: Any, weights: Any) -> Any:
+        return total + nest.intrinsic("llvm.x86.avx2.pmadd.ub.sw", "int16x16", inputs, weights)
+
+    limit = 32767 // (2 * 255 * ((1 << (bits - 1)) - 1))
+    load = _unpacked(bits, 4, 2)
+    return Dot(4, 8 // bits, bits, "uint8", "int32", 2, _broadcast(4, "int8", 32), load, multiply_add, limit)
+
+
+def widen(nest: Nest, total: Any, partial: Any) -> Any:
+    """total (int32x8) + the pairwise sums of partial (int16x16)."""
+    return total + nest.intrinsic("llvm.x86.avx2.pmadd.wd", "int32x8", partial, nest.const(1, "int16", 16))
+
+
+def _vnni(bits: int) -> Dot:
+    def multiply_add(nest: Nest, total: Any, inputs: Any, weights: Any) -> Any:
+        return nest.intrinsic("llvm.x86.avx512.vpdpbusd.512", "int32x16", total, inputs, weights)
+
+    load = _unpacked(bits, 4, 1)
+    return Dot(4, 8 // bits, bits, "uint8", "int32", 1, _broadcast(4, "int8", 64), load, multiply_add)
+
+
+def _plain(bits: int) -> Dot:
+    narrow = _unpacked(bits, 1, 1)
+
+    def weights(nest: Nest, buffer: Any, start: Any) -> list[list[Any]]:
+        return [[nest.bind(part.astype("int32x16")) for part in step] for step in narrow(nest, buffer, start)]
+
+    def inputs(nest: Nest, buffer: Any, start: Any) -> Any:
+        return nest.bind(nest.splat(nest.load(buffer, start).astype("int32"), LANES))
+
+    return Dot(1, 8 // bits, bits, "uint8", "int32", 1, inputs, weights, lambda nest, total, a, w: total + a * w)
+
+
+def _float() -> Dot:
+    def weights(nest: Nest, buffer: Any, start: Any) -> list[list[Any]]:
+        return [[nest.bind(nest.load(buffer, start, LANES))]]
+
+    def inputs(nest: Nest, buffer: Any, start: Any) -> Any:
+        return nest.bind(nest.splat(nest.load(buffer, start), LANES))
+
+    return Dot(1, 1, 32, "float32", "float32", 1, inputs, weights, lambda nest, total, a, w: total + a * w)
+
+
+def dot(isa: str, w_bits: int) -> Dot:
+    """The dot product of an instruction set for 2-, 4- or 8-bit weights, or 32 for float32."""
+    if w_bits == 32:
+        return _float()
+    if isa == "avx512vnni":
+        return _vnni(w_bits)
+    if isa == "avx2":
+        return _maddwd() if w_bits == 8 else _maddubs(w_bits)
+    return _plain(w_bits)

@@ -1,0 +1,115 @@
+"""A lowered operator's constants in the layout that its kernel reads, and the sizes of all of a kernel's arguments."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import numpy as np
+
+from lut.spec import OpSpec
+
+from . import conv, depthwise
+from .intrinsics import dot
+from .isa import LANES
+from .requantize import PARAMS
+from .signature import Arg, in_dtype, out_dtype
+
+DEPTHWISE_TAPS = 64
+"""Depthwise kernels are unrolled over their taps; larger ones go the way of grouped convolutions."""
+
+
+class Constants(Protocol):
+    """What a lowered operator carries; `deploy.program.Op` is one (its docstring gives shapes and types)."""
+
+    spec: OpSpec
+    weights: np.ndarray | None
+    bias: np.ndarray | None
+    mult: np.ndarray | None
+    shift: int
+    res_mult: int
+    res_shift: int
+    low: float
+    high: float
+    gather: np.ndarray | None
+    table: np.ndarray | None
+
+
+def layout(spec: OpSpec) -> str:
+    """`depthwise`, `conv` or `none`: how the weights are laid out."""
+    if spec.kind not in ("conv2d", "conv2d_add", "linear"):
+        return "none"
+    return "depthwise" if spec.depthwise and spec.kernel[0] * spec.kernel[1] <= DEPTHWISE_TAPS else "conv"
+
+
+def _pack_weights(spec: OpSpec, weights: np.ndarray, isa: str) -> np.ndarray:
+    return {"depthwise": depthwise.pack_weights, "conv": conv.pack_weights}[layout(spec)](spec, weights, isa)
+
+
+def _pack_channels(spec: OpSpec, values: np.ndarray) -> np.ndarray:
+    if layout(spec) == "depthwise":
+        return np.pad(values, (0, -len(values) % LANES))
+    return conv.pack_channels(spec, values)
+
+
+def pack_constants(op: Constants, isa: str, in_zeros: Sequence[int], out_zero: int) -> dict[str, np.ndarray]:
+    """Flat arrays by argument name (`weights`, `bias`, `mult`, `params`); only those that the kernel reads.
+
+    in_zeros: the zero point of each input, out_zero: the output's (all ignored in float32).
+    """
+    spec, arrays = op.spec, {}
+    if op.weights is not None:
+        arrays["weights"] = _pack_weights(spec, op.weights, isa)
+    elif op.gather is not None:
+        arrays["weights"] = op.gather.astype(np.int32).reshape(-1)
+    elif op.table is not None:
+        arrays["weights"] = np.ascontiguousarray(op.table).reshape(-1)
+    number = np.float32 if spec.is_float else np.int32
+    if op.bias is not None:
+        arrays["bias"] = _pack_channels(spec, op.bias.astype(number))
+    if spec.is_float:
+        arrays["params"] = np.array([op.low, op.high], np.float32)
+        return arrays
+    if op.weights is not None and op.mult is not None:
+        arrays["mult"] = _pack_channels(spec, op.mult.astype(np.int32))
+    values = {
+        "low": op.low,
+        "high": op.high,
+        "z_out": out_zero,
+        "shift": op.shift,
+        "z_in": in_zeros[0],
+        "z_res": in_zeros[-1],
+        "res_mult": op.res_mult,
+        "res_shift": op.res_shift,
+        "zero": 0,
+        "mult": 0 if op.mult is None or op.weights is not None else int(op.mult.reshape(-1)[0]),
+    }
+    arrays["params"] = np.array([values[name] for name in PARAMS], np.int32)
+    return arrays
+
+
+def arguments(spec: OpSpec, isa: str, workspace: int) -> tuple[Arg, ...]:
+    """The kernel's pointers in order; `weights` counts stored elements, sub-byte ones packed."""
+    rows, cols = spec.out_size()
+    number: Any = "float32" if spec.is_float else "int32"
+    pixels = spec.height * spec.width * spec.c_in
+    sizes: dict[str, tuple[str, int]] = {
+        "in": (in_dtype(spec), pixels),
+        "in2": (in_dtype(spec), {"add": pixels, "conv2d_add": rows * cols * spec.c_out}.get(spec.kind, 0)),
+        "out": (out_dtype(spec), rows * cols * spec.c_out),
+        "weights": {"input": (out_dtype(spec), spec.c_in * 256), "resample": ("int32", spec.c_out)}.get(
+            spec.kind, ("uint8", 0)
+        ),
+        "bias": (number, 0),
+        "mult": ("int32", 0),
+        "params": (number, 2 if spec.is_float else len(PARAMS)),
+        "workspace": ("uint8", workspace),
+    }
+    if layout(spec) != "none":
+        dtype = dot(isa, spec.w_bits).weight_dtype
+        shape = (spec.c_out, spec.c_in // spec.groups, *spec.kernel)
+        zeros = np.zeros(shape, np.float32 if spec.is_float else np.int8)
+        sizes["weights"] = (dtype, _pack_weights(spec, zeros, isa).size)
+        channels = _pack_channels(spec, np.zeros(spec.c_out, np.int32)).size
+        sizes["bias"], sizes["mult"] = (number, channels), ("int32", 0 if spec.is_float else channels)
+    return tuple(Arg(name, dtype, count) for name, (dtype, count) in sizes.items())

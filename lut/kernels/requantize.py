@@ -1,0 +1,104 @@
+"""The fused epilogue: y = clamp(z_out + (((acc << l) + bias) m + ((r - z_r) << l_r) m_r + 2^31 >> 32)), stored narrow.
+
+On x86 the 64-bit products come from vpmuldq: an int32 vector (and a copy with its odd lanes moved down) is viewed as
+int64 and sign-extended by (x << 32) >> 32, the one form that LLVM recognises in both operands wherever they were
+computed; products are summed, rounded once, and the high words of even and odd lanes blended. Zero points, clamp bounds and shifts are run-time values, so 8-, 4- and 2-bit activations
+share one kernel.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from lut.spec import OpSpec
+
+from .emit import Nest
+from .isa import LANES
+
+PARAMS = ("low", "high", "z_out", "shift", "z_in", "z_res", "res_mult", "res_shift", "mult", "zero")
+"""Scalars of a kernel, in the order of its `params` array: int32, or for float32 kernels (low, high) alone."""
+
+
+def high_word(nest: Nest, factors: Sequence[tuple[Any, Any]], lanes: int, fast: bool) -> Any:
+    """(sum of value * mult + 2^31) >> 32 over pairs of int32 vectors, in 64 bits; `fast`: the form for vpmuldq."""
+    split = fast and lanes >= 8
+    parts = 2 if split else 1
+    wide = lanes // parts
+    kind = f"int64x{wide}" if wide > 1 else "int64"
+    word = nest.const(32, "int64", wide)
+    sums = [nest.const(1 << 31, "int64", wide)] * parts
+    for pair in factors:
+        if split:
+            odd = [lane | 1 for lane in range(lanes)]
+            moved = [pair, [nest.shuffle([value], odd) for value in pair]]
+            halves = [[(nest.bind(nest.view(value, kind)) << word) >> word for value in half] for half in moved]
+        else:
+            halves = [[value.astype(kind) for value in pair]]
+        sums = [nest.bind(total + value * mult) for total, (value, mult) in zip(sums, halves)]
+    if not split:
+        return (sums[0] >> word).astype(f"int32x{lanes}" if lanes > 1 else "int32")
+    low = nest.view(nest.view(sums[0], f"uint64x{wide}") >> nest.const(32, "uint64", wide), f"int32x{lanes}")
+    return nest.bind(nest.blend(low, nest.view(sums[1], f"int32x{lanes}"), lanes))
+
+
+class Epilogue:
+    """Scalars loaded once per call, and the store of finished sums. `out`, `residual`: NHWC buffers."""
+
+    def __init__(self, nest: Nest, spec: OpSpec, params: Any, out: Any, fast: bool, residual: Any = None) -> None:
+        self.nest, self.float, self.out, self.residual, self.fast = nest, spec.is_float, out, residual, fast
+        self.dtype = {32: "float32", 16: "int16"}.get(spec.out_bits, "uint8")
+        names = PARAMS[:2] if self.float else PARAMS
+        self.scalar = {name: nest.bind(nest.load(params, position)) for position, name in enumerate(names)}
+
+    def shifted(self, value: Any, shift: str, lanes: int) -> Any:
+        return value << self.nest.splat(self.scalar[shift], lanes)
+
+    def first(self, total: Any, area: int, lanes: int) -> tuple[Any, Any]:
+        """The factors of a sum of `area` codes: ((total - area z_in) << l, m), with the kernel's one multiplier."""
+        nest = self.nest
+        centred = total - nest.splat(self.scalar["z_in"] * area, lanes)
+        return nest.bind(self.shifted(centred, "shift", lanes)), nest.splat(self.scalar["mult"], lanes)
+
+    def second(self, codes: Any, lanes: int) -> tuple[Any, Any]:
+        """The factors of the second input: ((r - z_r) << l_r, m_r)."""
+        nest, wide = self.nest, f"int32x{lanes}" if lanes > 1 else "int32"
+        centred = codes.astype(wide) - nest.splat(self.scalar["z_res"], lanes)
+        return nest.bind(self.shifted(centred, "res_shift", lanes)), nest.splat(self.scalar["res_mult"], lanes)
+
+    def high_word(self, factors: Sequence[tuple[Any, Any]], lanes: int) -> Any:
+        return high_word(self.nest, factors, lanes, self.fast)
+
+    def finish(self, value: Any, lanes: int) -> Any:
+        """Zero point, clamp, narrow: from int32 (or float32) to the output's type."""
+        nest, x = self.nest, self.nest.x
+        low, high = (nest.splat(self.scalar[name], lanes) for name in PARAMS[:2])
+        if not self.float:
+            value = value + nest.splat(self.scalar["z_out"], lanes)
+        value = x.max(x.min(value, high), low)
+        return value if self.float else value.astype(f"{self.dtype}x{lanes}" if lanes > 1 else self.dtype)
+
+    def block(self, total: Any, bias: Any, mult: Any, start: Any, valid: int, is_last: Any) -> None:
+        """Store LANES sums (float32: bias included) of consecutive channels at `start`; where `is_last`, the first `valid` of them only.
+
+        `is_last` is a bool, or a condition that is known at run time. The residual is read a whole block wide:
+        every buffer is readable 64 bytes past its end.
+        """
+        nest = self.nest
+        codes = None if self.residual is None else nest.bind(nest.load(self.residual, start, LANES))
+        if self.float:
+            value = total if codes is None else total + codes
+        else:
+            factors = [(nest.bind(self.shifted(total, "shift", LANES) + bias), mult)]
+            value = self.high_word(factors if codes is None else [*factors, self.second(codes, LANES)], LANES)
+        value = nest.bind(self.finish(value, LANES))
+        if is_last is False or valid == LANES:
+            nest.store(self.out, start, value, LANES)
+            return
+        if is_last is not True:
+            with nest.when(nest.x.Not(is_last)):
+                nest.store(self.out, start, value, LANES)
+            with nest.when(is_last):
+                nest.store_some(self.out, start, value, self.dtype, valid)
+            return
+        nest.store_some(self.out, start, value, self.dtype, valid)

@@ -1,0 +1,62 @@
+"""What every profiler offers, and how raw samples become a row.
+
+A profiler runs operators on a device one by one. What fails is an answer too: a `Failure` with its reason.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from ..device import Device
+from ..spec import Latency, OpSpec
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why a row has no latency. reason: unsupported | timeout | memory | crash | error."""
+
+    reason: str
+    detail: str
+
+    def __str__(self) -> str:
+        return f"{self.reason}: {self.detail}"
+
+
+class Profiler(Protocol):
+    def measure(self, ops: Iterable[OpSpec], device: Device) -> Iterator[tuple[OpSpec, Latency | Failure]]:
+        """One answer per distinct op, in any order; an op's failure never ends the run."""
+        ...
+
+
+def floor(samples: Sequence[float]) -> float:
+    """The time of an undisturbed run, from one process's samples: their 5th percentile.
+
+    Disturbances (another program, an interrupt, a cold cache) only ever add time, so the truth is at the lower end; a
+    percentile, where a minimum would hang on one sample.
+    """
+    return float(np.quantile(samples, 0.05))
+
+
+def confirmed(processes: Sequence[Sequence[float]]) -> float:
+    """The lowest floor that a second process confirms: the second lowest; of three processes, their median.
+
+    A process has one memory layout for life, so its samples share an error that more of them do not average out.
+    """
+    floors = sorted(map(floor, processes))
+    return floors[min(1, len(floors) - 1)]
+
+
+def spread(processes: Sequence[Sequence[float]]) -> float:
+    """How far the second lowest floor is above the lowest, relative; 0 for one process."""
+    return confirmed(processes) / min(map(floor, processes)) - 1
+
+
+def summarise(processes: Sequence[Sequence[float]], workspace_bytes: int, code_bytes: int) -> Latency:
+    """A row from its samples (microseconds), one sequence per process: `confirmed`; p10 and p90 over all samples."""
+    us = confirmed(processes)
+    p10, p90 = (float(q) for q in np.quantile(np.concatenate([np.asarray(s, float) for s in processes]), [0.1, 0.9]))
+    return Latency(us, min(p10, us), max(p90, us), sum(map(len, processes)), workspace_bytes, code_bytes, "host")

@@ -1,0 +1,99 @@
+"""The time of one kernel: many short windows of calls inside C, caches hot.
+
+A window is as many calls as fill `window_us`; its figure is the mean. Take the median or the minimum over windows:
+short windows keep an interruption in one of them.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import os
+import subprocess
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+from lut.errors import LutError
+from lut.kernels import Kernel
+from lut.kernels.signature import SLACK, Arg
+
+SOURCE = Path(__file__).with_name("timing.c")
+
+
+def compile_c(arguments: list[str], output: Path) -> Path:
+    """Run the C compiler ($CC, default cc) for a shared library; LutError holds its complaint."""
+    command = [os.environ.get("CC", "cc"), "-O2", "-std=gnu11", "-fPIC", "-shared", *arguments, "-o", str(output)]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    except FileNotFoundError:
+        raise LutError(f"{command[0]}: no C compiler; install one or name it in $CC") from None
+    if done.returncode:
+        raise LutError(f"{' '.join(command)}: {done.stderr.strip()}")
+    return output
+
+
+@functools.cache
+def _harness() -> ctypes.CDLL:
+    with tempfile.TemporaryDirectory() as folder:
+        library = ctypes.CDLL(str(compile_c([str(SOURCE)], Path(folder, "timing.so"))))
+    library.time_kernel.restype = None
+    return library
+
+
+def load_kernel(kernel: Kernel) -> ctypes._CFuncPtr:
+    """Link the object and return its C function (eight pointers, see lut/kernels/signature.py)."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "kernel.o")
+        path.write_bytes(kernel.object)
+        library = ctypes.CDLL(str(compile_c([str(path)], Path(folder, "kernel.so"))))
+    function = library[kernel.symbol]
+    function.argtypes = [ctypes.c_void_p] * 8
+    return function
+
+
+def aligned(count: int, dtype: str) -> np.ndarray:
+    """An empty array at a multiple of 64 bytes, readable SLACK bytes past its end."""
+    size = count * np.dtype(dtype).itemsize
+    raw = np.zeros(size + SLACK + 64, np.uint8)
+    start = -raw.ctypes.data % 64
+    return raw[start : start + size].view(dtype)
+
+
+def pointers(arrays: list[np.ndarray | None]) -> ctypes.Array[ctypes.c_void_p]:
+    return (ctypes.c_void_p * 8)(*(None if array is None else array.ctypes.data for array in arrays))
+
+
+def random_arguments(kernel: Kernel, seed: int = 0) -> list[np.ndarray | None]:
+    """Valid random data for every pointer: codes over their range, multipliers below 1, indices inside the input."""
+    rng = np.random.default_rng(seed)
+
+    def values(arg: Arg) -> np.ndarray:
+        if arg.name == "params" and arg.dtype == "int32":  # low, high, z_out, shift, z_in, z_res, res_mult, ...
+            return np.array([0, 255, 0, 0, 0, 0, 1 << 30, 0, 1 << 30, 0])
+        if arg.name == "params":
+            return np.array([0.0, 6.0])
+        if arg.name == "weights" and kernel.spec.kind == "resample":
+            return rng.integers(-1, kernel.spec.c_in, arg.count)
+        if arg.dtype == "float32":
+            return rng.standard_normal(arg.count)
+        bound = {"bias": 1 << 12, "mult": 1 << 24}.get(arg.name, 128)
+        return rng.integers(0 if arg.dtype == "uint8" else -bound, 256 if arg.dtype == "uint8" else bound, arg.count)
+
+    arrays: list[np.ndarray | None] = []
+    for arg in kernel.args:
+        array = aligned(arg.count, arg.dtype) if arg.count else None
+        if array is not None and arg.name not in ("out", "workspace"):
+            array[:] = values(arg)
+        arrays.append(array)
+    return arrays
+
+
+def measure(kernel: Kernel, windows: int = 60, window_us: float = 500.0) -> np.ndarray:
+    """Microseconds per call, one per window (windows,). Raises LutError when the kernel cannot be linked."""
+    arrays, result = random_arguments(kernel), np.zeros(windows)
+    _harness().time_kernel(
+        load_kernel(kernel), pointers(arrays), windows, ctypes.c_double(window_us), result.ctypes.data_as(ctypes.c_void_p)
+    )
+    return result

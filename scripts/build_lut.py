@@ -1,0 +1,86 @@
+"""Measure a latency table: plan which rows, run them on the device, say how well the rest interpolates.
+
+python scripts/build_lut.py --specs specs.csv
+python scripts/build_lut.py --specs tables/host-cpu.csv --every-row --force     # the same rows once more
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shlex
+import sys
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from lut.build import read_specs, run_build
+from lut.columns import describe
+from lut.errors import InputError
+
+INTERRUPTED = 130
+
+
+def parser() -> argparse.ArgumentParser:
+    description, _, examples = (__doc__ or "").partition("\n\n")
+    p = argparse.ArgumentParser(
+        description=description, epilog=examples, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    p.add_argument(
+        "--device", default="host-cpu", help="a device that ships with Lutier, or a .yaml file (%(default)s)"
+    )
+    p.add_argument(
+        "--specs", required=True, metavar="CSV", help="operators to answer for: OpSpec's columns; a table will do"
+    )
+    p.add_argument("--out", metavar="CSV", help="the table (tables/<device>.csv)")
+    p.add_argument("--quick", action="store_true", help="measure fewer rows and interpolate more")
+    p.add_argument("--every-row", action="store_true", help="measure every row, interpolate none")
+    p.add_argument("--force", action="store_true", help="measure anew, whatever machine made the table that is there")
+    p.add_argument("--json", action="store_true", help="print the result as JSON")
+    return p
+
+
+def main(arguments: list[str] | None = None) -> int:
+    args = parser().parse_args(arguments)
+    out = Path(args.out or f"tables/{Path(args.device).stem}.csv")
+    start = time.monotonic()
+    try:
+        result = run_build(
+            args.device,
+            read_specs(args.specs),
+            out,
+            quick=args.quick,
+            force=args.force,
+            every_row=args.every_row,
+        )
+    except InputError as error:
+        print(error, file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        given = sys.argv[1:] if arguments is None else arguments
+        command = shlex.join(["python", "scripts/build_lut.py", *given])
+        print(f"\ninterrupted; what was measured is kept. Resume with: {command}", file=sys.stderr)
+        return INTERRUPTED
+    seconds = time.monotonic() - start
+    if args.json:
+        body = {
+            "table": str(out),
+            "rows": len(result.table),
+            "measured": result.measured,
+            "seconds": round(seconds, 1),
+            "failures": [
+                {"row": describe(s), "reason": f.reason, "detail": f.detail} for s, f in result.failures.items()
+            ],
+            "provenance": dict(result.table.provenance),
+        }
+        print(json.dumps(body, indent=1))
+        return 0
+    print(f"{out}: {len(result.table)} rows, {result.measured} of them measured now, in {seconds:.0f} s")
+    for spec, failure in result.failures.items():
+        print(f"  not measured: {describe(spec)}: {failure}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,306 @@
+"""The search loop: weights descend the training loss, alphas the objective, each with an optimizer of its own.
+
+    alternate   w <- w - lr grad_w L_train(w, alpha)                after every `arch_every` weight steps:
+                alpha <- Adam(grad_alpha objective(L_validation(w, alpha), E[costs]))      DARTS (Liu 2019), first order
+    joint       both from one training batch's objective            FBNet and DNAS without the split
+
+Warm-up epochs train the weights under gates sampled from the initial alphas. Architecture steps leave batch norm's
+running statistics alone. A checkpoint after every epoch holds all that the next one depends on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from supernet.arch import Arch
+from supernet.choice import Choice, Gates, one_hot_gates
+
+from .budget import Budget
+from .checkpoint import Checkpoint
+from .config import SearchConfig
+from .evaluate import Data, Metric, evaluate, on_device, require_batches, top1
+from .objective import OBJECTIVES, Objective
+from .progress import Metrics, Progress, Stopwatch
+from .relax import RELAXATIONS, Relaxation
+from .train import Loss, descend, parameter_groups, schedule, set_rate, smoothed_cross_entropy
+
+Cost = Callable[[Gates], Tensor]
+TEMPERED = ("softmax", "gumbel", "gumbel_st", "gdas")
+
+
+class SearchNet(Protocol):
+    """The part of supernet.Supernet that the loop uses; it is an nn.Module too."""
+
+    def __call__(self, x: Tensor, gates: Gates | None = None) -> Tensor: ...
+    def choices(self) -> tuple[Choice, ...]: ...
+    def sample(self, relaxation: Relaxation, generator: torch.Generator | None = None) -> Gates: ...
+    def logits(self) -> Tensor: ...
+    def weight_parameters(self) -> list[nn.Parameter]: ...
+    def arch_parameters(self) -> list[nn.Parameter]: ...
+    def arch(self) -> Arch: ...
+    def set_statistics(self, enabled: bool) -> None: ...
+
+
+@dataclass(frozen=True)
+class SearchResult:
+    """arch: the most probable option of every choice, with its costs. scores: log-probabilities (choices, options),
+    what `solve` takes. probabilities: by choice name. history: one row per epoch, as in metrics.jsonl."""
+
+    arch: Arch
+    scores: Tensor
+    probabilities: Mapping[str, tuple[float, ...]]
+    history: tuple[Mapping[str, Any], ...]
+
+
+def run_search(
+    net: Any,
+    data: Data,
+    costs: Mapping[str, Cost],
+    budgets: Sequence[Budget],
+    config: SearchConfig | None = None,
+    *,
+    objective: Objective | None = None,
+    relaxation: Relaxation | None = None,
+    loss: Loss | None = None,
+    metric: Metric = top1,
+    augment: bool = True,
+    folder: str | Path | None = None,
+) -> SearchResult:
+    """Warm up, then search; `net` (a SearchNet) is left with the last weights and alphas, in eval mode.
+
+    costs: expected cost () in base units by metric, all logged, those of `budgets` (resolved) held by the objective.
+    objective, relaxation: instead of those that `config` names. With `folder`, rows go to metrics.jsonl and the state
+    to last.pt after every epoch; a run that finds last.pt continues to the bit. Raises DivergedError.
+    """
+    config = config or SearchConfig()
+    limits = {b.metric: b.limit for b in budgets}
+    loop = SearchLoop(
+        net,
+        data,
+        costs,
+        limits,
+        config,
+        objective or make_objective(config, budgets),
+        relaxation or make_relaxation(config),
+        loss or smoothed_cross_entropy(config.label_smoothing),
+        metric,
+        augment,
+    )
+    metrics = Metrics(Path(folder) / "metrics.jsonl" if folder else None)
+    saved = Checkpoint(Path(folder) / "last.pt", "search", {**asdict(config), "limits": limits}) if folder else None
+    if saved and (state := saved.load()):
+        loop.load_state_dict(state)
+    metrics.rewind(("warmup", "search"), loop.epoch)
+    with Progress("search", loop.steps * (loop.epochs - loop.epoch)) as progress:
+        while loop.epoch < loop.epochs:
+            metrics.append(loop.run_epoch(progress))
+            if saved:
+                saved.save(loop.state_dict())
+    net.eval()
+    return loop.result()
+
+
+def make_relaxation(config: SearchConfig) -> Relaxation:
+    """The relaxation that the settings name; temperatures left out are the method's own."""
+    given = {"tau": config.tau, "tau_end": config.tau_end} if config.relaxation in TEMPERED else {}
+    return RELAXATIONS[config.relaxation](**{name: value for name, value in given.items() if value is not None})
+
+
+def make_objective(config: SearchConfig, budgets: Sequence[Budget]) -> Objective:
+    """The objective that the settings name; a penalty left out is the method's own."""
+    return OBJECTIVES[config.objective](budgets, *([] if config.penalty is None else [config.penalty]))
+
+
+class SearchLoop:
+    """The state of a search and its steps; `run_search` drives it epoch by epoch."""
+
+    def __init__(
+        self,
+        net: Any,
+        data: Data,
+        costs: Mapping[str, Cost],
+        limits: Mapping[str, float],
+        config: SearchConfig,
+        objective: Objective,
+        relaxation: Relaxation,
+        loss: Loss,
+        metric: Metric,
+        augment: bool,
+    ) -> None:
+        self.net, self.data, self.costs, self.limits, self.config = net, data, costs, limits, config
+        self.objective, self.relaxation, self.loss, self.metric = objective, relaxation, loss, metric
+        self.augment = augment
+        if missing := sorted(set(limits) - set(costs)):
+            raise ValueError(f"costs: no cost model for the budget's metric '{missing[0]}'")
+        self.weights, self.alphas = net.weight_parameters(), net.arch_parameters()
+        groups = parameter_groups(net, self.weights, config.lr, config.weight_decay, config.step_lr)
+        self.weight_optimizer = torch.optim.SGD(groups, lr=config.lr, momentum=config.momentum)
+        self.alpha_optimizer = torch.optim.Adam(
+            self.alphas, lr=config.alpha_lr, betas=(0.5, 0.999), weight_decay=config.alpha_decay
+        )
+        self.steps = -(-data.size("train") // config.batch_size)
+        self.epochs, self.epoch = config.warmup_epochs + config.epochs, 0
+        self.order = torch.Generator().manual_seed(config.seed)  # of batches, and their augmentation
+        self.noise = torch.Generator(self.alphas[0].device).manual_seed(config.seed)  # of sampled gates
+        self.history: list[dict[str, Any]] = []
+
+    def run_epoch(self, progress: Progress) -> dict[str, Any]:
+        """One pass over the training split; returns the epoch's row."""
+        watch, config = Stopwatch(), self.config
+        searching = self.epoch >= config.warmup_epochs
+        phase = "search" if searching else "warmup"
+        total, seen, seen_costs = 0.0, 0, []
+        validation = self.batches_without_end("validation") if searching and config.update == "alternate" else None
+        self.net.train()
+        for step, (x, y) in enumerate(self.batches("train")):
+            done = self.epoch + step / self.steps
+            set_rate(self.weight_optimizer, schedule(done, self.epochs, min(1.0, self.epochs / 2)))
+            self.relaxation.anneal(min(max(0.0, (done - config.warmup_epochs) / max(config.epochs, 1)), 1.0))
+            where = f"{phase}: epoch {self.epoch}, step {step}"
+            if searching and config.update == "joint":
+                task, expected = self.joint_step(x, y, where)
+                seen_costs.append(expected)
+            else:
+                task = self.weight_step(x, y, where)
+                if validation is not None and (step + 1) % config.arch_every == 0:
+                    seen_costs.append(self.arch_step(*next(validation), where))
+            total, seen = total + task * len(x), seen + len(x)
+            progress.step(epoch=self.epoch, loss=total / seen)
+        require_batches(seen, "train")
+        expected = {m: sum(c[m] for c in seen_costs) / len(seen_costs) for m in self.costs} if seen_costs else {}
+        if expected:
+            self.objective.update(expected)
+        score = evaluate(self.net, self.data, "validation", self.metric)
+        row = {"phase": phase, "epoch": self.epoch, "loss": total / seen, "metric": score}
+        if searching:
+            row |= self.describe(expected)
+        row |= watch.lap()
+        self.epoch += 1
+        self.history.append(row)
+        return row
+
+    def weight_step(self, x: Tensor, y: Any, where: str) -> float:
+        """Weights alone, on a training batch; the task loss."""
+        with frozen(self.alphas):
+            task = self.loss(self.net(x, self.net.sample(self.relaxation, self.noise)), y)
+            descend(task, [self.weight_optimizer], self.weights, self.config.clip, where)
+        return task.item()
+
+    def arch_step(self, x: Tensor, y: Any, where: str) -> dict[str, float]:
+        """Alphas alone, on a validation batch, running statistics untouched; the expected costs."""
+        self.net.set_statistics(False)
+        try:
+            with frozen(self.weights):
+                value, _, expected = self.penalised(x, y)
+                descend(value, [self.alpha_optimizer], self.alphas, None, f"{where}, architecture")
+        finally:
+            self.net.set_statistics(True)
+        self.relaxation.after_step(self.alphas[0])
+        return expected
+
+    def joint_step(self, x: Tensor, y: Any, where: str) -> tuple[float, dict[str, float]]:
+        """Weights and alphas from one training batch; the task loss and the expected costs."""
+        value, task, expected = self.penalised(x, y)
+        descend(value, [self.weight_optimizer, self.alpha_optimizer], self.weights, self.config.clip, where)
+        self.relaxation.after_step(self.alphas[0])
+        return task, expected
+
+    def penalised(self, x: Tensor, y: Any) -> tuple[Tensor, float, dict[str, float]]:
+        """The scalar whose gradient the alphas follow, the task loss in it, and the expected costs."""
+        gates = self.net.sample(self.relaxation, self.noise)
+        task = self.loss(self.net(x, gates), y)
+        expected = {metric: cost(gates) for metric, cost in self.costs.items()}
+        value = self.relaxation.loss(task, self.objective(task, expected) - task, gates)
+        return value, task.item(), {metric: cost.item() for metric, cost in expected.items()}
+
+    def batches(self, split: str) -> Iterator[tuple[Tensor, Any]]:
+        for x, y in self.data.batches(split, self.config.batch_size, True, self.augment, self.order):
+            yield on_device(self.net, x, y)
+
+    def batches_without_end(self, split: str) -> Iterator[tuple[Tensor, Any]]:
+        while True:
+            yield from self.batches(split)
+
+    @torch.no_grad()
+    def describe(self, expected: Mapping[str, float]) -> dict[str, Any]:
+        """What the log says of the architecture: entropies, costs in expectation and of the argmax, multipliers."""
+        arch = self.net.arch()
+        gates = self.one_hot(arch)
+        return {
+            "entropy": entropy(self.net.choices(), self.probabilities()),
+            "costs": dict(expected),
+            "arch_costs": {metric: cost(gates).item() for metric, cost in self.costs.items()},
+            "limits": dict(self.limits),
+            "multipliers": dict(self.objective.state_dict().get("multipliers", {})),
+            "arch": dict(arch.choices),
+        }
+
+    def one_hot(self, arch: Arch) -> Gates:
+        gates = one_hot_gates(self.net.choices(), dict(arch.choices))
+        return Gates(gates.weights.to(self.alphas[0].device), gates.run)
+
+    def probabilities(self) -> Tensor:
+        return torch.softmax(self.net.logits().detach(), 1)
+
+    @torch.no_grad()
+    def result(self) -> SearchResult:
+        arch, table = self.net.arch(), self.probabilities()
+        gates = self.one_hot(arch)
+        predicted = {metric: cost(gates).item() for metric, cost in self.costs.items()}
+        return SearchResult(
+            Arch(arch.choices, arch.space, predicted, self.config.seed),
+            torch.log_softmax(self.net.logits().detach(), 1).cpu(),
+            {c.name: tuple(table[c.index, : len(c.options)].tolist()) for c in self.net.choices()},
+            tuple(self.history),
+        )
+
+    def state_dict(self) -> dict[str, Any]:
+        return {
+            "net": self.net.state_dict(),
+            "weight_optimizer": self.weight_optimizer.state_dict(),
+            "alpha_optimizer": self.alpha_optimizer.state_dict(),
+            "objective": self.objective.state_dict(),
+            "relaxation": self.relaxation.state_dict(),
+            "order": self.order.get_state(),
+            "noise": self.noise.get_state(),
+            "epoch": self.epoch,
+            "history": self.history,
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        for part in ("net", "weight_optimizer", "alpha_optimizer", "objective", "relaxation"):
+            getattr(self, part).load_state_dict(state[part])
+        self.order.set_state(state["order"])
+        self.noise.set_state(state["noise"])
+        self.epoch, self.history = state["epoch"], list(state["history"])
+
+
+def entropy(choices: Iterable[Choice], probabilities: Tensor) -> dict[str, float]:
+    """Mean entropy of the open choices by kind, as a share of log(options): 1 undecided, 0 decided."""
+    shares: dict[str, list[float]] = {}
+    for choice in choices:
+        if not choice.pinned:
+            p = probabilities[choice.index, : len(choice.options)]
+            nats = torch.special.entr(p).sum().item()
+            shares.setdefault(choice.kind, []).append(nats / torch.tensor(float(len(choice.options))).log().item())
+    return {kind: sum(values) / len(values) for kind, values in shares.items()}
+
+
+@contextmanager
+def frozen(parameters: Sequence[nn.Parameter]) -> Iterator[None]:
+    """No gradients for these parameters inside."""
+    former = [p.requires_grad for p in parameters]
+    for parameter in parameters:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter, value in zip(parameters, former):
+            parameter.requires_grad_(value)

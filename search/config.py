@@ -1,0 +1,159 @@
+"""The settings of one run: what a YAML file under scripts/configs/ holds, section by section.
+
+The defaults search ResNet-8 on scikit-learn's digits (32x32) in a few minutes on two cores.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from lut.errors import InputError
+from lut.files import atomic_write
+
+from .strict import dump, load, loads, ranged
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """name: one of search.data.DATASETS, a folder with one sub-folder of images per class, or `file.py:function`."""
+
+    name: str = "digits"
+    root: str | None = None  # folder of the archives; else $LUTIER_DATA
+    image_size: int = ranged(32, 1)  # pixels to which a folder's images are resized
+    augment: bool = True
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """name: a network of supernet.networks, or `file.py:function` that returns an nn.Module."""
+
+    name: str = "resnet8"
+    checkpoint: str | None = None  # .npz or .safetensors of float weights; else trained from scratch
+    loss: str | None = None  # file.py:function(output, target); else cross-entropy
+    metric: str | None = None  # file.py:function(output, target), higher is better; else top-1
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a network with fixed choices is trained: linear warm-up of the learning rate, then half a cosine to 0."""
+
+    epochs: int = ranged(30, 0)
+    batch_size: int = ranged(64, 1)
+    optimizer: Literal["sgd", "adam", "adamw"] = "sgd"
+    lr: float = ranged(0.1, 0.0)
+    ramp_epochs: float = ranged(1.0, 0.0)
+    momentum: float = ranged(0.9, 0.0, 1.0)
+    weight_decay: float = ranged(5e-4, 0.0)
+    clip: float | None = ranged(5.0, 0.0)  # largest norm of the gradient
+    label_smoothing: float = ranged(0.0, 0.0, 1.0)
+    patience: int | None = ranged(None, 1)  # epochs without a better validation metric before stopping
+    step_lr: float = ranged(1.0, 0.0)  # learning rate of quantizer steps, relative to lr
+    distill: float = ranged(0.0, 0.0, 1.0)  # share of the teacher's term in the loss
+    temperature: float = ranged(4.0, 0.1)  # of the teacher's softmax
+
+
+@dataclass(frozen=True)
+class FinetuneConfig(Recipe):
+    """teacher: the float network that the subnet came from, or none (then `distill` is not used)."""
+
+    epochs: int = ranged(30, 0)
+    lr: float = ranged(0.05, 0.0)
+    weight_decay: float = ranged(1e-4, 0.0)
+    step_lr: float = ranged(0.1, 0.0)
+    distill: float = ranged(0.5, 0.0, 1.0)
+    teacher: Literal["float", "none"] = "float"
+
+
+@dataclass(frozen=True)
+class PinConfig:
+    """Options of one layer that the search may not change."""
+
+    weight_bits: int | None = ranged(None, 1, 8)
+    act_bits: int | None = ranged(None, 1, 8)
+    width: float | None = ranged(None, 0.01, 1.0)
+
+
+@dataclass(frozen=True)
+class SpaceConfig:
+    """The options of every layer; `pin` takes a layer's name to its fixed options."""
+
+    weight_bits: tuple[int, ...] = ranged((2, 4, 8), 2, 8)
+    act_bits: tuple[int, ...] = ranged((2, 4, 8), 1, 8)
+    widths: tuple[float, ...] = ranged((0.25, 0.5, 0.75, 1.0), 0.01, 1.0)
+    channel_multiple: int = ranged(4, 1)
+    first_last_bits: int | None = ranged(8, 2, 8)  # weights of the first and the last layer; null leaves them free
+    pin: dict[str, PinConfig] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name in ("weight_bits", "act_bits", "widths"):
+            options = getattr(self, name)
+            if not options or list(options) != sorted(set(options)):
+                raise InputError(f"{name}: {list(options)} must be ascending, without repeats, and not empty")
+
+
+@dataclass(frozen=True)
+class SearchConfig:
+    """The search loop. `update`: alphas on validation batches after every `arch_every` weight steps (alternate), or
+    both from the same training batch (joint). `tau` and `penalty` default to what the method's paper has."""
+
+    relaxation: Literal["softmax", "gumbel", "gumbel_st", "gdas", "two_path", "reinforce"] = "gumbel"
+    update: Literal["alternate", "joint"] = "alternate"
+    epochs: int = ranged(20, 0)
+    warmup_epochs: int = ranged(5, 0)  # weights only, before the alphas move
+    batch_size: int = ranged(64, 1)
+    lr: float = ranged(0.05, 0.0)
+    momentum: float = ranged(0.9, 0.0, 1.0)
+    weight_decay: float = ranged(1e-4, 0.0)
+    step_lr: float = ranged(0.1, 0.0)
+    clip: float | None = ranged(5.0, 0.0)
+    label_smoothing: float = ranged(0.0, 0.0, 1.0)
+    alpha_lr: float = ranged(0.05, 0.0)
+    alpha_decay: float = ranged(0.0, 0.0)
+    arch_every: int = ranged(1, 1)
+    tau: float | None = ranged(None, 1e-3)  # temperature at the start
+    tau_end: float | None = ranged(None, 1e-3)
+    objective: Literal["lagrangian", "linear", "power", "log"] = "lagrangian"
+    penalty: float | None = ranged(None, 0.0)  # first r of lagrangian, lambda of linear, w of power, beta of log
+    seed: int = ranged(0, 0)
+
+
+@dataclass(frozen=True)
+class DeployConfig:
+    """validate: measure on the target. tighten: how often a limit that the measured network broke is tightened."""
+
+    validate: bool = True
+    tighten: int = ranged(3, 0, 10)
+    repeats: int = ranged(5, 1)  # processes over which a measurement is interleaved
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """One run. `table` defaults to tables/<device>.csv, `out` to runs/<date>-<device>-<model>."""
+
+    device: str = "host-cpu"
+    table: str | None = None
+    data: DataConfig = field(default_factory=DataConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    train: Recipe = field(default_factory=Recipe)
+    space: SpaceConfig = field(default_factory=SpaceConfig)
+    search: SearchConfig = field(default_factory=SearchConfig)
+    finetune: FinetuneConfig = field(default_factory=FinetuneConfig)
+    budgets: tuple[str, ...] = ("latency=60%", "weights=40%")
+    deploy: DeployConfig = field(default_factory=DeployConfig)
+    out: str | None = None
+
+    @staticmethod
+    def read(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
+        """From a YAML file and `a.b=value` overrides; InputError says which line is wrong, and what would be right."""
+        return load(RunConfig, path, overrides)
+
+    @staticmethod
+    def default(overrides: Sequence[str] = ()) -> RunConfig:
+        return loads(RunConfig, "", "defaults", overrides)
+
+    def write(self, path: str | Path) -> None:
+        """As YAML that `read` takes back to an equal object."""
+        atomic_write(path, dump(self))

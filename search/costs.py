@@ -1,0 +1,45 @@
+"""Cost models of one network for one device, as the search, the solver and the plan use them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from torch import nn
+
+from cost_models.base import CostModel
+from cost_models.expected import expected
+from cost_models.memory import PeakRam
+from cost_models.registry import build_costs
+from lut.calibrate import Calibration
+from lut.device import Device
+from lut.table import LatencyTable
+from supernet.supernet import Supernet
+
+from .budget import Budget
+from .solve import cost_of
+
+Costs = dict[str, CostModel | PeakRam]
+
+
+def network_costs(
+    net: Supernet, metrics: Iterable[str], table: LatencyTable | None, device: Device | None = None
+) -> Costs:
+    """Cost models by metric: latency by the calibrated table, memory at the device's storage. InputError as
+    cost_models.registry.build_costs."""
+    calibration = Calibration.of(table) if table is not None else Calibration()
+    storage = device.act_storage if device is not None else "byte"
+    return build_costs(
+        dict.fromkeys(metrics), net.schedule(), table, storage, calibration.op_us, calibration.call_us
+    )
+
+
+def expected_costs(net: Supernet, costs: Costs) -> dict[str, nn.Module]:
+    """The differentiable form of each cost."""
+    return {metric: expected(cost, net.ops(), net.choices()) for metric, cost in costs.items()}
+
+
+def resolve(net: Supernet, costs: Costs, budgets: Sequence[Budget]) -> list[Budget]:
+    """Budgets in base units; shares are of the uniform 8-bit network at full width."""
+    values = net.uniform(8, 8).choices
+    reference = {b.metric: cost_of(net.schedule(), costs[b.metric], values) for b in budgets if b.relative}
+    return [budget.resolve(reference) for budget in budgets]

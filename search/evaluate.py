@@ -1,0 +1,106 @@
+"""What a network scores on a split, and batch-norm statistics for the architecture at hand.
+
+Re-estimation is the cumulative average of batch statistics (Yu & Huang 2019, arXiv:1903.05134, "post-statistics"):
+the running statistics of a supernet are those of mixtures of architectures, not of the one that is evaluated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from lut.errors import InputError
+
+Forward = Callable[[Tensor], Tensor]
+Metric = Callable[[Tensor, Any], Any]
+
+
+class Data(Protocol):
+    """What the loops need of a `search.data.DataSource`: batches (x float NCHW, y) of train, validation and test."""
+
+    def size(self, split: str) -> int: ...
+    def batches(
+        self, split: str, batch_size: int, shuffle: bool, augment: bool, generator: torch.Generator | None
+    ) -> Iterable[tuple[Tensor, Any]]: ...
+
+
+def top1(output: Tensor, target: Tensor) -> float:
+    """Share of rows whose largest score is the target's; output (batch, classes), target int64 (batch,)."""
+    return (output.argmax(1) == target).float().mean().item()
+
+
+@torch.no_grad()
+def evaluate(
+    model: nn.Module,
+    data: Data,
+    split: str,
+    metric: Metric = top1,
+    *,
+    forward: Forward | None = None,
+    batch_size: int = 256,
+) -> float:
+    """Mean of metric(output, target) over a split, batches weighted by their size; the model's mode is kept."""
+    total, seen = 0.0, 0
+    with mode(model, training=False):
+        for x, y in data.batches(split, batch_size, False, False, None):
+            x, y = on_device(model, x, y)
+            total, seen = total + float(metric((forward or model)(x), y)) * len(x), seen + len(x)
+    require_batches(seen, split)
+    return total / seen
+
+
+@torch.no_grad()
+def reestimate_batchnorm(
+    model: nn.Module,
+    data: Data,
+    batches: int = 20,
+    *,
+    forward: Forward | None = None,
+    batch_size: int = 256,
+    seed: int = 0,
+) -> None:
+    """Set the running statistics to the average over at most `batches` training batches, without augmentation.
+
+    Everything but batch norm runs in eval mode; the modes and momenta are as before afterwards.
+    """
+    norms = [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.track_running_stats]
+    momenta = [norm.momentum for norm in norms]
+    generator = torch.Generator().manual_seed(seed)
+    with mode(model, training=False):
+        for norm in norms:
+            norm.reset_running_stats()
+            norm.momentum = None  # cumulative average
+            norm.train()
+        try:
+            for _, (x, y) in zip(range(batches), data.batches("train", batch_size, True, False, generator)):
+                (forward or model)(on_device(model, x, y)[0])
+        finally:
+            for norm, momentum in zip(norms, momenta):
+                norm.momentum = momentum
+
+
+def on_device(model: nn.Module, x: Tensor, y: Any) -> tuple[Tensor, Any]:
+    device = next(model.parameters()).device
+    return x.to(device), y.to(device) if isinstance(y, Tensor) else y
+
+
+@contextmanager
+def mode(model: nn.Module, training: bool) -> Iterator[None]:
+    """Every module in train or eval mode inside, and as it was afterwards."""
+    former = {module: module.training for module in model.modules()}
+    model.train(training)
+    try:
+        yield
+    finally:
+        for module, value in former.items():
+            module.training = value
+
+
+def require_batches(seen: int, split: str) -> None:
+    """InputError when a pass over a split has seen no example."""
+    if not seen:
+        raise InputError(f"data: the split '{split}' has no examples")

@@ -1,0 +1,92 @@
+"""What a finished run prints: layers, accuracy, size, latency, and what the training cost."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from .budget import Budget, quantity
+from .progress import read_metrics
+
+
+def table(rows: Sequence[Sequence[str]]) -> str:
+    """Columns padded to their widest cell, the first to the left, the others to the right."""
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    return "\n".join(
+        "  ".join(c.ljust(w) if i == 0 else c.rjust(w) for i, (c, w) in enumerate(zip(row, widths))) for row in rows
+    )
+
+
+def share(value: float | None) -> str:
+    return "-" if value is None else f"{100 * value:.2f}"
+
+
+def networks(validation: Mapping[str, Any]) -> str:
+    """The headline: float, uniform 8-bit, found."""
+    rows = [("network", "float %", "fake-quant %", "integer %", "KiB packed", "predicted us", "measured us", "error %")]
+    for name, label in (("float", "float32"), ("uniform8", "uniform 8-bit"), ("found", "found")):
+        network = validation["networks"][name]
+        top1, latency = network["top1"], network["latency_us"]
+        rows.append(
+            (
+                label,
+                share(top1.get("float")),
+                share(top1.get("fake_quant")),
+                share(top1.get("integer") if name != "float" else None),
+                f"{network['weights_bytes']['predicted'] / 1024:.1f}",
+                f"{latency['predicted']:.1f}",
+                f"{latency['measured']:.1f}",
+                f"{100 * latency['error']:+.1f}",
+            )
+        )
+    return table(rows)
+
+
+def layers(validation: Mapping[str, Any]) -> str:
+    rows = [("layer", "channels", "weight bits", "act bits")]
+    for layer in validation["layers"]:
+        act = "-" if layer["act_bits"] is None else str(layer["act_bits"])
+        rows.append((layer["name"], f"{layer['channels']}/{layer['max_channels']}", str(layer["weight_bits"]), act))
+    return table(rows)
+
+
+def cpu_seconds(folder: Path) -> dict[str, tuple[float, int]]:
+    """CPU seconds and epochs by phase, from metrics.jsonl."""
+    seconds: dict[str, float] = defaultdict(float)
+    epochs: dict[str, int] = defaultdict(int)
+    for row in read_metrics(folder / "metrics.jsonl"):
+        seconds[row["phase"]] += row.get("cpu_seconds", 0.0)
+        epochs[row["phase"]] += 1
+    return {phase: (seconds[phase], epochs[phase]) for phase in seconds}
+
+
+def effort(folder: Path) -> str:
+    """CPU time per phase beside plain float training."""
+    spent = cpu_seconds(folder)
+    plain = spent.get("train")
+    rows = [("phase", "epochs", "CPU s", "s / epoch", "x plain epoch")]
+    for phase, (seconds, epochs) in spent.items():
+        ratio = f"{seconds / epochs / (plain[0] / plain[1]):.2f}" if plain and epochs else "-"
+        rows.append((phase, str(epochs), f"{seconds:.1f}", f"{seconds / epochs:.2f}", ratio))
+    return table(rows)
+
+
+def budgets(validation: Mapping[str, Any]) -> str:
+    lines = []
+    for row in validation["budgets"]:
+        limit = Budget(row["metric"], row["limit"], row["unit"]).describe()
+        measured = "" if row["measured"] is None else f", measured {quantity(row['metric'], row['measured'])}"
+        verdict = "met" if row["met"] else "NOT MET"
+        lines.append(f"{limit}: predicted {quantity(row['metric'], row['predicted'])}{measured}: {verdict}")
+    return "\n".join(lines)
+
+
+def summary(folder: Path, validation: Mapping[str, Any]) -> str:
+    """The whole text."""
+    drift = [row["drift"] for row in validation["drift"]]
+    median = sorted(drift)[len(drift) // 2] if drift else 0.0
+    note = f"sentinel rows: {median:+.1%} against the table" + (" (above 3 %)" if abs(median) > 0.03 else "")
+    parts = [layers(validation), networks(validation), budgets(validation), note, effort(folder)]
+    return "\n\n".join([*parts, f"report: {folder / 'report.html'}"])

@@ -1,0 +1,275 @@
+"""The whole chain for one device: data and model -> table -> search -> subnet -> deploy -> predicted beside measured.
+
+Every step leaves a file in the run folder that a later one starts from, so that an interrupted run resumes:
+    config.yaml env.json float.safetensors metrics.jsonl last.pt arch.json subnet.safetensors uniform8.safetensors
+    deploy/ validation.json report.html
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+
+from lut.build import build_table
+from lut.device import Device
+from lut.files import atomic_write
+from lut.spec import OpSpec
+from lut.table import LatencyTable
+from supernet.arch import Arch
+from supernet.extract import Subnet, extract, load_subnet, save_subnet
+from supernet.space import SearchSpace
+from supernet.supernet import Supernet
+
+from .bilevel import run_search
+from .budget import Budget
+from .choose import choose
+from .config import RunConfig
+from .costs import Costs, expected_costs, network_costs, resolve
+from .environment import environment
+from .evaluate import evaluate
+from .finetune import finetune
+from .progress import Metrics
+from .solve import reachable, solve
+from .sources import Sources, load_sources, load_weights
+from .train import train
+
+CALIBRATION_IMAGES = 256
+
+
+class Run:
+    """One run and its folder. Steps are methods in the order of the chain; each returns at once when its file exists."""
+
+    def __init__(self, config: RunConfig, folder: Path, progress: bool = True):
+        self.config, self.folder, self.progress = config, folder, progress
+        self.device = Device.load(config.device)
+        self.sources: Sources = load_sources(config)
+        self.metrics = Metrics(folder / "metrics.jsonl")
+        self.table: LatencyTable | None = None
+
+    def start(self, command: list[str]) -> None:
+        """Create the folder; a folder that is there must hold the same settings."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        if not (self.folder / "config.yaml").exists():
+            self.config.write(self.folder / "config.yaml")
+        atomic_write(self.folder / "env.json", json.dumps(environment(command, self.config.search.seed), indent=1))
+
+    def example(self) -> Tensor:
+        """A batch of training inputs, in the order of the data."""
+        return next(iter(self.sources.data.batches("train", CALIBRATION_IMAGES)))[0].contiguous()
+
+    def float_model(self) -> nn.Module:
+        """The float network: trained, or as its checkpoint has it."""
+        path = self.folder / "float.safetensors"
+        model = self.sources.model
+        if path.exists():
+            load_weights(model, path)
+            return model.eval()
+        if not self.sources.pretrained:
+            torch.manual_seed(self.config.search.seed)
+            train(
+                model,
+                self.sources.data,
+                self.config.train,
+                loss=self.sources.loss,
+                metric=self.sources.metric,
+                seed=self.config.search.seed,
+                augment=self.config.data.augment,
+                phase="train",
+                metrics=self.metrics,
+                checkpoint=self.folder / "float.pt",
+            )
+        state = {name: tensor.detach().clone().contiguous() for name, tensor in model.state_dict().items()}
+        atomic_write(path, safetensors.torch.save(state))
+        return model.eval()
+
+    def space(self) -> SearchSpace:
+        """The config's space, intersected with what the device supports."""
+        section, supports = self.config.space, self.device.supports
+        pins = {
+            layer: {word: value for word, value in vars(pin).items() if value is not None}
+            for layer, pin in section.pin.items()
+        }
+        bits = {
+            name: tuple(b for b in getattr(section, name) if b in getattr(supports, name)) or getattr(section, name)
+            for name in ("weight_bits", "act_bits")
+        }
+        multiple = max(section.channel_multiple, supports.channel_multiple)
+        return SearchSpace(bits["weight_bits"], bits["act_bits"], section.widths, multiple, section.first_last_bits, pins)
+
+    def supernet(self, model: nn.Module, space: SearchSpace) -> Supernet:
+        mean, std = (torch.tensor(values) for values in (self.sources.data.mean, self.sources.data.std))
+        return Supernet.from_model(model, self.example(), space, mean, std)
+
+    def float_subnet(self, model: nn.Module) -> Subnet:
+        """The float32 baseline as a network of the same operators."""
+        net = self.supernet(model, SearchSpace((32,), (32,), (1.0,)))
+        return extract(net, net.arch()).eval()
+
+    def measure_table(self, net: Supernet, float_subnet: Subnet, force: bool = False) -> LatencyTable:
+        """The device's table, with every row that the space and the baseline may need measured or interpolated."""
+        path = Path(self.config.table or f"tables/{self.device.name}.csv")
+        if self.device.runner == "imported":
+            self.table = LatencyTable.read(path)
+        else:
+            specs = space_specs(net) + [spec for op in float_subnet.schedule().ops if (spec := op.spec({}))]
+            self.table = build_table(self.device, specs, path, force=force, progress=self.progress)
+        return self.table
+
+    def budgets(self) -> list[Budget]:
+        return [Budget.parse(text) for text in self.config.budgets]
+
+    def costs(self, net: Supernet) -> Costs:
+        metrics = [b.metric for b in self.budgets()] + ["weights", "ram", "macs"]
+        if self.table is not None:
+            metrics.append("latency")
+        return network_costs(net, metrics, self.table, self.device)
+
+    def search(self, net: Supernet, costs: Costs, limits: list[Budget]) -> np.ndarray:
+        """Warm up and search; the log-probabilities (choices, options). Resumes from last.pt."""
+        solve(net.choices(), net.schedule(), np.zeros(net.alpha.shape), costs, limits, n=1)  # refuse before training
+        budgeted = {metric: cost for metric, cost in costs.items() if metric in {b.metric for b in limits}}
+        result = run_search(
+            net,
+            self.sources.data,
+            expected_costs(net, budgeted),
+            limits,
+            self.config.search,
+            loss=self.sources.loss,
+            metric=self.sources.metric,
+            augment=self.config.data.augment,
+            folder=self.folder,
+        )
+        return result.scores.double().numpy()
+
+    def finetuned(self, net: Supernet, arch: Arch, name: str, teacher: nn.Module) -> Subnet:
+        """An architecture cut out of `net` and fine-tuned, kept in <name>.safetensors."""
+        path = self.folder / f"{name}.safetensors"
+        if path.exists():
+            kept = load_subnet(path)
+            if dict(kept.arch.choices) == net.check(arch):
+                return kept
+        subnet = extract(net, arch)
+        finetune(
+            subnet,
+            self.sources.data,
+            teacher if self.sources.classes else None,
+            config=self.config.finetune,
+            loss=self.sources.loss,
+            metric=self.sources.metric,
+            seed=self.config.search.seed,
+            augment=self.config.data.augment,
+            phase=f"finetune {name}",
+            metrics=self.metrics,
+            checkpoint=self.folder / f"{name}.pt",
+        )
+        save_subnet(subnet, path)
+        return subnet
+
+    def chosen(self, net: Supernet, scores: np.ndarray, costs: Costs, limits: list[Budget]) -> Arch:
+        """The best candidate inside the limits, written to arch.json."""
+        candidates = choose(
+            net, scores, costs, limits, self.sources.data, metric=self.sources.metric, seed=self.config.search.seed
+        )
+        candidates[0].arch.write(self.folder / "arch.json")
+        return candidates[0].arch
+
+    def uniform8(self, model: nn.Module) -> tuple[Supernet, Arch]:
+        """The uniform 8-bit network at full width: the baseline of every budget."""
+        net = self.supernet(model, replace(self.space(), weight_bits=(8,), act_bits=(8,), widths=(1.0,), pin={}))
+        return net, net.uniform(8, 8)
+
+    def test_metric(self, network: nn.Module) -> float:
+        """The metric on the test split, read once per reported network."""
+        return evaluate(network, self.sources.data, "test", self.sources.metric)
+
+
+def space_specs(net: Supernet) -> list[OpSpec]:
+    """Every distinct spec of a network's search space."""
+    return list(dict.fromkeys(spec for op in net.ops() for spec in op.grid() if spec is not None))
+
+
+def plan_lines(run: Run, net: Supernet) -> list[str]:
+    """What a run would do, without training: reachable costs per metric."""
+    lines = []
+    costs = run.costs(net)
+    for metric, (low, high) in reachable(net.choices(), net.schedule(), costs).items():
+        lines.append(f"{metric}: {low:.6g} .. {high:.6g} {costs[metric].unit}")
+    return lines
+
+
+def run_chain(config: RunConfig, folder: Path, command: list[str], force: bool = False) -> dict[str, Any]:
+    """The chain from data to report; returns validation.json's content. Raises BudgetError (exit 3) and InputError."""
+    from deploy.lower import lower  # TVM enters with the table and the deployment only
+
+    from .deployment import Deployment
+    from .report import write_report
+
+    run = Run(config, folder)
+    run.start(command)
+    torch.manual_seed(config.search.seed)
+    model = run.float_model()
+    net = run.supernet(copy.deepcopy(model), run.space())
+    float_subnet = run.float_subnet(model)
+    table = run.measure_table(net, float_subnet, force)
+    costs = run.costs(net)
+    limits = resolve(net, costs, run.budgets())
+    say("budgets: " + ", ".join(b.describe() for b in limits))
+    scores = run.search(net, costs, limits)
+    base, uniform = run.uniform8(model)
+    uniform8 = run.finetuned(base, uniform, "uniform8", model)
+    deployment = Deployment(run.device, table, folder, run.sources, config.deploy)
+    programs = {"float": lower(float_subnet, "float32"), "uniform8": lower(uniform8, "uniform8")}
+    tightened = list(limits)
+    for attempt in range(config.deploy.tighten + 1):
+        arch = run.chosen(net, scores, costs, tightened)
+        subnet = run.finetuned(net, arch, "subnet", model)
+        validation = deployment.validate({**programs, "found": lower(subnet, "found")})
+        broken = deployment.broken(validation, limits)
+        if not broken or attempt == config.deploy.tighten:
+            break
+        tightened = deployment.tighten(tightened, broken)
+        say(f"measured above the limit ({broken}); solving again with " + ", ".join(b.describe() for b in tightened))
+    networks = {"float": float_subnet, "uniform8": uniform8, "found": subnet}
+    for name, network in networks.items():
+        key = "float" if name == "float" else "fake_quant"
+        validation["networks"][name]["top1"][key] = run.test_metric(network)
+    validation["networks"]["found"]["top1"]["float"] = validation["networks"]["float"]["top1"]["float"]
+    validation["budgets"] = deployment.budget_rows(validation, limits, arch)
+    validation["layers"] = layer_rows(net, subnet)
+    atomic_write(folder / "validation.json", json.dumps(validation, indent=1))
+    write_report(folder)
+    return validation
+
+
+def layer_rows(net: Supernet, subnet: Subnet) -> list[dict[str, Any]]:
+    """Channels and bits per weighted layer of the found network."""
+    full = {node.name: node.shape[0] for node in net.nodes}
+    rows = []
+    for node in subnet.nodes:
+        if node.name not in subnet.weight:
+            continue
+        last = node is subnet.nodes[-1]
+        rows.append(
+            {
+                "name": node.name,
+                "kind": node.kind,
+                "channels": node.shape[0],
+                "max_channels": full[node.name],
+                "weight_bits": subnet.weight[node.name].options[0],
+                "act_bits": None if last else subnet.act[node.name].options[0],
+            }
+        )
+    return rows
+
+
+def say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)

@@ -1,0 +1,178 @@
+"""The most probable architectures inside every budget: maximise sum of log p(option) subject to exact discrete costs.
+
+A mixed-integer linear program (`program.py`) is solved; its solution is checked against the cost models themselves, and
+cut off when it does not fit (a memory plan may need more than the live-set bound, the solver has tolerances). The n
+best come from no-good cuts: sum_c x_c[chosen] <= choices - 1, over the choices that memory depends on when it is the
+plan that does not fit. Without a solution, every cost is minimised alone, so
+that the person learns what is reachable.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from cost_models.base import CostModel, discrete_cost
+from cost_models.memory import PeakRam
+from cost_models.terms import op_terms
+from supernet.arch import Arch
+from supernet.choice import Choice
+from supernet.schedule import Schedule, Values
+
+from .budget import SLACK, Budget, BudgetError, quantity
+from .program import Program, Row
+
+Costs = Mapping[str, CostModel | PeakRam]
+MAX_CUTS = 100
+"""Architectures that may turn out not to fit before `solve` gives up."""
+
+
+def solve(
+    choices: Sequence[Choice],
+    schedule: Schedule,
+    scores: np.ndarray,
+    costs: Costs,
+    budgets: Sequence[Budget],
+    n: int = 5,
+    seconds: float = 60.0,
+    seed: int = 0,
+) -> list[Arch]:
+    """The n architectures of largest total score inside all budgets, best first; fewer when fewer fit.
+
+    scores: (choices, options), such as log-probabilities; row c.index belongs to choice c, padding is not read.
+    costs: by metric, at least those of the budgets; all are reported in `Arch.predicted`.
+    seconds: for all of them. Raises BudgetError when nothing fits, TimeoutError when time ends before the first.
+    """
+    deadline = time.monotonic() + seconds
+    limits = _limits(budgets, costs)
+    rows, owners = _rows(schedule, {metric: costs[metric] for metric in limits})
+    program = Program(choices, rows)
+    objective = _objective(program, scores)
+    row_limits = [limits[owner] for owner in owners]
+    found: list[Arch] = []
+    cuts: list[dict[Choice, int]] = []
+    while len(found) < n and len(cuts) < n + MAX_CUTS:
+        left = deadline - time.monotonic()
+        result = program.solve(objective, row_limits, cuts, max(left, 0.1))
+        if result.x is None:
+            if result.status == 1 and not found:
+                raise TimeoutError(f"solve: no architecture inside the budgets within {seconds:g} s; allow more time")
+            break
+        values = program.values(result.x)
+        predicted = {metric: cost_of(schedule, cost, values) for metric, cost in costs.items()}
+        broken = [costs[budget.metric] for budget in budgets if not budget.fits(predicted[budget.metric])]
+        if broken:
+            seen = broken[0].choices if isinstance(broken[0], PeakRam) else set(program.choices)
+            cuts.append({c: values[c.name] for c in program.choices if c in seen})
+        else:
+            cuts.append({c: values[c.name] for c in program.choices})
+            found.append(Arch(values, predicted=predicted, seed=seed))
+    if not found:
+        raise _unreachable(choices, schedule, costs, limits, max(seconds / 4, 1.0))
+    return found
+
+
+def solve_net(net: Any, costs: Costs, budgets: Sequence[Budget], n: int = 5, **options: Any) -> list[Arch]:
+    """`solve` for a Supernet, scored by the log-probabilities of its choices."""
+    choices = net.choices()
+    (alpha,) = net.arch_parameters()
+    return solve(choices, net.schedule(), log_probabilities(choices, alpha), costs, budgets, n, **options)
+
+
+def log_probabilities(choices: Sequence[Choice], alpha: torch.Tensor) -> np.ndarray:
+    """log softmax of each choice's own logits, (choices, options) float64, -inf on the padding."""
+    logits = alpha.detach().double().cpu().clone()
+    for choice in choices:
+        logits[choice.index, len(choice.options) :] = -torch.inf
+    return torch.log_softmax(logits, 1).numpy()
+
+
+def cost_of(schedule: Schedule, cost: CostModel | PeakRam, values: Values) -> float:
+    """Exact cost of one architecture; memory as the arena planner places it."""
+    return cost.planned(values) if isinstance(cost, PeakRam) else discrete_cost(schedule.ops, cost, values)
+
+
+def reachable(
+    choices: Sequence[Choice], schedule: Schedule, costs: Costs, seconds: float = 60.0
+) -> dict[str, tuple[float, float]]:
+    """Smallest and largest cost by metric over the whole space, each alone. Raises TimeoutError."""
+    ends = {}
+    for metric, cost in costs.items():
+        rows, _ = _rows(schedule, {metric: cost})
+        program = Program(choices, rows)
+        free = [np.inf] * len(rows)
+        results = [program.smallest(range(len(rows)), free, seconds)]
+        results += [program.solve(-row, free, seconds=seconds) for row in program.rows]
+        if any(result.x is None for result in results):
+            raise TimeoutError(f"reachable: {metric} is not known within {seconds:g} s; allow more time")
+        reached = [cost_of(schedule, cost, program.values(result.x)) for result in results]
+        ends[metric] = reached[0], max(reached)
+    return ends
+
+
+def _unreachable(
+    choices: Sequence[Choice], schedule: Schedule, costs: Costs, limits: Mapping[str, float], seconds: float
+) -> BudgetError:
+    """What can be reached: each cost alone, and within the other limits when each fits alone."""
+    rows, owners = _rows(schedule, {metric: costs[metric] for metric in limits})
+    program = Program(choices, rows)
+
+    def smallest(metric: str, others: Mapping[str, float]) -> float | None:
+        members = [i for i, owner in enumerate(owners) if owner == metric]
+        bounds = [others.get(owner, np.inf) if owner != metric else np.inf for owner in owners]
+        result = program.smallest(members, bounds, seconds)
+        return None if result.x is None else cost_of(schedule, costs[metric], program.values(result.x))
+
+    alone = {metric: smallest(metric, {}) for metric in limits}
+    problems = [
+        f"{Budget(metric, limit, costs[metric].unit).describe()}: the smallest reachable is {quantity(metric, low)}"
+        for metric, limit in limits.items()
+        if (low := alone[metric]) is not None and low > limit * (1 + SLACK)
+    ]
+    reached = {metric: low for metric, low in alone.items() if low is not None}
+    if not problems:  # each fits alone
+        for metric, limit in limits.items():
+            low = smallest(metric, limits)
+            within = "out of reach" if low is None else f"{quantity(metric, low)} is the smallest"
+            problems.append(f"{Budget(metric, limit, costs[metric].unit).describe()}: inside the others {within}")
+            reached[metric] = reached[metric] if low is None else low
+    return BudgetError("no architecture fits: " + "; ".join(problems), reached)
+
+
+def _rows(schedule: Schedule, costs: Costs) -> tuple[list[Row], list[str]]:
+    """The rows that bound some costs, and the metric that each belongs to."""
+    rows: list[Row] = []
+    owners: list[str] = []
+    for metric, cost in costs.items():
+        if isinstance(cost, PeakRam):
+            new = [Row(tuple(terms), cost.slack) for terms in cost.rows()]
+        else:
+            new = [Row(tuple(op_terms(schedule.ops, cost)), cost.fixed)]
+        rows += new
+        owners += [metric] * len(new)
+    return rows, owners
+
+
+def _limits(budgets: Sequence[Budget], costs: Costs) -> dict[str, float]:
+    limits: dict[str, float] = {}
+    for budget in budgets:
+        if budget.relative:
+            raise ValueError(f"{budget.describe()}: resolve it against the reference first")
+        if budget.metric not in costs:
+            raise ValueError(f"{budget.describe()}: no cost model of that name among {', '.join(costs)}")
+        limits[budget.metric] = min(budget.limit, limits.get(budget.metric, np.inf))
+    return limits
+
+
+def _objective(program: Program, scores: np.ndarray) -> np.ndarray:
+    """Negated scores of the one-hots, 0 for joint variables."""
+    objective = np.zeros(program.size)
+    rows = [scores[c.index, : len(c.options)] for c in program.choices]
+    objective[: program.binaries] = -np.concatenate(rows)
+    if not np.isfinite(objective).all():
+        raise ValueError("scores: not finite; a choice is closed by pinning it, not by its score")
+    return objective

@@ -1,0 +1,126 @@
+"""Data, model, loss and metric that the settings name: of the registry, or of a person's own files."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+from safetensors import SafetensorError
+from torch import nn
+
+from lut.errors import InputError
+from supernet.networks import NETWORKS, build, pretrained
+
+from . import data as datasets
+from .config import RunConfig
+from .dataset import DataSource
+from .evaluate import top1
+from .train import smoothed_cross_entropy
+from .user_code import call, load, user_dataset
+
+
+@dataclass(frozen=True)
+class Sources:
+    """What a run trains on. pretrained: the model came with trained weights, so no float training is needed."""
+
+    data: DataSource
+    model: nn.Module
+    loss: Callable[..., Any]
+    metric: Callable[..., Any]
+    pretrained: bool
+    classes: bool
+
+
+def load_sources(config: RunConfig) -> Sources:
+    """Raises InputError for what does not exist or does not fit, UserCodeError for user code that raises."""
+    own_loss = config.model.loss
+    data = _data(config, classes=own_loss is None)
+    model, ready, data = _model(config, data)
+    loss = _wrapped(own_loss) if own_loss else smoothed_cross_entropy(config.search.label_smoothing)
+    metric = _wrapped(config.model.metric) if config.model.metric else top1 if own_loss is None else _minus(loss)
+    _check(model, data, config)
+    return Sources(data, model, loss, metric, ready, own_loss is None)
+
+
+def _data(config: RunConfig, classes: bool) -> Any:
+    name = config.data.name
+    if ".py:" in name:
+        return user_dataset(name, classes)
+    if Path(name).is_dir():
+        return datasets.image_folder(name, 32)
+    return datasets.load(name, config.data.root)
+
+
+def _model(config: RunConfig, data: Any) -> tuple[nn.Module, bool, Any]:
+    name, checkpoint = config.model.name, config.model.checkpoint
+    if ".py:" in name:
+        model = call(load(name), name)
+        if not isinstance(model, nn.Module):
+            raise InputError(f"{name}: returned {type(model).__name__}; expected a torch.nn.Module")
+    elif checkpoint == "published":
+        model, normalisation = pretrained(name, config.data.root)
+        if data.name != "cifar10":
+            raise InputError(f"model.checkpoint: the published {name} is for cifar10, not {data.name}")
+        return model, True, data.normalised(normalisation.mean, normalisation.std)
+    else:
+        model = build(name, data.num_classes, data.channels, data.image_size) if name in NETWORKS else _unknown(name)
+    if checkpoint:
+        load_weights(model, checkpoint)
+    return model, bool(checkpoint), data
+
+
+def _unknown(name: str) -> nn.Module:
+    if name.endswith(".py"):
+        raise InputError(f"model: {name}: name the function that builds the network, {name}:build")
+    return build(name, 1, 1, 32)  # raises with the nearest name
+
+
+def load_weights(model: nn.Module, path: str | Path) -> None:
+    """A state_dict from a .safetensors file. InputError when it is missing, damaged or of another network."""
+    try:
+        state = safetensors.torch.load_file(str(path))
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file") from None
+    except SafetensorError as error:
+        raise InputError(f"{path}: not a sound safetensors file: {error}") from None
+    try:
+        model.load_state_dict(state)
+    except RuntimeError as error:
+        lines = str(error).splitlines()
+        raise InputError(f"{path}: does not fit {type(model).__name__}: {' '.join(lines[1:3]).strip()}") from None
+
+
+def _wrapped(reference: str) -> Callable[..., Any]:
+    """A user's function whose exceptions name where it was called from."""
+    function = load(reference)
+
+    def wrapped(output: torch.Tensor, target: Any) -> Any:
+        return call(function, f"{reference}: called with output {tuple(output.shape)}", output, target)
+
+    return wrapped
+
+
+def _minus(loss: Callable[..., Any]) -> Callable[..., Any]:
+    """Higher is better: the negated loss, where a person gave a loss and no metric."""
+    return lambda output, target: -loss(output, target)
+
+
+def _check(model: nn.Module, data: Any, config: RunConfig) -> None:
+    """One batch through the model, so that a wrong shape is known before anything is trained."""
+    x, y = next(iter(data.batches("validation", 2)))
+    was_training = model.training
+    model.eval()
+    where = f"model {config.model.name} on {config.data.name} of shape {tuple(x.shape)}"
+    try:
+        with torch.no_grad():
+            output = model(x)
+    except RuntimeError as error:
+        raise InputError(f"{where}: {str(error).splitlines()[0]}") from None
+    finally:
+        model.train(was_training)
+    if config.model.loss is None and output.shape[1] < int(y.max()) + 1:
+        raise InputError(f"{where}: {output.shape[1]} scores for classes up to {int(y.max())}")

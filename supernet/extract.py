@@ -1,0 +1,214 @@
+"""An architecture is cut out of the supernet: channels truly removed, one quantizer step kept per tensor.
+
+In float64 and eval mode the subnet equals the supernet fixed to the architecture up to the order of summation.
+A subnet saves to one safetensors file that holds weights, graph and architecture, and loads without the user's code.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor, nn
+
+from lut.errors import InputError
+from lut.files import atomic_write
+
+from .arch import Arch
+from .choice import Choice
+from .convert import Parts
+from .fuse import Node
+from .layers import MixedConv2d, MixedLayer, MixedLinear
+from .network import MOVES, QuantNetwork
+from .ops import schedule_of
+from .quantizers import ActQuantizer
+from .schedule import Schedule
+from .supernet import Supernet
+from .ties import Group
+
+
+class Subnet(QuantNetwork):
+    """One architecture: every choice has one option. `arch` is the one it was cut by."""
+
+    def __init__(self, parts: Parts, arch: Arch):
+        super().__init__(*parts)
+        self.arch = arch
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Scores (n, classes) of a normalised batch (n, C, H, W)."""
+        return self.run(x, None)
+
+    def schedule(self) -> Schedule:
+        return schedule_of(self)
+
+    def values(self) -> dict[str, int]:
+        """Value of every choice by name."""
+        return {choice.name: choice.options[0] for choice in self.choices()}
+
+    @property
+    def is_float(self) -> bool:
+        return any(choice.options == (32,) for choice in self.weight.values())
+
+
+def _kept(net: Supernet, values: Mapping[str, int]) -> dict[str, Tensor]:
+    """Kept channel indices, in their old order, by group name."""
+    return {
+        name: torch.nonzero(net.rank(name) < values[choice.name]).flatten() for name, choice in net.width.items()
+    }
+
+
+def _norm(norm: nn.BatchNorm2d | None, keep: Tensor) -> nn.BatchNorm2d | None:
+    if norm is None:
+        return None
+    cut = nn.BatchNorm2d(len(keep), norm.eps, norm.momentum)
+    state = {k: v if v.dim() == 0 else v[keep] for k, v in norm.state_dict().items()}
+    cut.to(next(norm.parameters()))
+    cut.load_state_dict(state)
+    return cut
+
+
+def _cut_layer(net: Supernet, node: Node, cut: Node, into: Tensor, out: Tensor, option: int, bits: int) -> MixedLayer:
+    layer = net.layer(node.name)
+    weight = layer.weight.detach()[out]
+    if node.kind == "linear":
+        area = weight.shape[1] // len(net.rank(net.groups[node.inputs[0]].name))
+        weight = weight.unflatten(1, (-1, area))[:, into].flatten(1)
+    elif node.groups == 1:
+        weight = weight[:, into]
+    bias = None if layer.bias is None else layer.bias.detach()[out].clone()
+    if node.kind == "linear":
+        small: MixedLayer = MixedLinear(weight.clone(), bias, (bits,), None, node.act_high)
+    else:
+        small = MixedConv2d(cut, weight.clone(), bias, (bits,), _norm(layer.norm, out))
+    if layer.step is not None and small.step is not None:
+        small.step.data = layer.step.detach()[option : option + 1, out].clone()
+    return small
+
+
+def _gather(node: Node, into: Tensor, out: Tensor) -> tuple[int, ...] | None:
+    if node.gather is None:
+        return None
+    position = {int(c): i for i, c in enumerate(into)}
+    return tuple(position.get(node.gather[int(c)], -1) for c in out)
+
+
+def extract(net: Supernet, arch: Arch | Mapping[str, int]) -> Subnet:
+    """Cut `arch` out of `net`; the supernet is left as it was. InputError when it is not one of the net's."""
+    values = net.check(arch)
+    kept = _kept(net, values)
+    nodes, layers, quantizers = [], {}, {}
+    for node in net.nodes:
+        out = kept[net.groups[node.name].name]
+        into = kept[net.groups[node.inputs[0]].name] if node.inputs else out
+        groups = len(out) if node.depthwise else node.groups
+        cut = replace(node, shape=(len(out), *node.shape[1:]), groups=groups, gather=_gather(node, into, out))
+        nodes.append(cut)
+        if node.name in net.weight:
+            choice = net.weight[node.name]
+            bits = values[choice.name]
+            layers[node.name] = _cut_layer(net, node, cut, into, out, choice.position(bits), bits)
+        if node.name in net.act:
+            choice = net.act[node.name]
+            bits = values[choice.name]
+            old = net.quantizer(node.name)
+            quantizers[node.name] = ActQuantizer((bits,), old.signed).to(net.alpha.dtype)
+            if old.step is not None:
+                index = choice.position(bits)
+                quantizers[node.name].step.data = old.step.detach()[index : index + 1].clone()  # type: ignore
+    groups_cut = {
+        name: replace(group, channels=len(kept[group.name]), pinned=group.pinned) for name, group in net.groups.items()
+    }
+    ranks = {name: net.rank(name)[keep].argsort().argsort() for name, keep in kept.items()}
+    choices = _pinned({"width": net.width, "weight_bits": net.weight, "act_bits": net.act}, values)
+    full = arch if isinstance(arch, Arch) else Arch({}, net.space.hash())
+    parts = Parts(nodes, groups_cut, layers, quantizers, ranks, choices, net.mean.clone(), net.std.clone())
+    subnet = Subnet(parts, replace(full, choices=values))
+    subnet.to(net.alpha.device).train(net.training)
+    return subnet
+
+
+def _pinned(choices: Mapping[str, Mapping[str, Choice]], values: Mapping[str, int]) -> dict[str, dict[str, Choice]]:
+    return {
+        kind: {name: replace(choice, options=(values[choice.name],)) for name, choice in table.items()}
+        for kind, table in choices.items()
+    }
+
+
+def save_subnet(subnet: Subnet, path: str | Path) -> None:
+    """Write weights, graph and architecture to one safetensors file, atomically."""
+    graph: dict[str, Any] = {
+        "nodes": [asdict(replace(node, layer=None, norm=None)) for node in subnet.nodes],
+        "groups": {name: asdict(group) for name, group in subnet.groups.items()},
+        "signed": {node.name: subnet.quantizer(node.name).signed for node in subnet.nodes if node.name in subnet.act},
+        "bias": [name for name in subnet.weight if subnet.layer(name).bias is not None],
+        "norm": {n: subnet.layer(n).norm.eps for n in subnet.weight if subnet.layer(n).norm is not None},  # type: ignore
+        "choices": {
+            kind: {name: asdict(choice) for name, choice in getattr(subnet, attribute).items()}
+            for kind, attribute in (("width", "width"), ("weight_bits", "weight"), ("act_bits", "act"))
+        },
+    }
+    tensors = {name: tensor.detach().contiguous().cpu() for name, tensor in subnet.state_dict().items()}
+    metadata = {"format": "lutier-subnet-1", "arch": subnet.arch.to_json(), "graph": json.dumps(graph)}
+    atomic_write(path, safetensors.torch.save(tensors, metadata))
+
+
+def load_subnet(path: str | Path) -> Subnet:
+    """Read a subnet back, in eval mode. InputError for a file that is missing, truncated or of another kind."""
+    try:
+        with safe_open(str(path), "pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file") from None
+    except SafetensorError as error:
+        raise InputError(f"{path}: not a sound safetensors file: {error}") from None
+    if metadata.get("format") != "lutier-subnet-1":
+        raise InputError(f"{path}: not a subnet of this version (format {metadata.get('format')!r})")
+    try:
+        subnet = _rebuild(json.loads(metadata["graph"]), tensors, Arch.from_json(metadata["arch"], f"{path}: arch"))
+        subnet.load_state_dict(tensors)
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise InputError(f"{path}: its graph and its weights do not belong together: {error}") from None
+    return subnet.eval()
+
+
+def _node(body: Mapping[str, Any]) -> Node:
+    body = {k: tuple(v) if isinstance(v, list) else v for k, v in body.items()}
+    return Node(**body)
+
+
+def _rebuild(graph: Mapping[str, Any], tensors: Mapping[str, Tensor], arch: Arch) -> Subnet:
+    nodes = [_node(body) for body in graph["nodes"]]
+    groups = {name: Group(**{**body, "members": tuple(body["members"])}) for name, body in graph["groups"].items()}
+    choices = {
+        kind: {name: Choice(**{**body, "options": tuple(body["options"])}) for name, body in table.items()}
+        for kind, table in graph["choices"].items()
+    }
+    layers: dict[str, MixedLayer] = {}
+    for node in nodes:
+        if node.name not in choices["weight_bits"]:
+            continue
+        bits = choices["weight_bits"][node.name].options
+        weight = torch.zeros_like(tensors[f"layers.{node.name.replace('.', '__')}.weight"])
+        bias = torch.zeros(len(weight), dtype=weight.dtype) if node.name in graph["bias"] else None
+        norm = nn.BatchNorm2d(len(weight), graph["norm"][node.name]) if node.name in graph["norm"] else None
+        if node.kind == "linear":
+            layers[node.name] = MixedLinear(weight, bias, bits, None, node.act_high)
+        else:
+            layers[node.name] = MixedConv2d(node, weight, bias, bits, norm)
+    quantizers = {
+        node.name: ActQuantizer(choices["act_bits"][node.name].options, graph["signed"][node.name])
+        for node in nodes[:-1]
+        if node.kind not in MOVES
+    }
+    ranks = {name: torch.zeros(groups[name].channels, dtype=torch.int64) for name in choices["width"]}
+    channels = nodes[0].shape[0]
+    return Subnet(
+        Parts(nodes, groups, layers, quantizers, ranks, choices, torch.zeros(channels), torch.ones(channels)), arch
+    )

@@ -1,0 +1,94 @@
+"""Convolution and linear layers whose weights are mixed over bit options before one single operator runs.
+
+y = act(norm(conv(x, sum_i p_i Q_i(W)) + b) + residual). Quantizer and width mask of the output tensor belong to the
+edge (`quantizers.ActQuantizer`), not to the layer.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .fuse import Node
+from .quantizers import SMALLEST_STEP, mix_quantize, mse_step, weight_range
+
+
+def activate(y: Tensor, high: float | None) -> Tensor:
+    """Identity for None, else min(max(y, 0), high)."""
+    if high is None:
+        return y
+    return F.relu(y) if high == float("inf") else y.clamp(0, high)
+
+
+class MixedLayer(nn.Module):
+    """Weights (c_out, ...), a step per bit option and output channel, optional batch norm and activation.
+
+    The single bit option 32 is a float32 layer without steps.
+    """
+
+    def __init__(self, weight: Tensor, bias: Tensor | None, bits: tuple[int, ...], norm: nn.BatchNorm2d | None,
+                 act_high: float | None):  # fmt: skip
+        super().__init__()
+        self.weight = nn.Parameter(weight)
+        self.bias = None if bias is None else nn.Parameter(bias)
+        self.bits, self.norm, self.act_high = bits, norm, act_high
+        self.step = nn.Parameter(torch.ones(len(bits), len(weight), dtype=weight.dtype)) if bits != (32,) else None
+        self.calibrate()
+
+    @torch.no_grad()
+    def calibrate(self) -> None:
+        """Set the steps to those of least squared error."""
+        if self.step is not None:
+            for i, bits in enumerate(self.bits):
+                self.step[i] = mse_step(self.weight.flatten(1), *weight_range(bits))
+
+    def steps(self) -> Tensor:
+        """Positive steps (options, c_out)."""
+        assert self.step is not None
+        return self.step.abs().clamp_min(SMALLEST_STEP)
+
+    def quantized(self, p: Tensor | None, active: list[int]) -> Tensor:
+        """sum_i p_i Q_i(W), shape of the weights."""
+        if self.step is None:
+            return self.weight
+        steps = self.steps()[active].view(len(active), -1, *([1] * (self.weight.dim() - 1)))
+        ranges = tuple(weight_range(self.bits[i]) for i in active)
+        weights = None if p is None else p[active]
+        return mix_quantize(self.weight, weights, steps, None, ranges, self.weight[0].numel())
+
+    def finish(self, y: Tensor, residual: Tensor | None) -> Tensor:
+        """Batch norm, residual, activation."""
+        if self.norm is not None:
+            y = self.norm(y)
+        if residual is not None:
+            y = y + residual
+        return activate(y, self.act_high)
+
+
+class MixedConv2d(MixedLayer):
+    """`node` holds the geometry: stride, padding (asymmetric allowed), dilation, groups."""
+
+    def __init__(self, node: Node, weight: Tensor, bias: Tensor | None, bits: tuple[int, ...],
+                 norm: nn.BatchNorm2d | None):  # fmt: skip
+        super().__init__(weight, bias, bits, norm, node.act_high)
+        top, left, bottom, right = node.pad
+        self.symmetric = top == bottom and left == right
+        self.pad = (left, right, top, bottom)
+        self.stride, self.dilation, self.groups = node.stride, node.dilation, node.groups
+
+    def forward(self, x: Tensor, p: Tensor | None, active: list[int], residual: Tensor | None = None) -> Tensor:
+        """x (n, c_in, H, W) -> (n, c_out, H', W'), before the edge's quantizer."""
+        padding = (self.pad[2], self.pad[0]) if self.symmetric else 0
+        x = x if self.symmetric else F.pad(x, self.pad)
+        weight = self.quantized(p, active)
+        return self.finish(F.conv2d(x, weight, self.bias, self.stride, padding, self.dilation, self.groups), residual)
+
+
+class MixedLinear(MixedLayer):
+    """Weights (c_out, c_in H W): flattens its input in channel, row, column order."""
+
+    def forward(self, x: Tensor, p: Tensor | None, active: list[int], residual: Tensor | None = None) -> Tensor:
+        """x (n, C, H, W) -> (n, c_out, 1, 1)."""
+        y = F.linear(x.flatten(1), self.quantized(p, active), self.bias)
+        return self.finish(y[:, :, None, None], residual)

@@ -1,0 +1,170 @@
+"""A network of fused nodes with quantized edges: what a supernet and an extracted subnet have in common.
+
+Each node makes one tensor. Order on an edge: conv, batch norm, residual, activation, quantizer, mask. Max pools and
+resamples only move codes, so their output shares their input's quantizer. The last node's scores are not quantized.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .choice import Choice, Gates
+from .fuse import Node
+from .layers import MixedLayer, activate
+from .quantizers import ActQuantizer
+from .ties import Group
+
+MOVES = ("max_pool", "resample")
+
+
+def key(name: str) -> str:
+    """A node's name as a module name, which may hold no dot."""
+    return name.replace(".", "__")
+
+
+class QuantNetwork(nn.Module):
+    """Runs `nodes` in order.
+
+    groups: width group per node name. width, weight, act: the choice of a group, a layer, a quantizer, by the name of
+    the group, the layer's node, the quantizer's node. ranks: per group name, the importance rank of each channel
+    (0 = kept longest). mean, std: the input's bytes are normalised as (byte - mean) / std per channel.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, nodes: list[Node], groups: Mapping[str, Group], layers: Mapping[str, MixedLayer],
+                 quantizers: Mapping[str, ActQuantizer], ranks: Mapping[str, Tensor],
+                 choices: Mapping[str, Mapping[str, Choice]], mean: Tensor, std: Tensor):  # fmt: skip
+        super().__init__()
+        self.nodes, self.groups = nodes, dict(groups)
+        self.layers = nn.ModuleDict({key(name): layer for name, layer in layers.items()})
+        self.quantizers = nn.ModuleDict({key(name): quantizer for name, quantizer in quantizers.items()})
+        self.width, self.weight, self.act = (dict(choices[kind]) for kind in ("width", "weight_bits", "act_bits"))
+        self.register_buffer("mean", mean)
+        self.register_buffer("std", std)
+        for name, rank in ranks.items():
+            self.register_buffer(f"rank_{key(name)}", rank)
+            options = torch.tensor(self.width[name].options)[:, None]
+            self.register_buffer(f"options_{key(name)}", options, persistent=False)
+        self._last_reader = {name: node.name for node in nodes for name in node.inputs}
+
+    def choices(self) -> tuple[Choice, ...]:
+        """Every choice, by its row in the alpha matrix; pinned ones have one option."""
+        found = [*self.width.values(), *self.weight.values(), *self.act.values()]
+        return tuple(sorted(found, key=lambda choice: choice.index))
+
+    def quantizer_of(self, name: str) -> str:
+        """The node whose quantizer made the codes of a node's output."""
+        node = next(n for n in self.nodes if n.name == name)
+        return self.quantizer_of(node.inputs[0]) if node.kind in MOVES else name
+
+    def layer(self, name: str) -> MixedLayer:
+        return self.layers[key(name)]  # type: ignore[return-value]
+
+    def quantizer(self, name: str) -> ActQuantizer:
+        return self.quantizers[key(name)]  # type: ignore[return-value]
+
+    def rank(self, group: str) -> Tensor:
+        """Importance rank of each channel of a group, (C,) int64."""
+        return getattr(self, f"rank_{key(group)}")
+
+    def run(self, x: Tensor, gates: Gates | None, observe: dict[str, Tensor] | None = None) -> Tensor:
+        """Scores (n, classes) of a normalised batch x (n, C, H, W).
+
+        observe: filled with every tensor before its quantizer by node name; then nothing is quantized.
+        """
+        values: dict[str, Tensor] = {}
+        for node in self.nodes:
+            inputs = [values[name] for name in node.inputs]
+            y = self._node(node, inputs, x, gates)
+            if node.kind not in MOVES and node is not self.nodes[-1]:
+                if observe is None:
+                    p, active = _weights(self.act[node.name], gates)
+                    y = self.quantizer(node.name)(y, p, active, self._mask(node.name, gates))
+                else:
+                    observe[node.name] = y
+            values[node.name] = y
+            for name in node.inputs:
+                if self._last_reader[name] == node.name:
+                    values.pop(name, None)
+        return y.flatten(1)
+
+    def _node(self, node: Node, inputs: list[Tensor], x: Tensor, gates: Gates | None) -> Tensor:
+        match node.kind:
+            case "input":
+                return x
+            case "conv2d" | "conv2d_add" | "linear":
+                p, active = _weights(self.weight[node.name], gates)
+                return self.layer(node.name)(inputs[0], p, active, inputs[1] if len(inputs) > 1 else None)
+            case "add":
+                y = inputs[0] + inputs[1]
+                return activate(y, node.act_high)
+            case "avg_pool":
+                return F.avg_pool2d(inputs[0], node.kernel, node.stride)
+            case "max_pool":
+                top, left, bottom, right = node.pad
+                padded = F.pad(inputs[0], (left, right, top, bottom), value=float("-inf"))
+                return F.max_pool2d(padded, node.kernel, node.stride)
+            case "resample":
+                return resample(inputs[0], node)
+        raise AssertionError(node.kind)
+
+    def _mask(self, name: str, gates: Gates | None) -> Tensor | None:
+        """Mixed width mask (C,) of a node's output, or None where the width is pinned."""
+        group = self.groups[name].name
+        choice = self.width[group]
+        if choice.pinned or gates is None:
+            return None
+        alive = self.rank(group) < getattr(self, f"options_{key(group)}")  # (options, C)
+        return gates.of(choice) @ alive.to(gates.weights.dtype)
+
+    def set_statistics(self, enabled: bool) -> None:
+        """Whether batch norms update their running statistics in training mode (architecture steps must not)."""
+        for module in self.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.track_running_stats = enabled
+
+    def batch_norms(self) -> list[nn.BatchNorm2d]:
+        return [module for module in self.modules() if isinstance(module, nn.BatchNorm2d)]
+
+    @torch.no_grad()
+    def calibrate(self, batches: list[Tensor], samples: int = 65536) -> None:
+        """Set activation steps from normalised batches, weight steps from the weights, by least squared error."""
+        was_training = self.training
+        self.eval()
+        seen: dict[str, list[Tensor]] = {}
+        for x in batches:
+            observed: dict[str, Tensor] = {}
+            self.run(x, None, observed)
+            for name, value in observed.items():
+                seen.setdefault(name, []).append(value.flatten())
+        generator = torch.Generator().manual_seed(0)
+        for name, parts in seen.items():
+            values = torch.cat(parts)
+            if len(values) > samples:
+                values = values[torch.randint(len(values), (samples,), generator=generator)]
+            self.quantizer(name).calibrate(values)
+        for layer in self.layers.values():
+            layer.calibrate()  # type: ignore[operator]
+        self.train(was_training)
+
+
+def _weights(choice: Choice, gates: Gates | None) -> tuple[Tensor | None, list[int]]:
+    if choice.pinned or gates is None:
+        return None, [len(choice.options) - 1]
+    active = gates.active(choice)
+    return gates.of(choice), active
+
+
+def resample(x: Tensor, node: Node) -> Tensor:
+    """Strided rows and columns, then the channels of node.gather, zeros where it is -1."""
+    x = x[:, :, :: node.stride[0], :: node.stride[1]]
+    if node.gather is None:
+        return x
+    gather = torch.tensor([len(x[0]) if c < 0 else c for c in node.gather], device=x.device)
+    return F.pad(x, (0, 0, 0, 0, 0, 1)).index_select(1, gather)

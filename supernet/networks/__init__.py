@@ -1,0 +1,41 @@
+"""Reference networks, one file per family: plain PyTorch, traceable by torch.fx."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable
+
+from torch import nn
+
+from lut.errors import InputError
+
+from .common import Size
+from .ds_cnn import ds_cnn
+from .lenet5 import lenet5
+from .mobilenet_v2 import mobilenet_v2
+from .resnet8 import resnet8
+from .resnet_cifar import resnet20, resnet32, resnet44, resnet56
+from .weights import Normalisation, pretrained
+
+__all__ = ["NETWORKS", "Normalisation", "build", "pretrained"]
+
+NETWORKS: dict[str, Callable[..., nn.Module]] = {
+    "resnet8": resnet8,
+    "resnet20": resnet20,
+    "resnet32": resnet32,
+    "resnet44": resnet44,
+    "resnet56": resnet56,
+    "mobilenet_v2": mobilenet_v2,
+    "ds_cnn": ds_cnn,
+    "lenet5": lenet5,
+}
+"""Builders by name: (num_classes, in_channels, image_size) -> a freshly initialised network."""
+
+
+def build(name: str, num_classes: int, in_channels: int, image_size: Size) -> nn.Module:
+    """A network of the registry, freshly initialised. Raises InputError with the nearest name when it is unknown."""
+    if name not in NETWORKS:
+        nearest = difflib.get_close_matches(name, NETWORKS, n=1)
+        hint = f"did you mean {nearest[0]}?" if nearest else f"known: {', '.join(NETWORKS)}"
+        raise InputError(f"model: no network is called {name!r}; {hint}")
+    return NETWORKS[name](num_classes, in_channels, image_size)

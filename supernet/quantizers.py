@@ -1,0 +1,129 @@
+"""Fake quantization with learned step sizes (LSQ, Esser et al. 2020), mixed over bit options in one operator.
+
+Q_s(x) = s clamp(round(x / s), low, high), and a mix over options is  m sum_i p_i Q_{s_i}(x)  with the channel mask m.
+The backward is derived by hand, so that one pass over x serves all options:
+
+  d/dx   = m g sum_i p_i [low_i <= x / s_i <= high_i]                 (straight-through estimator)
+  d/ds_i = p_i sum m g (round(v) - v inside, clamp(v) outside) / sqrt(N high_i),  v = x / s_i     (LSQ, eq. 3 and 2.2)
+  d/dp_i = sum m g Q_{s_i}(x),   d/dm = sum g sum_i p_i Q_{s_i}(x)
+
+N is the number of elements that share a step: of one image for activations, of one output channel for weights.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+SMALLEST_STEP = 1e-12
+
+
+def weight_range(bits: int) -> tuple[int, int]:
+    """Symmetric: [-(2^(b-1) - 1), 2^(b-1) - 1]; 2 bits is ternary."""
+    return -(2 ** (bits - 1) - 1), 2 ** (bits - 1) - 1
+
+
+def zero_point(bits: int, signed: bool) -> int:
+    """Of activations stored as unsigned codes: 0 after a ReLU, else 2^(b-1)."""
+    return 2 ** (bits - 1) if signed else 0
+
+
+def act_range(bits: int, signed: bool) -> tuple[int, int]:
+    """Codes minus zero point: [0, 2^b - 1] or [-2^(b-1), 2^(b-1) - 1]."""
+    zero = zero_point(bits, signed)
+    return -zero, 2**bits - 1 - zero
+
+
+Ranges = tuple[tuple[int, int], ...]
+
+
+class _MixQuantize(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x, p, steps, mask, ranges, count):  # type: ignore[no-untyped-def, override]
+        ctx.save_for_backward(x, p, steps, mask)
+        ctx.ranges, ctx.count = ranges, count
+        mix = None
+        for i, (low, high) in enumerate(ranges):
+            scale = steps[i] if p is None else p[i] * steps[i]
+            term = (x / steps[i]).round_().clamp_(low, high).mul_(scale)
+            mix = term if mix is None else mix.add_(term)
+        return mix if mask is None else mix.mul_(mask)
+
+    @staticmethod
+    def backward(ctx, g):  # type: ignore[no-untyped-def, override]
+        x, p, steps, mask = ctx.saved_tensors
+        gm = g if mask is None else g * mask
+        grad_p, grad_steps = [], []
+        slope = mix = None
+        for i, (low, high) in enumerate(ctx.ranges):
+            weight = 1.0 if p is None else p[i]
+            v = x / steps[i]
+            codes = v.round().clamp_(low, high)
+            inside = ((v >= low) & (v <= high)).to(x.dtype)
+            if ctx.needs_input_grad[1]:
+                grad_p.append((gm * codes * steps[i]).sum())
+            if ctx.needs_input_grad[3]:
+                term = codes * (weight * steps[i])
+                mix = term if mix is None else mix + term
+            if ctx.needs_input_grad[2]:
+                error = codes - v * inside
+                grad_steps.append((gm * error).sum_to_size(steps[i].shape) * weight / (ctx.count * high) ** 0.5)
+            slope = inside * weight if slope is None else slope + inside * weight
+        return (
+            gm * slope,
+            torch.stack(grad_p) if grad_p else None,
+            torch.stack(grad_steps) if grad_steps else None,
+            (g * mix).sum_to_size(mask.shape) if mix is not None else None,
+            None,
+            None,
+        )
+
+
+def mix_quantize(x: Tensor, p: Tensor | None, steps: Tensor, mask: Tensor | None, ranges: Ranges, count: int) -> Tensor:
+    """m sum_i p_i Q_{s_i}(x) with gradients for x, p, steps and mask (module docstring).
+
+    x: any shape. p: (options,), or None for a single option of weight 1. steps: (options, *s) where s broadcasts to
+    x. mask: broadcasts to x, or None. ranges: (low, high) per option. count: elements that share a step.
+    """
+    return _MixQuantize.apply(x, p, steps, mask, ranges, count)
+
+
+def mse_step(x: Tensor, low: int, high: int, candidates: int = 48) -> Tensor:
+    """Step per row of x (rows, n) that minimises the squared quantization error, by a grid over the clipping range."""
+    bound = torch.maximum(x.amax(1) / max(high, 1), x.amin(1) / min(low, -1) if low < 0 else x.new_zeros(len(x)))
+    bound = bound.clamp_min(1e-8)
+    best, best_error = bound.clone(), torch.full_like(bound, torch.inf)
+    for k in range(candidates):
+        step = bound * (1 - k / (candidates * 1.05)) if high > 1 else bound * (1 - k / (candidates * 1.02))
+        codes = (x / step[:, None]).round_().clamp_(low, high)
+        error = (codes * step[:, None] - x).square().sum(1)
+        better = error < best_error
+        best = torch.where(better, step, best)
+        best_error = torch.where(better, error, best_error)
+    return best
+
+
+class ActQuantizer(nn.Module):
+    """Quantizer of one activation tensor: one learned step per bit option; the single option 32 is the identity."""
+
+    def __init__(self, bits: tuple[int, ...], signed: bool):
+        super().__init__()
+        self.bits, self.signed = bits, signed
+        self.step = nn.Parameter(torch.ones(len(bits))) if bits != (32,) else None
+
+    def forward(self, x: Tensor, p: Tensor | None, active: list[int], mask: Tensor | None) -> Tensor:
+        """x (n, C, H, W), mask (C,) or None -> quantized and masked x. `active`: positions of the options to run."""
+        mask = None if mask is None else mask.view(1, -1, 1, 1)
+        if self.step is None:
+            return x if mask is None else x * mask
+        ranges = tuple(act_range(self.bits[i], self.signed) for i in active)
+        steps = self.step[active].abs().clamp_min(SMALLEST_STEP)
+        return mix_quantize(x, None if p is None else p[active], steps, mask, ranges, x[0].numel())
+
+    @torch.no_grad()
+    def calibrate(self, values: Tensor) -> None:
+        """Set every step from a sample of the tensor's values, any shape."""
+        if self.step is not None:
+            rows = values.reshape(1, -1)
+            for i, bits in enumerate(self.bits):
+                self.step[i] = mse_step(rows, *act_range(bits, self.signed))[0].item()

@@ -1,0 +1,140 @@
+"""The supernet: a user's model whose widths and bit-widths are decided by one matrix of logits alpha.
+
+    net = Supernet.from_model(model, example_input, SearchSpace())
+    gates = net.sample(softmax());  net(x, gates)           # relaxed
+    net.fix(arch);                  net(x)                  # one architecture
+
+Widths are masks (DMasking, Wan et al. 2020, FBNetV2), so one convolution serves all of them; bits are mixed in the
+weights and activations before it, so the cost of a step does not depend on the number of options' products.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from lut.errors import InputError
+
+from .arch import Arch
+from .choice import Choice, Gates, one_hot_gates
+from .convert import Parts, convert
+from .network import QuantNetwork
+from .ops import schedule_of
+from .schedule import Schedule, SearchOp
+from .space import SearchSpace
+from .summary import summarise
+
+
+class Sampler(Protocol):
+    """The part of search.relax.Relaxation that a supernet needs."""
+
+    def sample(self, alpha: Tensor, generator: torch.Generator | None = None) -> Gates: ...
+
+
+class Supernet(QuantNetwork):
+    """See the module docstring; build it with `from_model`."""
+
+    valid: Tensor
+
+    def __init__(self, parts: Parts, space: SearchSpace):
+        super().__init__(*parts)
+        self.space = space
+        options = [len(choice.options) for choice in self.choices()]
+        valid = torch.arange(max(options)) < torch.tensor(options)[:, None]
+        self.register_buffer("valid", valid, persistent=False)
+        self.alpha = nn.Parameter(torch.zeros(valid.shape))
+        self._fixed: Gates | None = None
+        self._schedule: Schedule | None = None
+
+    @classmethod
+    def from_model(cls, model: nn.Module, example_input: Tensor, space: SearchSpace | None = None,
+                   mean: Tensor | None = None, std: Tensor | None = None) -> Supernet:  # fmt: skip
+        """Convert a plain CNN; its weights are copied and the model is left as it was.
+
+        example_input: float (n, C, H, W), normalised as in training; also calibrates the first step sizes.
+        mean, std: per channel in byte units, input = (byte - mean) / std; taken from the example's range when absent.
+        Raises InputError for what can't be converted, naming the module.
+        """
+        space = space or SearchSpace()
+        net = cls(convert(model, example_input, space, mean, std), space)
+        net.train(model.training)
+        net.calibrate([example_input])
+        return net
+
+    def forward(self, x: Tensor, gates: Gates | None = None) -> Tensor:
+        """Scores (n, classes). Without gates: those of `fix`, else the softmax of alpha."""
+        if gates is None:
+            gates = self._fixed or Gates(torch.softmax(self.logits(), 1))
+        if gates.weights.dtype != x.dtype:
+            gates = Gates(gates.weights.to(x.dtype), gates.run, gates.log_prob)
+        return self.run(x, gates)
+
+    def logits(self) -> Tensor:
+        """Alpha (choices, options) with -inf on the padding."""
+        return self.alpha.masked_fill(~self.valid, float("-inf"))
+
+    def sample(self, relaxation: Sampler, generator: torch.Generator | None = None) -> Gates:
+        return relaxation.sample(self.logits(), generator)
+
+    def schedule(self) -> Schedule:
+        if self._schedule is None:
+            self._schedule = schedule_of(self)
+        return self._schedule
+
+    def ops(self) -> list[SearchOp]:
+        return list(self.schedule().ops)
+
+    def weight_parameters(self) -> list[nn.Parameter]:
+        """Weights, biases, batch norms and quantizer steps: all but alpha."""
+        return [parameter for parameter in self.parameters() if parameter is not self.alpha]
+
+    def arch_parameters(self) -> list[nn.Parameter]:
+        return [self.alpha]
+
+    def arch(self) -> Arch:
+        """The most probable option of every choice."""
+        best = self.logits().argmax(1).tolist()
+        return Arch({c.name: c.options[best[c.index]] for c in self.choices()}, self.space.hash())
+
+    def check(self, arch: Arch | Mapping[str, int]) -> dict[str, int]:
+        """The values of every choice; InputError when the architecture is not one of this network's."""
+        values = dict(arch.choices) if isinstance(arch, Arch) else dict(arch)
+        names = {choice.name for choice in self.choices()}
+        if unknown := sorted(set(values) - names):
+            raise InputError(f"arch: choice '{unknown[0]}' is not one of this network's; was it searched on another?")
+        for choice in self.choices():
+            value = values.setdefault(choice.name, choice.options[0]) if choice.pinned else values.get(choice.name)
+            if value not in choice.options:
+                raise InputError(f"arch: {choice.name}: {value} is not one of {list(choice.options)}")
+        return values
+
+    def fix(self, arch: Arch | Mapping[str, int] | None) -> None:
+        """Make `net(x)` run one architecture; None goes back to the softmax of alpha."""
+        if arch is None:
+            self._fixed = None
+            return
+        gates = one_hot_gates(self.choices(), self.check(arch))
+        self._fixed = Gates(gates.weights.to(self.alpha.device), gates.run)
+
+    def uniform(self, weight_bits: int, act_bits: int, width: float = 1.0) -> Arch:
+        """The architecture nearest to the same bits and the same fraction of channels everywhere; pins stay."""
+
+        def value(choice: Choice) -> int:
+            wanted: float = {"weight_bits": weight_bits, "act_bits": act_bits}.get(
+                choice.kind, width * choice.options[-1]
+            )
+            return min(choice.options, key=lambda option: abs(option - wanted))
+
+        return Arch({choice.name: value(choice) for choice in self.choices()}, self.space.hash())
+
+    def summary(self, device: Any = None) -> str:
+        """A table, one line per node: searchable widths and bits, ties, why pinned, deployable on `device`."""
+        return summarise(self, self.schedule(), device)
+
+    def _apply(self, fn: Any, recurse: bool = True) -> Supernet:
+        if self._fixed is not None:
+            self._fixed = Gates(fn(self._fixed.weights), self._fixed.run)
+        return super()._apply(fn, recurse)

@@ -1,0 +1,72 @@
+"""Device: what ships loads; every mistake in a file is an error with its dotted path and what would be right."""
+
+import pytest
+
+from lut.device import Device, Supports, quantity
+from lut.errors import InputError, LutError
+
+
+def write(tmp_path, text):
+    path = tmp_path / "mine.yaml"
+    path.write_text(text)
+    return path
+
+
+def test_host_cpu_ships():
+    device = Device.load("host-cpu")
+    assert (device.name, device.isa, device.threads, device.runner, device.act_storage) == (
+        "host-cpu",
+        "auto",
+        1,
+        "host",
+        "byte",
+    )
+    assert device.supports.weight_bits == (2, 4, 8)
+    assert "conv2d_add" in device.supports.kinds
+
+
+def test_units_and_defaults(tmp_path):
+    path = write(tmp_path, "name: m4\nclock: 84 MHz\nram: 96KiB\nflash: 0.5 MiB\npower: 120 mW\nact_storage: packed\n")
+    device = Device.load(path)
+    assert (device.clock, device.ram, device.flash, device.power) == (84e6, 96 * 1024, 512 * 1024, 0.12)
+    assert device.supports == Supports()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("name: a\nthread: 1\n", "thread: unknown key; did you mean threads?"),
+        ("name: a\nsupports: {weight_bit: [8]}\n", "supports.weight_bit: unknown key; did you mean weight_bits?"),
+        ("name: a\nthreads: two\n", "threads: 'two' is not a whole number"),
+        ("name: a\nthreads: true\n", "threads: True is not a whole number"),
+        ("name: a\nthreads: 0\n", "threads: 0 is not positive"),
+        ("name: a\nsupports: {weight_bits: [8, x]}\n", r"supports.weight_bits\[1\]: 'x' is not a whole number"),
+        ("name: a\nsupports: {act_bits: [9]}\n", "supports.act_bits: .* not bit-widths from 1 to 8"),
+        ("name: a\nsupports: 8\n", "supports: 8 is not a mapping"),
+        ("name: a\nsupports: {kinds: conv2d}\n", "supports.kinds: 'conv2d' is not a list"),
+        ("name: a\nram: 96\n", "ram: 96 needs a number and a unit: B, KiB"),
+        ("name: a\nclock: 3 parsec\n", "clock: '3 parsec' needs a number and a unit: Hz"),
+        ("name: a\nact_storage: nibble\n", "act_storage: 'nibble' is none of byte, packed"),
+        ("name: My CPU\n", "name: 'My CPU' is not lower-case words"),
+        ("threads: 1\n", "name: is missing"),
+        ("- name\n", ":1: expected a mapping"),
+        ("name: a\nthreads: [1\n", ":3: not YAML"),
+        ("name: !!python/object/apply:os.getcwd []\n", "not YAML"),
+    ],
+)
+def test_mistakes(tmp_path, text, message):
+    with pytest.raises(LutError, match=message) as error:
+        Device.load(write(tmp_path, text))
+    assert str(error.value).startswith(str(tmp_path))
+
+
+def test_unknown_names(tmp_path):
+    with pytest.raises(LutError, match="did you mean host-cpu"):
+        Device.load("host_cpu")
+    with pytest.raises(InputError, match="no such file"):
+        Device.load(tmp_path / "none.yaml")
+
+
+def test_quantity_keeps_nothing():
+    assert quantity(None, "bytes") is None
+    assert quantity("1e3 Hz", "clock") == 1000

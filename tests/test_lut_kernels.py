@@ -1,0 +1,321 @@
+"""Every kernel against a naive NumPy oracle, to the bit (float32: to rounding)."""
+
+from __future__ import annotations
+
+import itertools
+import shutil
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from deploy.program import Op
+from lut import kernels
+from lut.errors import LutError
+from lut.kernels.conv import runs
+from lut.kernels.emit import pieces
+from lut.profilers.timing import aligned, load_kernel, measure, pointers
+from lut.spec import OpSpec
+
+pytest.importorskip("tvm")
+pytestmark = pytest.mark.skipif(shutil.which("cc") is None, reason="needs a C compiler")
+HOST = kernels.isa_of_host()
+ISAS = sorted({"llvm", HOST})
+
+
+def windows(spec: OpSpec, x: np.ndarray, value: float) -> np.ndarray:
+    """(out_h, out_w, kh, kw, c): every window of the padded input."""
+    top, left, bottom, right = spec.pad
+    x = np.pad(x, ((top, bottom), (left, right), (0, 0)), constant_values=value)
+    rows, cols = spec.out_size()
+    ky = spec.dilation[0] * np.arange(spec.kernel[0])
+    kx = spec.dilation[1] * np.arange(spec.kernel[1])
+    out = [[x[y * spec.stride[0] + ky][:, c * spec.stride[1] + kx] for c in range(cols)] for y in range(rows)]
+    return np.array(out)
+
+
+def oracle(op: Op, inputs: list[np.ndarray], zeros: list[int], z_out: int) -> np.ndarray:
+    spec, x = op.spec, inputs[0]
+    rows, cols = spec.out_size()
+    wide = np.float64 if spec.is_float else np.int64
+    if spec.kind == "input":
+        return np.stack([op.table[c][x[..., c]] for c in range(spec.c_in)], -1)
+    if spec.kind == "resample":
+        source = np.concatenate([x, np.full_like(x[..., :1], zeros[0])], -1)
+        return source[:: spec.stride[0], :: spec.stride[1]][..., op.gather]
+    if spec.kind == "max_pool":
+        return windows(spec, x.astype(wide), -np.inf if spec.is_float else 0).max((2, 3))
+    if spec.kind in ("conv2d", "conv2d_add", "linear"):
+        g, per, outs = spec.groups, spec.c_in // spec.groups, spec.c_out // spec.groups
+        w = op.weights.astype(wide).reshape(g, outs, per, *spec.kernel)
+        patches = windows(spec, x.astype(wide), zeros[0]).reshape(rows, cols, *spec.kernel, g, per)
+        total = np.einsum("yxklgi,goikl->yxgo", patches, w).reshape(rows, cols, spec.c_out)
+    elif spec.kind == "avg_pool":
+        total = windows(spec, x.astype(wide), 0).sum((2, 3)) - zeros[0] * spec.kernel[0] * spec.kernel[1]
+        total = total / (spec.kernel[0] * spec.kernel[1]) if spec.is_float else total
+    else:
+        total = x.astype(wide) - zeros[0]
+    second = inputs[1].astype(wide) - zeros[1] if len(inputs) == 2 else np.zeros((), wide)
+    bias = 0 if op.bias is None else op.bias
+    if spec.is_float:
+        return np.clip(total + bias + second, op.low, op.high)
+    total = ((total << op.shift) + bias) * op.mult.astype(wide) + (second << op.res_shift) * op.res_mult
+    total = z_out + ((total + (1 << 31)) >> 32)
+    return np.clip(total, op.low, op.high)
+
+
+def make(spec: OpSpec, seed: int = 0, extreme: bool = False) -> tuple[Op, list[np.ndarray], list[int], int]:
+    """Random constants and inputs. extreme: 255 times the largest weight everywhere, signs alternating by channel."""
+    rng = np.random.default_rng(seed)
+    top = (1 << (spec.w_bits - 1)) - 1 if spec.w_bits < 32 else 0
+    shape = (spec.c_out, spec.c_in // spec.groups, *spec.kernel)
+    float_, codes = spec.is_float, max(spec.in_bits)
+    weights = rng.standard_normal(shape).astype("f4") if float_ else rng.integers(-top, top + 1, shape).astype("i1")
+    if extreme:
+        weights = np.full(shape, top, np.int8) * np.where(np.arange(spec.c_out) % 2, -1, 1).astype("i1")[:, None, None, None]
+    has_weights = spec.kind in ("conv2d", "conv2d_add", "linear")
+    channels = spec.c_out if has_weights else 1
+    size = int(np.prod(shape[1:])) if has_weights else spec.kernel[0] * spec.kernel[1]
+    spread = 2.0**32 * (64 if spec.out_bits <= 8 else 2000) / (255 * max(top, 1) * np.sqrt(size) * 0.3)
+    mult = (rng.uniform(0.3, 1, channels) * min(spread, 2**30) / 2).astype("i4") * 2
+    mult = mult * np.where(rng.random(channels) < 0.3, -1, 1)  # negative gammas
+    low, high = {32: (-1.5, 6.0), 16: (-32768, 32767)}.get(spec.out_bits, (3, (1 << spec.out_bits) - 2))
+    gather = rng.integers(-1, spec.c_in, spec.c_out) if spec.kind == "resample" else None
+    table = None
+    if spec.kind == "input":
+        table = rng.standard_normal((spec.c_in, 256)).astype("f4") if float_ else rng.integers(0, 256, (spec.c_in, 256))
+        table = table if float_ else table.astype("u1")
+    op = Op(
+        "op",
+        spec,
+        ("a", "b")[: len(spec.in_bits)],
+        "y",
+        weights=weights if has_weights else None,
+        bias=(rng.standard_normal(channels).astype("f4") if float_ else rng.integers(-5000, 5000, channels).astype("i4"))
+        if has_weights
+        else None,
+        mult=None if float_ else mult.astype("i4"),
+        shift=seed % 3 if has_weights else 8,
+        res_mult=1 << 29,
+        res_shift=2,
+        low=low,
+        high=high,
+        gather=gather,
+        table=table,
+    )
+    rows, cols = spec.out_size()
+    shapes = [(spec.height, spec.width, spec.c_in)]
+    shapes += [(rows, cols, spec.c_out) if spec.kind == "conv2d_add" else shapes[0]] * (len(spec.in_bits) - 1)
+    if float_ and spec.kind != "input":
+        inputs = [rng.standard_normal(s).astype("f4") for s in shapes]
+    else:
+        most = 256 if spec.kind == "input" else 1 << min(codes, 8)
+        inputs = [np.full(s, 255, np.uint8) if extreme else rng.integers(0, most, s).astype("u1") for s in shapes]
+    zeros = [0, 0] if float_ else [128 >> (8 - codes), 3]
+    return op, inputs, zeros[: len(inputs)], 0 if float_ else 5
+
+
+def call(kernel: kernels.Kernel, op: Op, inputs: list[np.ndarray], zeros: list[int], z_out: int) -> np.ndarray:
+    """Run a compiled kernel; what lies past the output's end must not change."""
+    arrays = dict(kernels.pack_constants(op, kernel.isa, zeros, z_out))
+    arrays |= dict(zip(("in", "in2"), inputs))
+    memory: list[np.ndarray | None] = []
+    for arg in kernel.args:
+        count = arg.count + (128 if arg.name == "out" else 0)
+        array = aligned(count, arg.dtype) if count else None
+        if arg.name == "out":
+            array[:] = 77
+        elif arg.name == "workspace" and array is not None:
+            array[:] = 255
+        elif array is not None:
+            given = np.asarray(arrays[arg.name]).reshape(-1)
+            assert given.dtype == np.dtype(arg.dtype), (arg, given.dtype)
+            assert given.size == arg.count, (arg, given.size)
+            array[:] = given
+        memory.append(array)
+    assert load_kernel(kernel)(*pointers(memory)) == 0
+    out = memory[2]
+    assert (out[-128:] == 77).all(), "the kernel wrote past its output"
+    return out[:-128].reshape(*op.spec.out_size(), op.spec.c_out)
+
+
+def check(spec: OpSpec, isa: str, seed: int = 0, extreme: bool = False) -> None:
+    made = make(spec, seed, extreme)
+    got, expected = call(kernels.build(spec, isa), *made), oracle(*made)
+    if spec.is_float and spec.kind != "input":
+        np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-4)
+    else:
+        np.testing.assert_array_equal(got, expected)
+        assert spec.kind == "resample" or extreme or len(np.unique(got)) > 3, "the data saturate: nothing was tested"
+
+
+def conv(c_in: int, c_out: int, size: int, k: int, bits: int = 8, **more) -> OpSpec:
+    kind, residual = more.pop("kind", "conv2d"), more.pop("residual", False)
+    width = 32 if bits == 32 else 8
+    given = dict(
+        kernel=(k, k), pad=(k // 2,) * 4, w_bits=bits, in_bits=(width,) * (1 + residual), out_bits=width, **more
+    )
+    return OpSpec("conv2d_add" if residual else kind, 1, c_in, c_out, size, size, **given)
+
+
+BITS = (32, 8, 4, 2)
+SHAPES = {
+    "rgb": conv(3, 16, 9, 3),
+    "mono": replace(conv(1, 20, 12, 3), kernel=(10, 4), stride=(2, 2), pad=(4, 1, 5, 2)),
+    "odd": conv(5, 10, 7, 3),
+    "16": conv(16, 16, 11, 3),
+    "residual": conv(12, 24, 6, 3, residual=True),
+    "dilated": replace(conv(10, 33, 9, 3), dilation=(2, 2), pad=(2, 2, 2, 2)),
+    "strided": replace(conv(20, 12, 9, 3), stride=(2, 2), pad=(0, 0, 1, 1)),
+    "groups": replace(conv(12, 18, 6, 3), groups=3),
+    "pointwise": conv(24, 33, 5, 1),
+    "narrow": replace(conv(64, 48, 2, 1), width=1, height=3),
+    "tiny": replace(conv(8, 16, 3, 3), width=1, stride=(1, 2)),
+    "depthwise": replace(conv(33, 33, 7, 3), groups=33),
+    "depthwise5": replace(conv(16, 16, 9, 5, residual=True), groups=16, stride=(2, 1)),
+    "linear": OpSpec("linear", 1, 65, 10, 1, 1),
+}
+
+
+def with_bits(spec: OpSpec, bits: int) -> OpSpec:
+    width = 32 if bits == 32 else 8
+    return replace(spec, w_bits=bits, in_bits=(width,) * len(spec.in_bits), out_bits=width)
+
+
+@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("bits", BITS)
+@pytest.mark.parametrize("shape", SHAPES)
+def test_weighted_kernels(shape: str, bits: int, isa: str) -> None:
+    check(with_bits(SHAPES[shape], bits), isa, seed=sum(map(ord, shape)) + bits)
+
+
+POOLS = {
+    "add": OpSpec("add", 1, 10, 10, 5, 7, in_bits=(8, 8)),
+    "global": OpSpec("avg_pool", 1, 33, 33, 8, 8, kernel=(8, 8)),
+    "average": OpSpec("avg_pool", 1, 5, 5, 6, 7, kernel=(2, 3), stride=(2, 2)),
+    "max": OpSpec("max_pool", 1, 20, 20, 7, 7, kernel=(3, 3), stride=(2, 2), pad=(1, 0, 1, 1)),
+    "resample": OpSpec("resample", 1, 16, 35, 8, 7, stride=(2, 2)),
+    "input": OpSpec("input", 1, 3, 3, 9, 5),
+}
+
+
+@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("bits", [32, 8])
+@pytest.mark.parametrize("kind", POOLS)
+def test_other_kernels(kind: str, bits: int, isa: str) -> None:
+    check(with_bits(POOLS[kind], bits), isa, seed=len(kind))
+
+
+@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize(("bits", "size"), [(8, 128), (4, 136), (2, 140)])
+def test_extreme_inputs_do_not_saturate(bits: int, size: int, isa: str) -> None:
+    """255 x the largest weight at every tap: vpmaddubsw at 8 bits, or one int16 step too many, would clip."""
+    check(conv(size, 17, 3, 3, bits), isa, extreme=True)
+    check(replace(conv(16, 16, 8, 7, bits), groups=16), isa, extreme=True)
+
+
+@pytest.mark.parametrize("isa", ISAS)
+def test_scores_are_int16_and_narrow_activations_share_the_kernel(isa: str) -> None:
+    check(OpSpec("linear", 1, 64, 10, 1, 1, out_bits=16), isa)
+    narrow = replace(conv(12, 20, 5, 3, residual=True), in_bits=(4, 2), out_bits=4)
+    check(narrow, isa, seed=5)
+    assert kernels.row_key(narrow) == kernels.row_key(replace(narrow, in_bits=(8, 8), out_bits=2, site="conv1"))
+
+
+def test_residual_may_be_overwritten_in_place() -> None:
+    op, inputs, zeros, z_out = make(conv(20, 10, 6, 3, residual=True), seed=3)
+    expected = oracle(op, inputs, zeros, z_out)
+    kernel = kernels.build(op.spec, HOST)
+    arrays = dict(kernels.pack_constants(op, HOST, zeros, z_out)) | {"in": inputs[0], "in2": inputs[1]}
+    memory = {arg.name: aligned(arg.count, arg.dtype) for arg in kernel.args}
+    for name, given in arrays.items():
+        memory[name][:] = given.reshape(-1)
+    load_kernel(kernel)(*pointers([memory["in2"] if a.name == "out" else memory[a.name] for a in kernel.args]))
+    np.testing.assert_array_equal(memory["in2"].reshape(expected.shape), expected)
+
+
+@pytest.mark.parametrize("bits", BITS)
+def test_avx512_code_has_the_instructions_it_is_for(bits: int, tmp_path) -> None:
+    import subprocess
+
+    path = tmp_path / "kernel.o"
+    path.write_bytes(kernels.build(conv(32, 32, 16, 3, bits), "avx512vnni").object)
+    code = subprocess.run(["objdump", "-d", str(path)], capture_output=True, text=True, check=True).stdout
+    assert "zmm" in code
+    assert ("vfmadd" if bits == 32 else "vpdpbusd") in code
+    assert bits == 32 or "vpmuldq" in code
+
+
+def test_avx2_code_has_the_instructions_it_is_for(tmp_path) -> None:
+    import subprocess
+
+    for bits, wanted in ((32, "vfmadd"), (8, "vpmaddwd"), (4, "vpmaddubsw"), (2, "vpmaddubsw")):
+        path = tmp_path / "kernel.o"
+        path.write_bytes(kernels.build(conv(16, 16, 8, 3, bits), "avx2").object)
+        code = subprocess.run(["objdump", "-d", str(path)], capture_output=True, text=True, check=True).stdout
+        assert wanted in code
+        assert bits == 32 or "vpmuldq" in code
+        assert "vpmaddubsw" not in code or bits < 8
+
+
+def test_packed_weights_are_smaller() -> None:
+    size = {b: kernels.pack_constants(make(conv(32, 32, 4, 3, b))[0], HOST, [0], 0)["weights"].nbytes for b in BITS}
+    assert (size[32], size[8], size[4], size[2]) == (4 * 9216, 9216, 9216 // 2, 9216 // 4)
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"kind": "mul"}, "kind 'mul'"),
+        ({"w_bits": 3}, "3-bit weights"),
+        ({"batch": 2}, "batch 2"),
+        ({"groups": 3}, "do not divide"),
+        ({"w_bits": 32}, "does not mix"),
+        ({"in_bits": (8, 8)}, "for the 1 inputs"),
+        ({"in_bits": (16,)}, "codes of 1 to 8 bits"),
+        ({"out_bits": 12}, "out_bits 12"),
+        ({"kernel": (9, 9)}, "larger than the padded input"),
+        ({"c_in": 0}, "below 1"),
+    ],
+)
+def test_unsupported_specs_say_why(change: dict, reason: str) -> None:
+    spec = replace(conv(16, 16, 4, 3), **change)
+    assert reason in kernels.supported(spec)
+    with pytest.raises(LutError, match="no kernel"):
+        kernels.build(spec, HOST)
+
+
+def test_supported_specs_are_supported() -> None:
+    for spec, bits in itertools.product([*SHAPES.values(), *POOLS.values()], (32, 8)):
+        assert kernels.supported(with_bits(spec, bits)) is None
+
+
+def test_targets() -> None:
+    assert HOST in ("avx512vnni", "avx2", "llvm")
+    with pytest.raises(LutError, match="unknown"):
+        kernels.target("avx3")
+    assert len(kernels.kernel_source_hash()) == 16
+
+
+def test_isa_is_read_from_the_flags(tmp_path) -> None:
+    info = tmp_path / "cpuinfo"
+    for flags, isa in (("fpu sse2", "llvm"), ("avx2 fma bmi2", "avx2")):
+        info.write_text(f"processor : 0\nflags : {flags}\n")
+        assert kernels.isa_of_host(info) == isa
+    assert kernels.isa_of_host(tmp_path / "absent") == "llvm"
+
+
+def test_measure_returns_one_time_per_window() -> None:
+    us = measure(kernels.build(conv(16, 16, 8, 3), HOST), windows=5, window_us=200)
+    assert us.shape == (5,)
+    assert (us > 0).all()
+
+
+def test_runs_and_pieces_cut_everything_once() -> None:
+    for total, limit in itertools.product(range(1, 40), range(1, 12)):
+        cut = [first + i * size for first, number, size in runs(total, limit) for i in range(number)]
+        sizes = [size for _, number, size in runs(total, limit) for _ in range(number)]
+        assert cut == [sum(sizes[:i]) for i in range(len(sizes))]
+        assert sum(sizes) == total
+        assert max(sizes) <= limit
+        assert sum(lanes for _, lanes in pieces(total, 8)) == total

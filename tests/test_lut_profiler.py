@@ -1,0 +1,414 @@
+"""Profiling with kernels that answer, raise, hang, crash and devour memory: every row ends as an answer.
+
+The kernels are Python functions in a module of the test's own, which the workers import by its path.
+"""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import lut.kernels
+from lut.build import build_table, read_specs, run_build
+from lut.device import Device
+from lut.errors import LutError
+from lut.interpolate import group_of
+from lut.profilers.base import Failure, spread, summarise
+from lut.profilers.host import Drift, HostProfiler, remeasure, sentinels
+from lut.profilers.journal import Journal, journal_path
+from lut.profilers.pool import Pool, fixed_addresses
+from lut.spec import Latency, OpSpec
+from lut.table import LatencyTable
+from scripts.build_lut import main
+
+ROOT = Path(__file__).resolve().parents[1]
+HOST = Device.load("host-cpu")
+CONV = OpSpec("conv2d", 1, 16, 16, 8, 8, (3, 3), pad=(1, 1, 1, 1))
+ENGINE = '''
+"""A kernel is (c_in, c_out, kind); what it does depends on its kind."""
+import os, subprocess, sys, time
+from collections import namedtuple
+from pathlib import Path
+
+Kernel = namedtuple("Kernel", "c_in c_out kind workspace_bytes code_bytes")
+CALLS = Path(__file__).with_name("calls.txt")
+
+def note(word):
+    with CALLS.open("a") as file:
+        file.write(word + "\\n")
+
+def build(spec, isa):
+    note("build")
+    if spec.kind == "no_build":
+        raise RuntimeError("LLVM does not like it")
+    return Kernel(spec.c_in, spec.c_out, spec.kind, 64, 1000 + spec.c_out)
+
+def measure(kernel, windows, window_us):
+    note(f"time {os.getpid()}")
+    if kernel.kind == "hang":
+        child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+        note(f"child {child.pid}")
+        time.sleep(60)
+    if kernel.kind == "devour":
+        bytearray(2**34)
+    if kernel.kind == "crash":
+        print("about to fall", file=sys.stderr, flush=True)
+        os.abort()
+    if kernel.kind == "slow":
+        time.sleep(0.2)
+    return [kernel.c_in * kernel.c_out / 100 + 0.001 * i for i in range(windows)]
+'''
+
+
+@pytest.fixture
+def engine(tmp_path, monkeypatch):
+    """A profiler that runs the module above; its calls are in `calls(tmp_path)`."""
+    name = f"engine_{random.getrandbits(40):x}"
+    folder = tmp_path / "engine"
+    folder.mkdir()
+    (folder / f"{name}.py").write_text(ENGINE)
+    monkeypatch.syspath_prepend(str(folder))
+    monkeypatch.setattr(lut.kernels, "row_key", lambda s: replace(s, in_bits=(8,) * len(s.in_bits), out_bits=8))
+    monkeypatch.setattr(lut.kernels, "supported", lambda s: "no kernel" if s.kind == "unheard" else None)
+    return HostProfiler(build=f"{name}:build", measure_kernel=f"{name}:measure", windows=5, seconds=2.0)
+
+
+def calls(tmp_path):
+    path = tmp_path / "engine" / "calls.txt"
+    return path.read_text().split("\n")[:-1] if path.exists() else []
+
+
+def alive(pid):
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def test_contract_every_row_gets_one_answer_and_rounds_are_processes(engine, tmp_path):
+    specs = [replace(CONV, c_in=c) for c in (4, 8, 16)]
+    answers = list(engine.measure([*specs, specs[0]], HOST))
+    assert sorted(s.c_in for s, _ in answers) == [4, 8, 16]
+    for spec, row in answers:
+        assert isinstance(row, Latency)
+        assert row.us == pytest.approx(spec.c_in * 16 / 100 + 0.0002)
+        assert row.p10 <= row.us <= row.p90
+        assert (row.n, row.workspace_bytes, row.code_bytes, row.source) == (15, 64, 1016, "host")
+    timed = [c for c in calls(tmp_path) if c.startswith("time")]
+    assert len(timed) == 9
+    assert len(set(timed)) == 3, "three processes, each passing over all rows"
+    assert timed == sorted(timed, key=lambda c: timed.index(c)), "one after the other"
+
+
+def test_failures_are_answers(engine, tmp_path):
+    kinds = ["hang", "devour", "crash", "no_build", "conv2d"]
+    found = dict(engine.measure([replace(CONV, kind=kind) for kind in kinds], HOST))
+    answers = {spec.kind: answer for spec, answer in found.items()}
+    assert isinstance(answers.pop("conv2d"), Latency)
+    assert {kind: failure.reason for kind, failure in answers.items()} == {
+        "hang": "timeout",
+        "devour": "memory",
+        "crash": "crash",
+        "no_build": "error",
+    }
+    assert answers["crash"].detail == "SIGABRT: about to fall"
+    assert "RuntimeError: LLVM does not like it" in answers["no_build"].detail
+    (child,) = [int(c.split()[1]) for c in calls(tmp_path) if c.startswith("child")]
+    assert not alive(child), "the whole process group is killed"
+
+
+def test_workers_have_fixed_addresses_their_core_and_their_limit():
+    with Pool([[0]], 10, 2**31) as pool:
+        ((_, result),) = pool.run([("key", "build", ("os:getpid", CONV, "isa"))])
+    assert isinstance(result, Failure)
+    assert "TypeError" in result.detail, "a bad function is an error of its own row"
+    with fixed_addresses() as allowed:
+        inside = Path("/proc/thread-self/personality").read_text() if allowed else "00040000"
+    outside = Path("/proc/thread-self/personality").read_text()
+    assert int(inside, 16) & 0x0040000
+    assert not int(outside, 16) & 0x0040000
+
+
+def test_rows_that_disagree_are_timed_more():
+    steady, torn = [[1.0] * 5, [1.01] * 5, [9.0] * 5], [[1.0] * 5, [1.3] * 5, [1.4] * 5]
+    profiler = HostProfiler()
+    assert profiler._due(torn[:2], 2)
+    assert not profiler._due(steady, 3)
+    assert profiler._due(torn, 3)
+    assert not profiler._due(torn, 4), "at most one process per turn"
+    assert spread(torn) == pytest.approx(0.3)
+    assert summarise(torn, 0, 0).us == 1.3
+    assert not profiler._due([*torn, [1.31] * 5, [1.02] * 5], 5)
+
+
+def test_summary_brute_force():
+    chance = np.random.default_rng(0)
+    processes = [chance.exponential(1, 7).tolist() for _ in range(3)]
+    row = summarise(processes, 1, 2)
+    assert row.us == sorted(np.quantile(p, 0.05) for p in processes)[1]
+    assert row.n == 21
+    assert row.p10 <= row.us <= row.p90
+
+
+def test_build_writes_a_table_that_answers_for_the_space(engine, tmp_path, capsys):
+    path = tmp_path / "t.csv"
+    space = [
+        replace(CONV, c_in=i, c_out=o, in_bits=(b,))
+        for i in (4, 8, 12, 16, 20, 24)
+        for o in (8, 12, 16, 24, 32)
+        for b in (4, 8)
+    ]
+    table = build_table(HOST, space, path, profiler=engine)
+    assert SIXTEEN <= len(table) < 30
+    assert not table.missing(space)
+    assert dict(LatencyTable.read(path)) == dict(table)
+    guesses = [s for s in space if table.lookup(s).source == "interpolated"]
+    assert guesses
+    assert np.median([abs(table.lookup(s).us * 100 / (s.c_in * s.c_out) - 1) for s in guesses]) < 0.08
+    assert float(table.provenance["held_out_error"]) < 0.08
+    assert {"cpu", "isa", "compiler", "threads", "kernels", "date", "clock", "flags", "spread", "lanes"} <= set(
+        table.provenance
+    )
+    assert "interpolation, held out: median" in capsys.readouterr().err
+    before = len(calls(tmp_path))
+    again = build_table(HOST, space, path, profiler=engine)
+    assert len(calls(tmp_path)) == before, "nothing is measured twice"
+    assert dict(again) == dict(table)
+    more = run_build(HOST, [*space, replace(CONV, c_out=64)], path, profiler=engine)
+    assert more.measured == 1
+    assert set(table) < set(more.table)
+
+
+SIXTEEN = 16
+
+
+def test_unsupported_and_failed_rows_are_recorded_and_the_rest_is_written(engine, tmp_path):
+    path = tmp_path / "t.csv"
+    result = run_build(HOST, [CONV, replace(CONV, kind="unheard"), replace(CONV, kind="crash")], path, profiler=engine)
+    assert list(result.table) == [CONV]
+    assert sorted(f.reason for f in result.failures.values()) == ["crash", "unsupported"]
+    assert {s.kind: f.reason for s, f in Journal.read(journal_path(path)).failures.items()} == {
+        "unheard": "unsupported",
+        "crash": "crash",
+    }
+    with pytest.raises(LutError, match=r"no row was measured; crash 16->16 .*: crash: SIGABRT"):
+        build_table(HOST, [replace(CONV, kind="crash")], tmp_path / "u.csv", profiler=engine)
+    assert not (tmp_path / "u.csv").exists()
+
+
+def test_interrupted_build_resumes(engine, tmp_path, monkeypatch):
+    path, specs = tmp_path / "t.csv", [replace(CONV, c_in=c) for c in (4, 8, 12, 16)]
+    record, seen = Journal.add_samples, []
+
+    def interrupt(self, spec, us):
+        if len(seen) == 6:
+            raise KeyboardInterrupt
+        seen.append(spec)
+        record(self, spec, us)
+
+    monkeypatch.setattr(Journal, "add_samples", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        build_table(HOST, specs, path, profiler=engine)
+    assert not path.exists()
+    monkeypatch.setattr(Journal, "add_samples", record)
+    before = sum(c.startswith("time") for c in calls(tmp_path))
+    table = build_table(HOST, specs, path, profiler=engine)
+    assert set(table) == set(specs)
+    assert sum(c.startswith("time") for c in calls(tmp_path)) - before == 12 - 6
+    assert all(row.n == 15 for row in table.values())
+
+
+def test_another_machine_is_refused_and_force_keeps_the_old_journal(engine, tmp_path):
+    path = tmp_path / "t.csv"
+    build_table(HOST, [CONV], path, profiler=engine)
+    text = path.read_text()
+    path.write_text(text.replace("# kernels: ", "# kernels: older"))
+    with pytest.raises(LutError, match=r"kernels: the table has older.*\n.*--force"):
+        build_table(HOST, [CONV], path, profiler=engine)
+    before = len(calls(tmp_path))
+    table = build_table(HOST, [CONV], path, force=True, profiler=engine)
+    assert len(calls(tmp_path)) == before + 4
+    assert not table.provenance["kernels"].startswith("older")
+    assert (tmp_path / "t.journal.1.jsonl").exists()
+
+
+def test_full_disk_leaves_the_old_table_and_the_journal_resumes(engine, tmp_path, monkeypatch):
+    path, more = tmp_path / "t.csv", [CONV, replace(CONV, c_in=4)]
+    build_table(HOST, [CONV], path, profiler=engine)
+    before = path.read_bytes()
+    fsync = os.fsync
+
+    def full(descriptor):
+        if str(tmp_path / ".t.csv") in os.readlink(f"/proc/self/fd/{descriptor}"):
+            raise OSError(28, "No space left on device")
+        fsync(descriptor)
+
+    monkeypatch.setattr("lut.files.os.fsync", full)
+    with pytest.raises(OSError, match="No space"):
+        build_table(HOST, more, path, profiler=engine)
+    assert path.read_bytes() == before
+    monkeypatch.setattr("lut.files.os.fsync", fsync)
+    count = len(calls(tmp_path))
+    assert set(build_table(HOST, more, path, profiler=engine)) == set(more)
+    assert len(calls(tmp_path)) == count, "the rows were in the journal"
+
+
+def journal(path, machine, rows=3):
+    with Journal.open(path, machine) as book:
+        for i in range(rows):
+            book.add_build(replace(CONV, c_in=4 + i), 1, 2)
+            book.add_samples(replace(CONV, c_in=4 + i), [1.0, 2.0 + i])
+        book.add_failure(CONV, Failure("timeout", "not done"))
+
+
+def test_journal_round_trip_and_cut_end(tmp_path):
+    path, machine = tmp_path / "j.jsonl", {"cpu": "a", "isa": "b"}
+    journal(path, machine)
+    raw = path.read_bytes()
+    whole = Journal.read(path)
+    assert whole.provenance == machine
+    assert whole.samples[replace(CONV, c_in=6)] == [[1.0, 4.0]]
+    assert whole.built[replace(CONV, c_in=5)] == (1, 2)
+    assert whole.failures == {CONV: Failure("timeout", "not done")}
+    first = raw.index(b"\n") + 1
+    for cut in range(first, len(raw), 7):
+        path.write_bytes(raw[:cut])
+        with Journal.open(path, machine) as book:
+            book.add_samples(CONV, [9.0])
+        again = Journal.read(path)
+        assert again.samples[CONV] == [[9.0]], "what follows a cut line is whole"
+        assert all(again.samples[s] == whole.samples[s] for s in again.samples if s != CONV)
+    path.write_bytes(raw[: first - 5])
+    with Journal.open(path, machine) as book:
+        assert not book.samples
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda line: b"{" + line, ":3: no record of a journal"),
+        (lambda line: b"[1, 2]", ":3: no record of a journal"),
+        (lambda line: b'{"spec": {"kind": "conv2d"}}', ":3: no record of a journal"),
+        (lambda line: line.replace(b'"c_in":"4"', b'"c_in":"-4"'), ":3: c_in: -4 is not a whole number"),
+        (lambda line: line.replace(b"1.0", b"-1.0"), ":3: no record of a journal: samples are not positive"),
+        (lambda line: b"\xff\xfe", ":3: no record of a journal"),
+    ],
+)
+def test_journal_with_a_corrupt_line_is_refused(tmp_path, damage, message):
+    path = tmp_path / "j.jsonl"
+    journal(path, {"cpu": "a"})
+    lines = path.read_bytes().split(b"\n")
+    lines[2] = damage(lines[2])
+    path.write_bytes(b"\n".join(lines))
+    before = path.read_bytes()
+    with pytest.raises(LutError, match=message):
+        Journal.open(path, {"cpu": "a"})
+    assert path.read_bytes() == before
+
+
+def test_sentinels_and_drift(engine):
+    rows = {replace(CONV, c_in=c): Latency(c * 16 / 100 + 0.0002, 0, 99) for c in range(4, 84, 4)}
+    table = LatencyTable(rows, {"device": "host-cpu"})
+    chosen = sentinels(table)
+    assert len(chosen) == 3
+    assert [s.c_in for s in chosen] == sorted(s.c_in for s in chosen)
+    drift = remeasure(table, profiler=engine)
+    assert drift.ratio == pytest.approx(1)
+    assert not drift.excessive
+    assert "fine" in str(drift)
+    slow = {s: replace(row, us=row.us / 1.05) for s, row in rows.items()}
+    drift = remeasure(LatencyTable(slow, {"device": "host-cpu"}), profiler=engine)
+    assert drift.excessive
+    assert "+5.0% of the table's time (above 3%" in str(drift)
+    assert Drift({CONV: (2.0, 1.0)}).excessive
+    with pytest.raises(LutError, match="no row was measured"):
+        sentinels(LatencyTable({}))
+
+
+def test_ctrl_c_leaves_no_process_and_says_how_to_resume(engine, tmp_path):
+    specs, out = tmp_path / "specs.csv", tmp_path / "t.csv"
+    rows = {replace(CONV, kind="slow", c_in=c): Latency(1, 1, 1) for c in range(1, 17)}
+    LatencyTable(rows).write(specs)
+    program = f"""
+import sys
+sys.path[:0] = [{str(ROOT)!r}, {str(tmp_path / "engine")!r}]
+import lut.kernels, scripts.build_lut as script, lut.build
+from lut.profilers.host import HostProfiler
+lut.kernels.row_key, lut.kernels.supported = (lambda s: s), (lambda s: None)
+lut.build.HostProfiler = lambda: HostProfiler({engine.build!r}, {engine.measure_kernel!r})
+sys.exit(script.main(["--specs", {str(specs)!r}, "--out", {str(out)!r}]))
+"""
+    process = subprocess.Popen(
+        [sys.executable, "-c", program], stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    try:
+        end = time.monotonic() + 40
+        while not any(c.startswith("time") for c in calls(tmp_path)) and time.monotonic() < end:
+            time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=20)
+    finally:
+        process.kill()
+    assert process.returncode == 130
+    assert f"Resume with: python scripts/build_lut.py --specs {specs}" in errors
+    assert "Traceback" not in errors
+    workers = {int(c.split()[1]) for c in calls(tmp_path) if c.startswith("time")}
+    assert workers
+    assert not any(alive(pid) for pid in workers)
+    assert not out.exists()
+
+
+def test_command_line(engine, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("lut.build.HostProfiler", lambda: engine)
+    specs, out = tmp_path / "specs.csv", tmp_path / "t.csv"
+    LatencyTable({CONV: Latency(1, 1, 1), replace(CONV, kind="crash"): Latency(1, 1, 1)}).write(specs)
+    assert read_specs(specs)[0] == CONV
+    assert main(["--specs", str(specs), "--out", str(out), "--json"]) == 0
+    body = json.loads(capsys.readouterr().out)
+    assert (body["rows"], body["measured"]) == (1, 1)
+    assert body["failures"][0]["reason"] == "crash"
+    assert main(["--specs", str(tmp_path / "none.csv"), "--out", str(out)]) == 2
+    assert "no such" in capsys.readouterr().err
+    assert main(["--specs", str(specs), "--device", "hostcpu"]) == 2
+    assert "did you mean host-cpu" in capsys.readouterr().err
+    assert group_of(CONV) == group_of(next(iter(LatencyTable.read(out))))
+
+
+@pytest.mark.tvm
+def test_real_kernels_from_specs_to_sentinels(tmp_path):
+    """Three rows of the project's own kernels, then the same again from the journal and as sentinels."""
+    specs = [replace(CONV, c_in=c, w_bits=b, in_bits=(4,)) for c, b in ((8, 8), (16, 8), (16, 4))]
+    profiler = HostProfiler(most=3, windows=10, window_us=200)
+    table = build_table("host-cpu", specs, tmp_path / "t.csv", profiler=profiler, progress=False)
+    assert not table.missing(specs)
+    assert all(0.1 < row.us < 1000 and row.code_bytes > 100 for row in table.values())
+    assert table.lookup(specs[1]).us > table.lookup(specs[0]).us
+    assert remeasure(table, k=1, profiler=profiler).ratio == pytest.approx(1, abs=0.9)
+
+
+def test_tables_work_without_tvm(tmp_path):
+    """Reading, looking up, planning and importing run with TVM blocked."""
+    LatencyTable({CONV: Latency(1, 1, 1)}, {"collapse": "act_bits"}).write(tmp_path / "t.csv")
+    program = f"""
+import sys
+sys.modules["tvm"] = None
+sys.path.insert(0, {str(ROOT)!r})
+from dataclasses import replace
+import lut.build, lut.importers, lut.profilers.host
+from lut.machine import this_machine
+from lut.table import LatencyTable
+table = LatencyTable.read({str(tmp_path / "t.csv")!r})
+(spec,) = table
+assert table.lookup(replace(spec, in_bits=(4,))).us == 1
+assert this_machine(lut.build.Device.load("host-cpu"))["kernels"]
+assert "pandas" not in sys.modules and "torch" not in sys.modules
+"""
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=60)

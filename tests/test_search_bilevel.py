@@ -1,0 +1,216 @@
+"""The search loop: which parameters each step moves, what it finds with and without a budget, resume to the bit."""
+
+import copy
+import dataclasses
+import itertools
+import json
+import math
+
+import pytest
+import torch
+from search_toys import Blobs, ToyNet, toy_cost
+from torch import nn
+
+from lut.errors import InputError
+from search.bilevel import SearchLoop, entropy, make_objective, make_relaxation, run_search
+from search.budget import Budget
+from search.config import SearchConfig
+from search.objective import Linear, Power
+from search.progress import Progress
+from search.relax import Gdas, TwoPath, softmax
+from search.train import DivergedError, smoothed_cross_entropy
+from supernet.choice import Choice
+
+COSTS = {"bitops": toy_cost}
+LOOSE, TIGHT = [Budget("bitops", 100.0, "")], [Budget("bitops", 3.0, "")]
+SHORT = SearchConfig(relaxation="softmax", epochs=8, warmup_epochs=2, batch_size=16, lr=0.1, alpha_lr=0.1)
+CLOCKS = ("cpu_seconds", "wall_seconds")
+
+
+def untimed(path):
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    return [{k: v for k, v in row.items() if k not in CLOCKS} for row in rows]
+
+
+def loop(net, data=None, config=SHORT, relaxation=None, budgets=LOOSE):
+    objective = make_objective(config, budgets)
+    limits = {b.metric: b.limit for b in budgets}
+    loss, relaxation = smoothed_cross_entropy(), relaxation or make_relaxation(config)
+    return SearchLoop(net, data or Blobs(), COSTS, limits, config, objective, relaxation, loss, lambda o, t: 0.0, True)
+
+
+def moved(net, before):
+    return {name for name, value in net.state_dict().items() if not torch.equal(value, before[name])}
+
+
+def test_a_weight_step_moves_no_alpha_and_an_architecture_step_nothing_else():
+    net = ToyNet()
+    steps, (x, y) = loop(net), next(iter(Blobs().batches("train", 16)))
+    net.train()
+    before = copy.deepcopy(net.state_dict())
+    steps.weight_step(x, y, "here")
+    assert {"good.weight", "norm.running_mean", "step"} <= moved(net, before)
+    assert "alpha" not in moved(net, before)
+    before = copy.deepcopy(net.state_dict())
+    expected = steps.arch_step(x, y, "here")
+    assert moved(net, before) == {"alpha"}
+    assert expected == {"bitops": pytest.approx(5.0)}
+    assert all(p.requires_grad for p in net.parameters())
+    assert net.norm.track_running_stats
+    before = copy.deepcopy(net.state_dict())
+    steps.joint_step(x, y, "here")
+    assert {"alpha", "good.weight", "norm.running_mean"} <= moved(net, before)
+
+
+def test_the_pinned_choice_stays():
+    net = ToyNet()
+    run_search(net, Blobs(), COSTS, LOOSE, SHORT)
+    assert net.alpha[1].tolist() == [0, 0]
+
+
+def test_the_first_architecture_step_descends_the_objective():
+    """Adam's first step is lr times the sign of the gradient: the useful option gains, a tight budget reverses it."""
+    x, y = next(iter(Blobs().batches("train", 48)))
+    for penalty, sign in ((0.0, 1.0), (1e3, -1.0)):
+        net = ToyNet()
+        net.good.weight.data = 5 * torch.eye(3, 4)
+        config = dataclasses.replace(SHORT, objective="linear", penalty=penalty)
+        loop(net, config=config).arch_step(x, y, "here")
+        torch.testing.assert_close(
+            net.alpha[0].detach(), sign * config.alpha_lr * torch.tensor([-1.0, 1.0]), rtol=1e-3, atol=0
+        )
+
+
+@pytest.mark.parametrize("update", ["alternate", "joint"])
+@pytest.mark.parametrize("relaxation", ["softmax", "gumbel", "gumbel_st", "gdas", "two_path", "reinforce"])
+def test_takes_the_useful_option_unless_the_budget_forbids(update, relaxation):
+    config = dataclasses.replace(SHORT, update=update, relaxation=relaxation, epochs=15, alpha_lr=0.2)
+    free = run_search(ToyNet(), Blobs(), COSTS, LOOSE, config)
+    assert free.arch.choices["layer.weight_bits"] == 8
+    assert free.arch.predicted == {"bitops": 8}
+    assert free.history[-1]["metric"] > 0.8
+    bound = run_search(ToyNet(), Blobs(), COSTS, TIGHT, dataclasses.replace(config, epochs=25))
+    assert bound.arch.choices == {"layer.weight_bits": 2, "layer.width": 4}
+
+
+def test_rows_and_result():
+    net = ToyNet()
+    found = run_search(net, Blobs(), COSTS, TIGHT, SHORT)
+    assert [row["phase"] for row in found.history] == ["warmup"] * 2 + ["search"] * 8
+    assert [row["epoch"] for row in found.history] == list(range(10))
+    assert "entropy" not in found.history[1]
+    row = found.history[-1]
+    assert set(row) == {"phase", "epoch", "loss", "metric", "entropy", "costs", "arch_costs", "limits", "multipliers",
+                        "arch", *CLOCKS}  # fmt: skip
+    assert row["limits"] == {"bitops": 3}
+    assert row["arch_costs"] == {"bitops": 2}
+    assert 2 < row["costs"]["bitops"] < 8
+    assert row["multipliers"]["bitops"] > 0
+    p = found.probabilities["layer.weight_bits"]
+    assert sum(p) == pytest.approx(1)
+    assert found.probabilities["layer.width"] == (1.0,)
+    torch.testing.assert_close(found.scores[0].exp(), torch.tensor(p))
+    assert found.scores[1].tolist() == [0, -math.inf]
+    assert row["entropy"] == {"weight_bits": pytest.approx(-sum(q * math.log(q) for q in p) / math.log(2), rel=1e-5)}
+    assert not net.training
+
+
+def test_alphas_rest_during_warm_up():
+    net = ToyNet()
+    run_search(net, Blobs(), COSTS, LOOSE, dataclasses.replace(SHORT, epochs=0))
+    assert net.alpha.abs().sum() == 0
+
+
+def test_weights_see_the_training_split_and_alphas_the_validation_split():
+    data, seen = Blobs(), {"weight": [], "arch": []}
+    steps = loop(ToyNet(), data, dataclasses.replace(SHORT, warmup_epochs=0, epochs=1))
+    inner_weight, inner_arch = steps.weight_step, steps.arch_step
+    steps.weight_step = lambda x, *rest: (seen["weight"].append(x), inner_weight(x, *rest))[1]
+    steps.arch_step = lambda x, *rest: (seen["arch"].append(x), inner_arch(x, *rest))[1]
+    with Progress("search", 3) as progress:
+        steps.run_epoch(progress)
+    for kind, split in (("weight", "train"), ("arch", "validation")):
+        mine = torch.cat(seen[kind]).flatten(1).tolist()
+        assert sorted(mine) == sorted(data.splits[split][0].flatten(1).tolist())
+
+
+def test_arch_every_and_the_temperature():
+    config, net = dataclasses.replace(SHORT, arch_every=2, warmup_epochs=0, epochs=4), ToyNet()
+    relaxation = softmax(4.0, 1.0)
+    steps = loop(net, config=config, relaxation=relaxation)
+    count, inner = itertools.count(), steps.arch_step
+    steps.arch_step = lambda *args: (next(count), inner(*args))[1]
+    with Progress("search", 12) as progress:
+        for _ in range(4):
+            steps.run_epoch(progress)
+    assert next(count) == 4  # of three weight steps an epoch, one architecture step
+    assert relaxation.tau == pytest.approx(4 * 0.25 ** (11 / 12))
+
+
+@pytest.mark.parametrize("kill", [1, 4, 7])
+@pytest.mark.parametrize("relaxation", ["gumbel", "two_path", "reinforce"])
+def test_resumes_to_the_bit(tmp_path, kill, relaxation):
+    config = dataclasses.replace(SHORT, relaxation=relaxation, seed=7)
+    whole = ToyNet()
+    expected = run_search(whole, Blobs(), COSTS, TIGHT, config, folder=tmp_path / "whole")
+    calls = itertools.count()
+
+    def interrupted(output, target):
+        if next(calls) == kill * 5:
+            raise KeyboardInterrupt
+        return nn.functional.cross_entropy(output, target)
+
+    with pytest.raises(KeyboardInterrupt):
+        run_search(ToyNet(), Blobs(), COSTS, TIGHT, config, loss=interrupted, folder=tmp_path / "part")
+    torch.rand(3)
+    resumed = ToyNet(seed=3)
+    found = run_search(resumed, Blobs(), COSTS, TIGHT, config, folder=tmp_path / "part")
+    assert untimed(tmp_path / "part" / "metrics.jsonl") == untimed(tmp_path / "whole" / "metrics.jsonl")
+    assert resumed.alpha.detach().numpy().tobytes() == whole.alpha.detach().numpy().tobytes()
+    assert all(torch.equal(v, whole.state_dict()[k]) for k, v in resumed.state_dict().items())
+    assert found.arch == expected.arch
+    again = run_search(ToyNet(), Blobs(), COSTS, TIGHT, config, folder=tmp_path / "part")  # complete: nothing to do
+    assert again.arch == expected.arch
+    assert torch.equal(again.scores, expected.scores)
+
+
+def test_a_resume_with_other_settings_is_refused(tmp_path):
+    config = dataclasses.replace(SHORT, epochs=1, warmup_epochs=0)
+    run_search(ToyNet(), Blobs(), COSTS, TIGHT, config, folder=tmp_path)
+    with pytest.raises(InputError, match=r"search\.limits: it was made with {'bitops': 3.0}, this run has"):
+        run_search(ToyNet(), Blobs(), COSTS, LOOSE, config, folder=tmp_path)
+    with pytest.raises(InputError, match=r"search\.epochs: it was made with 1, this run has 2"):
+        run_search(ToyNet(), Blobs(), COSTS, TIGHT, dataclasses.replace(config, epochs=2), folder=tmp_path)
+
+
+def test_bad_input():
+    with pytest.raises(ValueError, match="no cost model for the budget's metric 'macs'"):
+        run_search(ToyNet(), Blobs(), COSTS, [Budget("macs", 1.0, "")], SHORT)
+    data = Blobs()
+    data.splits["validation"][0][:] = math.inf
+    config = dataclasses.replace(SHORT, warmup_epochs=0)
+    with pytest.raises(DivergedError, match="search: epoch 0, step 0, architecture: the loss is nan; try a smaller lr"):
+        run_search(ToyNet(), data, COSTS, LOOSE, config)
+
+
+def test_settings_become_methods():
+    assert make_relaxation(SearchConfig(relaxation="two_path", tau=3.0)).__class__ is TwoPath
+    gdas = make_relaxation(SearchConfig(relaxation="gdas", tau=3.0))
+    assert (gdas.__class__, gdas.tau) == (Gdas, 3.0)
+    assert isinstance(make_objective(SearchConfig(objective="power"), TIGHT), Power)
+    linear = make_objective(SearchConfig(objective="linear", penalty=0.25), TIGHT)
+    assert (linear.__class__, linear.weight) == (Linear, 0.25)
+
+
+def test_entropy_of_even_and_of_decided_choices():
+    choices = (
+        Choice("a", "width", (4, 8, 16), 0),
+        Choice("b", "width", (4, 8), 1),
+        Choice("c", "act_bits", (2, 4, 8), 2),
+        Choice("d", "act_bits", (8,), 3),
+    )
+    table = torch.tensor([[1 / 3, 1 / 3, 1 / 3], [1, 0, 0], [0.5, 0.5, 0], [1, 0, 0]])
+    assert entropy(choices, table) == {
+        "width": pytest.approx(0.5),
+        "act_bits": pytest.approx(math.log(2) / math.log(3)),
+    }

@@ -1,0 +1,150 @@
+"""The budget solver against brute force over all architectures."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from schedules import HashTable, assignments, random_schedule
+
+from cost_models.counts import COUNTS
+from cost_models.memory import PeakRam
+from cost_models.table import TableLatency
+from search.budget import Budget, BudgetError
+from search.solve import cost_of, log_probabilities, reachable, solve, solve_net
+
+
+def problem(seed: int, storage="packed"):
+    """A space of a few hundred architectures with all their costs and scores."""
+    choices, schedule = random_schedule(seed, layers=4 - seed % 2, max_options=2 + seed % 2, skip=seed % 3 == 0)
+    generator = np.random.default_rng(seed)
+    alpha = torch.from_numpy(generator.normal(size=(len(choices), 3)))
+    scores = log_probabilities(choices, alpha)
+    costs = {
+        "latency": TableLatency(HashTable({}), per_net_us=7.0),
+        "weights": COUNTS["weights"],
+        "ram": PeakRam(schedule, storage),
+    }
+    every = []
+    for values in assignments(choices):
+        score = sum(scores[c.index, c.position(values[c.name])] for c in choices)
+        every.append((score, values, {m: cost_of(schedule, cost, values) for m, cost in costs.items()}))
+    return choices, schedule, scores, costs, sorted(every, key=lambda item: -item[0])
+
+
+SEEDS = range(12)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_n_best_are_those_of_brute_force_in_order(seed):
+    choices, schedule, scores, costs, every = problem(seed, "byte" if seed % 2 else "packed")
+    generator = np.random.default_rng(seed)
+    compared = 0
+    for metrics in (("latency",), ("ram",), ("latency", "weights"), ("latency", "weights", "ram")):
+        budgets = [
+            Budget(m, float(np.quantile([predicted[m] for _, _, predicted in every], generator.uniform(0.2, 0.7))), "")
+            for m in metrics
+        ]
+        fitting = [item for item in every if all(b.fits(item[2][b.metric]) for b in budgets)]
+        if not fitting:
+            with pytest.raises(BudgetError):
+                solve(choices, schedule, scores, costs, budgets)
+            continue
+        compared += 1
+        found = solve(choices, schedule, scores, costs, budgets, n=4, seed=9)
+        assert len(found) == min(4, len(fitting))
+        for arch, (score, _, _) in zip(found, fitting):
+            reached = sum(scores[c.index, c.position(arch.choices[c.name])] for c in choices)
+            assert reached == pytest.approx(score, abs=1e-6)
+            assert arch.predicted == {m: cost_of(schedule, cost, arch.choices) for m, cost in costs.items()}
+            assert all(b.fits(arch.predicted[b.metric]) for b in budgets)
+            assert arch.seed == 9
+        assert len({tuple(arch.choices.items()) for arch in found}) == len(found)
+    assert compared
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_reachable_is_the_extremes_of_brute_force(seed):
+    choices, schedule, _, costs, every = problem(seed)
+    for metric, (low, high) in reachable(choices, schedule, costs).items():
+        reached = [predicted[metric] for _, _, predicted in every]
+        if metric == "ram":  # the ends of the bound, as the planner places them
+            bounds = [costs[metric].bound(values) for _, values, _ in every]
+            ends = [predicted[metric] for (_, _, predicted), b in zip(every, bounds) if b in (min(bounds), max(bounds))]
+            assert low in ends
+            assert high in ends
+            assert low >= min(bounds)
+        else:
+            assert (low, high) == (pytest.approx(min(reached)), pytest.approx(max(reached)))
+
+
+def test_a_budget_below_reach_names_the_smallest_cost():
+    choices, schedule, scores, costs, every = problem(4)
+    low = min(predicted["weights"] for _, _, predicted in every)
+    with pytest.raises(BudgetError, match=rf"weights <= 1 B: the smallest reachable is {low:g} B") as caught:
+        solve(choices, schedule, scores, costs, [Budget("weights", 1.0, "B"), Budget("ram", 1e6, "B")])
+    assert caught.value.smallest["weights"] == low
+
+
+def test_budgets_that_exclude_each_other_say_so():
+    choices, schedule, scores, costs, every = problem(5)
+    latencies, weights = (np.array([p[m] for _, _, p in every]) for m in ("latency", "weights"))
+    limits = {"latency": latencies.min(), "weights": weights.min()}
+    inside = weights[latencies <= limits["latency"]].min()
+    assert inside > limits["weights"], "seed without a conflict"
+    with pytest.raises(BudgetError, match="inside the others") as caught:
+        solve(choices, schedule, scores, costs, [Budget(m, v, "") for m, v in limits.items()])
+    assert caught.value.smallest["weights"] == pytest.approx(inside)
+
+
+def test_a_plan_that_needs_more_than_the_bound_is_cut_off():
+    choices, schedule, scores, costs, every = problem(4, "byte")
+    ram, cut = costs["ram"], 0
+    for limit in {predicted["ram"] - 1 for _, _, predicted in every}:
+        fitting = [item for item in every if item[2]["ram"] <= limit]
+        bound_fits = [item for item in every if ram.bound(item[1]) <= limit]
+        if fitting and bound_fits[0] != fitting[0]:
+            cut += 1
+            (arch,) = solve(choices, schedule, scores, costs, [Budget("ram", limit, "B")], n=1)
+            assert arch.choices == fitting[0][1]
+    assert cut
+
+
+def test_a_limit_that_is_met_exactly_is_met():
+    choices, schedule, scores, costs, every = problem(7)
+    for metric in costs:
+        low = min(predicted[metric] for _, _, predicted in every)
+        (arch,) = solve(choices, schedule, scores, costs, [Budget(metric, low, "")], n=1)
+        assert arch.predicted[metric] == pytest.approx(low, rel=1e-9)
+
+
+def test_without_budgets_it_is_argmax():
+    choices, schedule, scores, costs, every = problem(2)
+    (arch,) = solve(choices, schedule, scores, costs, [], n=1)
+    assert arch.choices == every[0][1]
+
+
+def test_every_architecture_once_when_fewer_fit_than_asked():
+    choices, schedule, scores, costs, every = problem(6)
+    third = sorted(predicted["latency"] for _, _, predicted in every)[2]
+    fitting = [item for item in every if item[2]["latency"] <= third]
+    found = solve(choices, schedule, scores, costs, [Budget("latency", third, "us")], n=len(fitting) + 5)
+    assert len(found) == len(fitting)
+
+
+def test_bad_budgets():
+    choices, schedule, scores, costs, _ = problem(2)
+    with pytest.raises(ValueError, match="no cost model of that name"):
+        solve(choices, schedule, scores, costs, [Budget("params", 5, "")])
+    with pytest.raises(ValueError, match="resolve it"):
+        solve(choices, schedule, scores, costs, [Budget.parse("ram=50%")])
+    with pytest.raises(ValueError, match="not finite"):
+        solve(choices, schedule, np.full_like(scores, np.nan), costs, [])
+
+
+def test_solve_net_reads_the_supernet():
+    choices, schedule, scores, costs, every = problem(3)
+    alpha = torch.nn.Parameter(torch.from_numpy(np.where(np.isfinite(scores), scores, 5.0) + 1.5))
+    net = SimpleNamespace(choices=lambda: choices, schedule=lambda: schedule, arch_parameters=lambda: [alpha])
+    (arch,) = solve_net(net, costs, [], n=1)
+    assert arch.choices == every[0][1]

@@ -1,0 +1,192 @@
+import pytest
+import torch
+from models import Mixture, PlainAdd, randomise
+from torch import nn
+
+from lut.errors import InputError
+from supernet import SearchSpace, Supernet
+
+
+def net_of(model, shape=(3, 16, 16), space=None):
+    return Supernet.from_model(randomise(model), torch.randn(2, *shape), space or SearchSpace())
+
+
+def test_ties_follow_adds_depthwise_pools_and_shortcuts():
+    net = net_of(Mixture())
+    group = {name: g.name for name, g in net.groups.items()}
+    assert group["stem.1"] == group["blocks.0.conv2"]  # identity shortcut
+    assert group["blocks.1.conv2"] == group["depthwise.0"]  # depthwise after the add
+    assert group["blocks.1.conv1"] not in (group["stem.1"], group["blocks.1.conv2"])
+    assert group["stem.1"] != group["blocks.1.conv2"]  # zero channels have no counterpart
+    assert group["max_pool2d"] == group["bottleneck.0"]
+    resample = next(n for n in net.nodes if n.kind == "resample")
+    assert group[resample.name] == group["blocks.1.conv2"]
+    assert resample.gather == (-1,) * 8 + tuple(range(16)) + (-1,) * 8
+
+
+def test_every_layer_is_found_and_fused():
+    kinds = [node.kind for node in net_of(Mixture()).nodes]
+    assert kinds == [
+        "input", "conv2d", "conv2d", "conv2d_add", "conv2d", "resample", "conv2d_add", "conv2d", "conv2d", "max_pool",
+        "linear",
+    ]  # fmt: skip
+    assert [n.kind for n in net_of(PlainAdd(), (1, 8, 8)).nodes][3:] == ["add", "avg_pool", "conv2d"]
+
+
+def test_asymmetric_pad_moves_into_the_convolution():
+    stem = next(n for n in net_of(Mixture()).nodes if n.name == "stem.1")
+    assert stem.pad == (0, 0, 1, 1)
+    assert stem.shape == (16, 8, 8)
+
+
+def test_first_and_last_layer_are_pinned_and_pin_overrides():
+    net = net_of(Mixture())
+    assert net.weight["stem.1"].options == (8,) == net.weight["fc"].options
+    assert net.width[net.groups["fc"].name].options == (10,)
+    space = SearchSpace(pin={"blocks.0.conv1": {"weight_bits": 4, "width": 0.5, "act_bits": 8}})
+    pinned = net_of(Mixture(), space=space)
+    assert pinned.weight["blocks.0.conv1"].options == (4,)
+    assert pinned.act["blocks.0.conv1"].options == (8,)
+    assert pinned.width["blocks.0.conv1"].options == (8,)
+
+
+def test_choices_have_distinct_names_and_rows():
+    choices = net_of(Mixture()).choices()
+    assert [c.index for c in choices] == list(range(len(choices)))
+    assert len({c.name for c in choices}) == len(choices)
+
+
+def test_ranks_follow_weight_norms():
+    model = randomise(PlainAdd())
+    with torch.no_grad():
+        for branch in (model.a, model.b):
+            for channel in range(8):
+                branch[0].weight[channel] = 1.0 + (channel * 3) % 8
+    net = Supernet.from_model(model, torch.rand(2, 1, 8, 8))
+    expected = torch.tensor([(c * 3) % 8 for c in range(8)]).argsort(descending=True).argsort()
+    assert torch.equal(net.rank(net.groups["a.0"].name), expected)
+
+
+def test_float_space_reproduces_the_model():
+    model = randomise(Mixture())
+    x = torch.randn(4, 3, 16, 16)
+    net = Supernet.from_model(model, x, SearchSpace((32,), (32,), (1.0,)))
+    torch.testing.assert_close(net(x), model(x))
+
+
+def test_summary_names_every_node_and_says_why_pinned():
+    net = net_of(Mixture())
+    text = net.summary()
+    assert all(node.name in text for node in net.nodes)
+    assert "the network's output" in text
+
+
+class Unknown(nn.Module):
+    def __init__(self, layer):
+        super().__init__()
+        self.strange = layer
+        self.fc = nn.Linear(3 * 16 * 16, 2)
+
+    def forward(self, x):
+        return self.fc(self.strange(x).flatten(1))
+
+
+class Branches(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.fc = nn.Linear(3 * 16 * 16, 2)
+
+    def forward(self, x):
+        if x.sum() > 0:
+            x = -x
+        return self.fc(x.flatten(1))
+
+
+class TwoOutputs(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 3)
+
+    def forward(self, x):
+        return self.conv(x), x
+
+
+class Shared(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 3, 3, padding=1)
+        self.fc = nn.Linear(3 * 16 * 16, 2)
+
+    def forward(self, x):
+        return self.fc(self.conv(self.conv(x)).flatten(1))
+
+
+class Multiply(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.fc = nn.Linear(3 * 16 * 16, 2)
+
+    def forward(self, x):
+        return self.fc((x * 2).flatten(1))
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        (Unknown(nn.PixelShuffle(1)), "PixelShuffle 'strange'"),
+        (Unknown(nn.Conv2d(3, 3, 3, padding="same")), "padding"),
+        (Unknown(nn.MaxPool2d(3, 1, 1, ceil_mode=True)), "ceil_mode"),
+        (Branches(), "control flow that depends on the data"),
+        (TwoOutputs(), "several outputs"),
+        (Shared(), "used twice"),
+        (Multiply(), "mul"),
+        (Unknown(nn.Linear(7, 7)), "does not fit"),
+    ],
+)
+def test_what_cannot_be_converted_says_so(model, message):
+    with pytest.raises(InputError, match=message):
+        Supernet.from_model(model, torch.randn(2, 3, 16, 16))
+
+
+def test_wrong_input_and_nan_weights():
+    with pytest.raises(InputError, match="expected \\(batch, channels, height, width\\)"):
+        Supernet.from_model(Mixture(), torch.randn(3, 16, 16))
+    model = Mixture()
+    model.fc.weight.data[0, 0] = float("nan")
+    with pytest.raises(InputError, match=r"fc\.weight: holds NaN"):
+        Supernet.from_model(model, torch.randn(2, 3, 16, 16))
+
+
+def test_unknown_pin_names_the_nearest_layer():
+    with pytest.raises(InputError, match=r"the nearest is 'blocks\.0\.conv1'"):
+        net_of(Mixture(), space=SearchSpace(pin={"blocks.0.con1": {"width": 1.0}}))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"weight_bits": ()}, "weight_bits: empty"),
+        ({"weight_bits": (8, 4)}, "not strictly ascending"),
+        ({"act_bits": (4, 9)}, "from 1 to 8"),
+        ({"weight_bits": (1, 8)}, "ternary"),
+        ({"widths": (0.5, 1.5)}, r"\(0, 1\]"),
+        ({"pin": {"conv": {"bits": 8}}}, "unknown word 'bits'"),
+    ],
+)
+def test_space_rejects(options, message):
+    with pytest.raises(InputError, match=message):
+        SearchSpace(**options)
+
+
+def test_space_loads_from_yaml(tmp_path):
+    path = tmp_path / "space.yaml"
+    path.write_text("weight_bits: [4, 8]\nwidths: [0.5, 1.0]\n")
+    assert SearchSpace.load(path) == SearchSpace(weight_bits=(4, 8), widths=(0.5, 1.0))
+    path.write_text("weigth_bits: [4, 8]\n")
+    with pytest.raises(InputError, match="unknown option 'weigth_bits'"):
+        SearchSpace.load(path)
+    with pytest.raises(InputError, match="no such file"):
+        SearchSpace.load(tmp_path / "none.yaml")
+    path.write_text("!!python/object/apply:os.system ['true']\n")
+    with pytest.raises(InputError, match="not YAML"):
+        SearchSpace.load(path)

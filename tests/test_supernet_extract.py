@@ -1,0 +1,144 @@
+import copy
+import random
+
+import pytest
+import torch
+from models import Mixture, PlainAdd, randomise
+
+from lut.errors import InputError
+from supernet import Arch, SearchSpace, Supernet, extract, load_subnet, save_subnet
+from supernet.choice import Gates
+from supernet.networks import NETWORKS
+
+SPACE = SearchSpace(weight_bits=(2, 4, 8), act_bits=(2, 4, 8), widths=(0.25, 0.5, 1.0))
+
+
+def architectures(net, count, seed=0):
+    draw = random.Random(seed)
+    return [{c.name: draw.choice(c.options) for c in net.choices()} for _ in range(count)]
+
+
+def build(name):
+    torch.manual_seed(0)
+    if name == "mixture":
+        return Mixture(), (3, 16, 16)
+    if name == "plain_add":
+        return PlainAdd(), (1, 8, 8)
+    channels, size = {"lenet5": (1, 28), "ds_cnn": (1, 32)}.get(name, (3, 32))
+    return NETWORKS[name](num_classes=10, in_channels=channels, image_size=size), (channels, size, size)
+
+
+@pytest.mark.parametrize("name", ["mixture", "plain_add", *NETWORKS])
+def test_subnet_equals_the_fixed_supernet(name):
+    model, shape = build(name)
+    x = torch.randn(2, *shape)
+    net = Supernet.from_model(randomise(model), x, SPACE).double().eval()
+    for values in architectures(net, 3):
+        net.fix(values)
+        expected = net(x.double())
+        got = extract(net, values)(x.double())
+        assert (got - expected).abs().max() <= 1e-9 * expected.abs().max()
+        assert expected.abs().max() > 0
+
+
+@pytest.fixture(scope="module")
+def net():
+    model = randomise(Mixture())
+    return Supernet.from_model(model, torch.randn(4, 3, 16, 16), SPACE).eval()
+
+
+def test_channels_are_truly_removed_and_specs_agree(net):
+    values = net.uniform(4, 8, 0.5).choices
+    subnet = extract(net, values)
+    assert subnet.layer("blocks.0.conv1").weight.shape == (8, 8, 3, 3)
+    assert subnet.layer("depthwise.0").groups == 16
+    full = [op.spec(values) for op in net.schedule().ops]
+    assert full == [op.spec({}) for op in subnet.schedule().ops]
+
+
+def test_kept_channels_are_the_most_important(net):
+    values = {**net.uniform(8, 8).choices, "blocks.0.conv1.width": 8}
+    subnet = extract(net, values)
+    kept = torch.nonzero(net.rank("blocks.0.conv1") < 8).flatten()
+    expected = net.layer("blocks.0.conv1").norm.bias[kept]
+    assert torch.equal(subnet.layer("blocks.0.conv1").norm.bias, expected)
+
+
+def test_saved_subnet_is_the_same(net, tmp_path):
+    values = architectures(net, 1, seed=3)[0]
+    subnet = extract(net, Arch(values, net.space.hash(), {"latency": 3.0}, seed=4))
+    save_subnet(subnet, tmp_path / "subnet.safetensors")
+    loaded = load_subnet(tmp_path / "subnet.safetensors")
+    x = torch.randn(4, 3, 16, 16)
+    assert torch.equal(loaded(x), subnet(x))
+    assert loaded.arch == subnet.arch
+    assert [op.spec({}) for op in loaded.schedule().ops] == [op.spec({}) for op in subnet.schedule().ops]
+
+
+def test_damaged_subnet_files(net, tmp_path):
+    path = tmp_path / "subnet.safetensors"
+    save_subnet(extract(net, net.uniform(8, 8)), path)
+    raw = path.read_bytes()
+    for damaged in (b"", raw[:100], raw[: len(raw) // 2], b"\x80\x04" + raw[2:]):
+        path.write_bytes(damaged)
+        with pytest.raises(InputError, match=r"subnet\.safetensors"):
+            load_subnet(path)
+    with pytest.raises(InputError, match="no such file"):
+        load_subnet(tmp_path / "none.safetensors")
+
+
+def test_architecture_of_another_network_is_refused(net):
+    with pytest.raises(InputError, match=r"'conv9\.width' is not one of this network's"):
+        extract(net, {"conv9.width": 4})
+    values = dict(net.uniform(8, 8).choices)
+    values["stem.1.width"] = 5
+    with pytest.raises(InputError, match=r"stem\.1\.width: 5 is not one of"):
+        net.fix(values)
+    del values["stem.1.width"]
+    with pytest.raises(InputError, match=r"stem\.1\.width: None"):
+        net.fix(values)
+
+
+def test_gates_none_is_the_softmax_and_every_parameter_gets_a_gradient():
+    net = Supernet.from_model(randomise(Mixture()), torch.randn(4, 3, 16, 16), SPACE)
+    x = torch.randn(4, 3, 16, 16)
+    expected = net(x, Gates(torch.softmax(net.logits(), 1)))
+    assert torch.equal(net(x), expected)
+    net.train()
+    net(x).square().sum().backward()
+    searchable = [c.index for c in net.choices() if not c.pinned]
+    assert net.alpha.grad[searchable].abs().sum(1).min() > 0
+    # option 2 of a pinned layer does not exist; every other parameter takes part
+    assert [n for n, p in net.named_parameters() if p.grad is None] == []
+
+
+def test_architecture_steps_leave_statistics_alone():
+    net = Supernet.from_model(randomise(Mixture()), torch.randn(4, 3, 16, 16), SPACE).train()
+    before = [b.running_mean.clone() for b in net.batch_norms()]
+    net.set_statistics(False)
+    net(torch.randn(4, 3, 16, 16))
+    assert all(torch.equal(a, b.running_mean) for a, b in zip(before, net.batch_norms()))
+    net.set_statistics(True)
+    net(torch.randn(4, 3, 16, 16))
+    assert not any(torch.equal(a, b.running_mean) for a, b in zip(before, net.batch_norms()))
+
+
+def test_copy_and_state_survive_a_search_in_progress(net):
+    values = net.uniform(4, 8, 0.5).choices
+    twin = copy.deepcopy(net)
+    twin.fix(values)
+    x = torch.randn(2, 3, 16, 16)
+    fresh = Supernet.from_model(randomise(Mixture(), seed=9), x, SPACE).eval()
+    fresh.load_state_dict(net.state_dict())
+    fresh.fix(values)
+    assert torch.equal(twin(x), fresh(x))
+
+
+def test_arch_json_round_trip_and_bad_files(net, tmp_path):
+    arch = net.arch()
+    arch.write(tmp_path / "arch.json")
+    assert Arch.read(tmp_path / "arch.json") == arch
+    for text in ("", "[]", '{"schema": 1}', '{"schema": 9, "choices": {}}', '{"schema": 1, "choices": {"a": "b"}}'):
+        (tmp_path / "arch.json").write_text(text)
+        with pytest.raises(InputError, match=r"arch\.json"):
+            Arch.read(tmp_path / "arch.json")

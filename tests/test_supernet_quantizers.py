@@ -1,0 +1,85 @@
+import pytest
+import torch
+
+from supernet.quantizers import ActQuantizer, act_range, mix_quantize, mse_step, weight_range, zero_point
+
+
+def reference(x, p, steps, mask, ranges, count):
+    """The formula of the module, left to autograd: straight-through rounding, LSQ's gradient scale on the step."""
+    y = 0
+    for i, (low, high) in enumerate(ranges):
+        scale = 1 / (count * high) ** 0.5
+        step = steps[i] * scale + (steps[i] * (1 - scale)).detach()
+        v = (x / step).clamp(low, high)
+        y = y + p[i] * ((v.round() - v).detach() + v) * step
+    return y * mask
+
+
+@pytest.mark.parametrize("signed", [False, True])
+def test_gradients_equal_autograd_of_the_formula(signed):
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(3, 4, 5, 5, dtype=torch.float64, generator=generator)
+    ranges = tuple(act_range(b, signed) for b in (2, 4, 8))
+    leaves = [
+        x,
+        torch.tensor([0.2, 0.5, 0.3], dtype=torch.float64),
+        torch.tensor([0.7, 0.2, 0.01], dtype=torch.float64),
+        torch.rand(1, 4, 1, 1, dtype=torch.float64, generator=generator),
+    ]
+    upstream = torch.randn(x.shape, dtype=torch.float64, generator=generator)
+    results = []
+    for function in (mix_quantize, reference):
+        inputs = [leaf.clone().requires_grad_() for leaf in leaves]
+        y = function(*inputs, ranges, x[0].numel())
+        results.append((y, torch.autograd.grad((y * upstream).sum(), inputs)))
+    (y, got), (expected, wanted) = results
+    torch.testing.assert_close(y, expected)
+    for a, b in zip(got, wanted):
+        torch.testing.assert_close(a, b)
+
+
+def test_per_channel_steps_reduce_to_their_shape():
+    w = torch.randn(6, 3, 3, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    steps = torch.full((2, 6, 1, 1, 1), 0.1, dtype=torch.float64)
+    ranges = (weight_range(2), weight_range(8))
+    p = torch.tensor([0.4, 0.6], dtype=torch.float64)
+    inputs = [t.clone().requires_grad_() for t in (w, p, steps)]
+    got = torch.autograd.grad(mix_quantize(*inputs, None, ranges, 27).sum(), inputs)
+    again = [t.clone().requires_grad_() for t in (w, p, steps)]
+    wanted = torch.autograd.grad(reference(*again, 1.0, ranges, 27).sum(), again)
+    for a, b in zip(got, wanted):
+        torch.testing.assert_close(a, b)
+
+
+def test_codes_and_zero_points():
+    assert weight_range(2) == (-1, 1)
+    assert weight_range(8) == (-127, 127)
+    assert act_range(4, signed=False) == (0, 15)
+    assert act_range(4, signed=True) == (-8, 7)
+    assert (zero_point(8, True), zero_point(8, False)) == (128, 0)
+
+
+def test_values_lie_on_the_grid_and_masked_channels_are_exact_zeros():
+    quantizer = ActQuantizer((4,), signed=True)
+    with torch.no_grad():
+        quantizer.step.fill_(0.25)
+    x = torch.linspace(-5, 5, 32).view(1, 2, 4, 4)
+    y = quantizer(x, None, [0], torch.tensor([1.0, 0.0]))
+    codes = y[:, 0] / 0.25
+    assert torch.equal(codes, codes.round())
+    assert codes.min() == -8
+    assert not y[:, 1].any()
+
+
+@pytest.mark.parametrize("bits", [2, 4, 8])
+def test_mse_step_beats_its_neighbours_and_the_full_range(bits):
+    x = torch.randn(3, 4000, generator=torch.Generator().manual_seed(2))
+    low, high = weight_range(bits)
+
+    def error(step):
+        return ((x / step[:, None]).round().clamp(low, high) * step[:, None] - x).square().sum(1)
+
+    best = mse_step(x, low, high)
+    for factor in (0.8, 1.25):
+        assert (error(best) <= error(best * factor)).all()
+    assert (error(best) <= error(x.abs().amax(1) / high)).all()
