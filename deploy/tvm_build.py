@@ -75,7 +75,9 @@ def _constants(program: Program, isa: str) -> tuple[bytes, dict[tuple[str, str],
     return bytes(blob), offsets
 
 
-def _call(program: Program, op: Op, kernel: Kernel, arena: dict[str, int], constants: dict[tuple[str, str], int]) -> str:
+def _call(
+    program: Program, op: Op, kernel: Kernel, arena: dict[str, int], constants: dict[tuple[str, str], int]
+) -> str:
     """C expression that runs one operator."""
     fixed = {program.input: "image", program.output: "scores"}
     tensors = dict(zip(("in", "in2"), op.inputs)) | {"out": op.output}

@@ -27,6 +27,8 @@ log = logging.getLogger(__name__)
 
 SHARE, QUICK_SHARE = 0.35, 0.15
 """Of a large group's rows, how many are measured."""
+WARNINGS = 5
+"""Failed rows that are named for each reason; the journal has all of them."""
 
 
 def read_specs(path: str | Path) -> list[OpSpec]:
@@ -102,7 +104,8 @@ def run_build(
         for key, answer in worker.measure(todo, device):
             if isinstance(answer, Failure):
                 failures[key] = answer
-                log.warning("%s: not measured: %s", describe(key), answer)
+                if sum(other.reason == answer.reason for other in failures.values()) <= WARNINGS:
+                    log.warning("%s: not measured: %s", describe(key), answer)
             else:
                 rows[key] = answer
         spreads = [spread(journal.samples[key]) for key in rows if key in journal.samples]

@@ -65,7 +65,7 @@ class OpSpec:
 class Latency:
     """What one row cost. Microseconds; `n` counts the samples that the quantiles stand on."""
 
-    us: float  # median
+    us: float  # undisturbed time, see lut.profilers.base.summarise; an imported row: what its file says
     p10: float
     p90: float
     n: int = 1

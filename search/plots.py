@@ -7,6 +7,7 @@ searched), is never parsed as mathematics, and is escaped by the SVG writer.
 from __future__ import annotations
 
 import io
+import itertools
 import math
 import re
 from collections.abc import Mapping, Sequence
@@ -128,7 +129,7 @@ def pareto(points: Sequence[Mapping[str, Any]], limits: Mapping[str, float]) -> 
             known = [(p[key] / worth, 100 * p["top1"], p["name"], p["kind"]) for p in points if p.get(key) is not None]
             axes.set_xscale("log")
             axes.margins(0.14, 0.14)
-            _front(axes, [(x, y) for x, y, *_ in known])
+            front = _front(axes, [(x, y) for x, y, *_ in known])
             for kind in kinds:
                 x, y = zip(*[(x, y) for x, y, _, k in known if k == kind] or [((), ())])
                 size = 9 if kind == "found" else 7
@@ -137,30 +138,35 @@ def pareto(points: Sequence[Mapping[str, Any]], limits: Mapping[str, float]) -> 
             _plain_log(axes.xaxis)
             axes.set_xlabel(f"{'packed weights' if metric == 'weights' else metric}, {unit}")
             axes.set_ylabel("top-1, %" if i == 0 else "")
-            _label_points(figure, axes, [(x, y, name) for x, y, name, _ in known])
+            _label_points(figure, axes, [(x, y, name) for x, y, name, _ in known], front)
         handles = figure.axes[0].get_legend_handles_labels()
         figure.legend(*handles, loc="outside upper left", ncols=len(kinds), handlelength=1.0)
         return _svg(figure, "Accuracy against cost", "pareto")
 
 
-def _front(axes: Axes, points: Sequence[tuple[float, float]]) -> None:
-    """A step line through the points that no other beats in both cost and accuracy."""
-    best, front = -math.inf, []
+def _front(axes: Axes, points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+    """Draw a step line through the points that no other beats in both cost and accuracy; its corners."""
+    corners: list[tuple[float, float]] = []
     for cost, score in sorted(points, key=lambda p: (p[0], -p[1])):
-        if score > best:
-            best = score
-            front.append((cost, score))
-    axes.plot(*zip(*front), drawstyle="steps-post", color="#aab3bf", lw=1.2, zorder=1)
+        if not corners or score > corners[-1][1]:
+            corners += [(cost, corners[-1][1])] if corners else []
+            corners.append((cost, score))
+    axes.plot(*zip(*corners), color="#aab3bf", lw=1.2, zorder=1)
+    return corners
 
 
-def _label_points(figure: Figure, axes: Axes, points: Sequence[tuple[float, float, str]]) -> None:
+def _label_points(
+    figure: Figure, axes: Axes, points: Sequence[tuple[float, float, str]], line: Sequence[tuple[float, float]]
+) -> None:
     """Names beside up to 16 points, each on the side where it covers the least of what stands there already."""
     if len(points) > 16:
         return
     renderer = FigureCanvasAgg(figure).get_renderer()
     figure.draw_without_rendering()
-    frame, marks = axes.get_window_extent(), axes.transData.transform([(x, y) for x, y, _ in points])
-    taken = [Bbox.from_bounds(x - 6, y - 6, 12, 12) for x, y in marks]
+    frame, pixels = axes.get_window_extent(), axes.transData.transform
+    corners = pixels(line)
+    taken = [Bbox.from_bounds(x - 6, y - 6, 12, 12) for x, y in pixels([(x, y) for x, y, _ in points])]
+    taken += [Bbox.union([Bbox([a, a]), Bbox([b, b])]).padded(4) for a, b in itertools.pairwise(corners)]
     for x, y, name in points:
         boxes = []
         for side in SIDES:
@@ -176,9 +182,7 @@ def _label_points(figure: Figure, axes: Axes, points: Sequence[tuple[float, floa
 
 def _note(axes: Axes, name: str, at: tuple[float, float], side: tuple[int, int, str, str]) -> Annotation:
     dx, dy, ha, va = side
-    paper = {"facecolor": "white", "alpha": 0.75, "lw": 0, "pad": 0.4}  # so that a line behind does not strike it out
-    text = axes.annotate(name, at, (dx, dy), textcoords="offset points", ha=ha, va=va, fontsize=8.5, bbox=paper)
-    text.set_zorder(1.5)
+    text = axes.annotate(name, at, (dx, dy), textcoords="offset points", ha=ha, va=va, fontsize=8.5)
     text.set_in_layout(False)
     return text
 

@@ -5,25 +5,33 @@
                sum of z_k over all axes but c = x_c,  z_k >= 0                         marginals of each term's joint
 
 With x integer, z_k is the indicator of one grid cell, so costs are exact. A term whose axes are contained in those of
-another is a sum over that one's joint variable. HAWQ-V3 (Yao 2021) solves such a program for
-bit-widths alone; widths need the joint variables, since c_in and c_out belong to two operators at once.
+another is a sum over that one's joint variable. HAWQ-V3 (Yao 2021) solves such a program for bit-widths alone; widths
+need the joint variables, since c_in and c_out belong to two operators at once.
+
+Most columns are priced out before branching. With L the value of the linear relaxation and d >= 0 its reduced costs, a
+solution that takes option o of choice c is worth at least L + d_x + sum_k min d_z over the cells of z_k that have o. The
+program is solved on the columns below L + delta; a solution below L + delta is optimal for the whole, else delta grows.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-from scipy.optimize import Bounds, LinearConstraint, OptimizeResult, milp
-from scipy.sparse import coo_matrix, csr_matrix, hstack, vstack
+from scipy.optimize import LinearConstraint, linprog, milp
+from scipy.sparse import coo_matrix, csc_matrix, csr_matrix, hstack, vstack
 
 from cost_models.terms import Term
 from supernet.choice import Choice
 
-Block = tuple[csr_matrix, Any, Any]
-"""Constraint rows with their lower and upper ends."""
+Upper = tuple[csr_matrix, float]
+"""One constraint row and its upper end."""
+SHARES = (0.2, 0.4, 0.8, 1.0)
+"""Shares of the columns, cheapest first, on which the program is tried."""
+INFEASIBLE = 2
+"""scipy's status."""
 
 
 @dataclass(frozen=True)
@@ -60,50 +68,76 @@ class Program:
         limits: Sequence[float],
         cuts: Sequence[Mapping[Choice, int]] = (),
         seconds: float = 60.0,
-    ) -> OptimizeResult:
-        """Minimise <objective, variables> with rows <= limits (inf: free), no combination of values among `cuts`."""
-        blocks = [(self.equalities, self._right, self._right), *self._bounded(limits), *map(self._cut, cuts)]
-        return self._run(objective, blocks, seconds)
+    ) -> dict[str, int] | None:
+        """Values by choice name that minimise <objective, variables>, None when there are none.
 
-    def smallest(self, members: Sequence[int], limits: Sequence[float], seconds: float = 60.0) -> OptimizeResult:
-        """Minimise the largest of some rows, through a variable that no member exceeds, with all rows <= limits."""
-        scale = max(float(np.abs(self.rows[i]).max(initial=0)) for i in members) or 1.0
-        over = [(csr_matrix(self.rows[i] / scale), -np.inf, -self.constants[i] / scale) for i in members]
-        blocks = [(self.equalities, self._right, self._right), *self._bounded(limits)]
-        padded = [(hstack([m, csr_matrix((m.shape[0], 1))]), low, high) for m, low, high in blocks]
-        padded += [(hstack([m, csr_matrix([[-1.0]])]), low, high) for m, low, high in over]
-        return self._run(np.append(np.zeros(self.size), 1.0), padded, seconds)
+        limits: of the rows, inf for a free one. cuts: combinations of values that are excluded. Raises TimeoutError.
+        """
+        return self._run(objective, [*self._bounded(limits), *map(self._cut, cuts)], seconds)
 
-    def _bounded(self, limits: Sequence[float]) -> list[Block]:
-        blocks: list[Block] = []
-        for row, constant, limit in zip(self.rows, self.constants, limits):
-            if np.isfinite(limit):
-                blocks.append((csr_matrix(row / limit), -np.inf, 1 - constant / limit))
-        return blocks
+    def smallest(self, members: Sequence[int], limits: Sequence[float], seconds: float = 60.0) -> dict[str, int] | None:
+        """Like `solve`, for the largest of some rows: the objective is a variable that none of them exceeds."""
+        scale = max(np.abs(self.rows[i]).max(initial=0) for i in members) or 1.0
+        rows = [(hstack([row, csr_matrix((1, 1))]), high) for row, high in self._bounded(limits)]
+        rows += [(csr_matrix(np.append(self.rows[i] / scale, -1.0)), -self.constants[i] / scale) for i in members]
+        return self._run(np.append(np.zeros(self.size), 1.0), rows, seconds)
 
-    def _cut(self, cut: Mapping[Choice, int]) -> Block:
+    def _bounded(self, limits: Sequence[float]) -> list[Upper]:
+        return [
+            (csr_matrix(row / limit), 1 - constant / limit)
+            for row, constant, limit in zip(self.rows, self.constants, limits)
+            if np.isfinite(limit)
+        ]
+
+    def _cut(self, cut: Mapping[Choice, int]) -> Upper:
         indicator = np.zeros(self.size)
         indicator[[self._columns(choice)[choice.position(value)] for choice, value in cut.items()]] = 1
-        return csr_matrix(indicator), -np.inf, len(cut) - 1
+        return csr_matrix(indicator), len(cut) - 1
 
-    def _run(self, objective: np.ndarray, blocks: Sequence[Block], seconds: float) -> OptimizeResult:
-        integrality = np.zeros(len(objective))
-        integrality[: self.binaries] = 1
-        upper = np.ones(len(objective))
-        upper[self.size :] = np.inf
-        return milp(
-            objective,
-            constraints=LinearConstraint(
-                vstack([block[0] for block in blocks], format="csr"),
-                np.hstack([block[1] for block in blocks]),
-                np.hstack([block[2] for block in blocks]),
-            ),
-            integrality=integrality,
-            bounds=Bounds(0, upper),
-            options={"time_limit": seconds, "mip_rel_gap": 1e-7},
-        )
+    def _run(self, objective: np.ndarray, rows: Sequence[Upper], seconds: float) -> dict[str, int] | None:
+        deadline = time.monotonic() + seconds
+        equal, right = self.equalities, np.asarray(self._right)
+        equal = hstack([equal, csr_matrix((equal.shape[0], len(objective) - self.size))], format="csc")
+        upper = vstack([row for row, _ in rows], format="csc") if rows else csc_matrix((0, len(objective)))
+        high = np.asarray([end for _, end in rows], dtype=float)
+        relaxed = linprog(objective, upper, high, equal, right, method="highs-ds", options={"time_limit": seconds})
+        if relaxed.status == INFEASIBLE:
+            return None
+        if relaxed.status != 0:
+            raise TimeoutError(f"the linear relaxation was not solved within {seconds:g} s: {relaxed.message}")
+        price = self._prices(relaxed.lower.marginals)
+        both = vstack([equal, upper], format="csc")
+        ends = LinearConstraint(both, np.append(right, np.full(len(high), -np.inf)), np.append(right, high))
+        for share in SHARES:
+            delta = np.quantile(price, share)
+            kept = np.flatnonzero(price <= delta)
+            left = max(deadline - time.monotonic(), 0.01)
+            result = milp(
+                objective[kept],
+                constraints=LinearConstraint(both[:, kept], ends.lb, ends.ub),
+                integrality=kept < self.binaries,
+                options={"time_limit": left, "mip_rel_gap": 1e-7},
+            )
+            if result.status not in (0, INFEASIBLE):
+                raise TimeoutError(f"the integer program was not solved within {seconds:g} s: {result.message}")
+            if result.x is not None and (share == 1 or result.fun <= relaxed.fun + delta):
+                solution = np.zeros(len(objective))
+                solution[kept] = result.x
+                return self._values(solution)
+        return None
 
-    def values(self, solution: np.ndarray) -> dict[str, int]:
+    def _prices(self, reduced: np.ndarray) -> np.ndarray:
+        """What the relaxation loses at least when a column is 1; 0 for columns that are not of this program."""
+        price = reduced.copy()
+        price[self.size :] = 0
+        for axes, columns in self._joints.items():
+            if len(axes) > 1:
+                for i, choice in enumerate(axes):
+                    others = tuple(j for j in range(len(axes)) if j != i)
+                    price[self._columns(choice)] += reduced[columns].min(axis=others)
+        return price
+
+    def _values(self, solution: np.ndarray) -> dict[str, int]:
         """Chosen value by choice name."""
         chosen = [int(solution[a:b].argmax()) for a, b in zip(self.first, self.first[1:])]
         return {c.name: c.options[i] for c, i in zip(self.choices, chosen)}

@@ -201,7 +201,8 @@ def _points(networks: Mapping[str, Any], pareto: Mapping[str, Any]) -> list[dict
             {"name": NAMES.get(key, key), "kind": kind, "top1": top1, "latency_us": latency, "weights_bytes": size}
         )
     points += pareto.get("points") or []
-    return [p for p in points if p.get("top1") is not None]
+    costs = ("latency_us", "weights_bytes")
+    return [p for p in points if p.get("top1") is not None and any(p.get(cost) is not None for cost in costs)]
 
 
 def _history(rows: Sequence[Mapping[str, Any]]) -> str | None:

@@ -56,13 +56,14 @@ def solve(
     found: list[Arch] = []
     cuts: list[dict[Choice, int]] = []
     while len(found) < n and len(cuts) < n + MAX_CUTS:
-        left = deadline - time.monotonic()
-        result = program.solve(objective, row_limits, cuts, max(left, 0.1))
-        if result.x is None:
-            if result.status == 1 and not found:
-                raise TimeoutError(f"solve: no architecture inside the budgets within {seconds:g} s; allow more time")
+        try:
+            values = program.solve(objective, row_limits, cuts, max(deadline - time.monotonic(), 0.01))
+        except TimeoutError:
+            if found:
+                break
+            raise
+        if values is None:
             break
-        values = program.values(result.x)
         predicted = {metric: cost_of(schedule, cost, values) for metric, cost in costs.items()}
         broken = [costs[budget.metric] for budget in budgets if not budget.fits(predicted[budget.metric])]
         if broken:
@@ -105,11 +106,9 @@ def reachable(
         rows, _ = _rows(schedule, {metric: cost})
         program = Program(choices, rows)
         free = [np.inf] * len(rows)
-        results = [program.smallest(range(len(rows)), free, seconds)]
-        results += [program.solve(-row, free, seconds=seconds) for row in program.rows]
-        if any(result.x is None for result in results):
-            raise TimeoutError(f"reachable: {metric} is not known within {seconds:g} s; allow more time")
-        reached = [cost_of(schedule, cost, program.values(result.x)) for result in results]
+        solved = [program.smallest(range(len(rows)), free, seconds)]
+        solved += [program.solve(-row, free, seconds=seconds) for row in program.rows]
+        reached = [cost_of(schedule, cost, values) for values in solved if values is not None]
         ends[metric] = reached[0], max(reached)
     return ends
 
@@ -124,8 +123,8 @@ def _unreachable(
     def smallest(metric: str, others: Mapping[str, float]) -> float | None:
         members = [i for i, owner in enumerate(owners) if owner == metric]
         bounds = [others.get(owner, np.inf) if owner != metric else np.inf for owner in owners]
-        result = program.smallest(members, bounds, seconds)
-        return None if result.x is None else cost_of(schedule, costs[metric], program.values(result.x))
+        values = program.smallest(members, bounds, seconds)
+        return None if values is None else cost_of(schedule, costs[metric], values)
 
     alone = {metric: smallest(metric, {}) for metric in limits}
     problems = [

@@ -131,7 +131,9 @@ def test_c_interface(small: HostModule, tmp_path) -> None:
     )
     command = ["cc", f"-I{library.parent}", str(tmp_path / "main.c"), str(library), "-o", str(tmp_path / "main")]
     subprocess.run(command, check=True, timeout=60)
-    done = subprocess.run([str(tmp_path / "main"), str(tmp_path / "image.bin")], capture_output=True, check=True, timeout=60)
+    done = subprocess.run(
+        [str(tmp_path / "main"), str(tmp_path / "image.bin")], capture_output=True, check=True, timeout=60
+    )
     np.testing.assert_array_equal(np.array(done.stdout.split(), int), small.run(image)[0])
 
 

@@ -12,8 +12,8 @@ import pytest
 from deploy.program import Op
 from lut import kernels
 from lut.errors import LutError
-from lut.kernels.conv import runs
 from lut.kernels.emit import pieces
+from lut.kernels.tile import runs
 from lut.profilers.timing import aligned, load_kernel, measure, pointers
 from lut.spec import OpSpec
 
@@ -72,7 +72,9 @@ def make(spec: OpSpec, seed: int = 0, extreme: bool = False) -> tuple[Op, list[n
     float_, codes = spec.is_float, max(spec.in_bits)
     weights = rng.standard_normal(shape).astype("f4") if float_ else rng.integers(-top, top + 1, shape).astype("i1")
     if extreme:
-        weights = np.full(shape, top, np.int8) * np.where(np.arange(spec.c_out) % 2, -1, 1).astype("i1")[:, None, None, None]
+        weights = (
+            np.full(shape, top, np.int8) * np.where(np.arange(spec.c_out) % 2, -1, 1).astype("i1")[:, None, None, None]
+        )
     has_weights = spec.kind in ("conv2d", "conv2d_add", "linear")
     channels = spec.c_out if has_weights else 1
     size = int(np.prod(shape[1:])) if has_weights else spec.kernel[0] * spec.kernel[1]
@@ -91,7 +93,9 @@ def make(spec: OpSpec, seed: int = 0, extreme: bool = False) -> tuple[Op, list[n
         ("a", "b")[: len(spec.in_bits)],
         "y",
         weights=weights if has_weights else None,
-        bias=(rng.standard_normal(channels).astype("f4") if float_ else rng.integers(-5000, 5000, channels).astype("i4"))
+        bias=(
+            rng.standard_normal(channels).astype("f4") if float_ else rng.integers(-5000, 5000, channels).astype("i4")
+        )
         if has_weights
         else None,
         mult=None if float_ else mult.astype("i4"),

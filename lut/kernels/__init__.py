@@ -19,7 +19,17 @@ from .isa import get_isa, isa_of_host, target
 from .pack import arguments, layout, pack_constants
 from .signature import Arg
 
-__all__ = ["Arg", "Kernel", "build", "isa_of_host", "kernel_source_hash", "pack_constants", "row_key", "supported", "target"]
+__all__ = [
+    "Arg",
+    "Kernel",
+    "build",
+    "isa_of_host",
+    "kernel_source_hash",
+    "pack_constants",
+    "row_key",
+    "supported",
+    "target",
+]
 
 WITH_WEIGHTS = frozenset({"conv2d", "conv2d_add", "linear"})
 BLOCK_KINDS = frozenset({"conv2d", "conv2d_add", "linear", "input", "add", "avg_pool", "max_pool", "resample"})

@@ -31,7 +31,7 @@ def table(nest: Nest, spec: OpSpec, isa: Isa) -> int:
 def add(nest: Nest, spec: OpSpec, isa: Isa) -> int:
     """add: y = clamp(z_out + (((a - z_a) << l) m + ((b - z_b) << l_r) m_r + 2^31 >> 32)), element by element."""
     bound = pointers(nest, spec, "uint8")
-    epilogue = Epilogue(nest, spec, bound["params"], bound["out"], isa.name != "llvm")
+    epilogue = Epilogue(nest, spec, bound["params"], bound["out"], isa.name)
 
     def step(start: Any, lanes: int) -> None:
         first, second = (nest.load(bound[name], start, lanes) for name in ("in", "in2"))
@@ -54,7 +54,7 @@ def add(nest: Nest, spec: OpSpec, isa: Isa) -> int:
 def avg_pool(nest: Nest, spec: OpSpec, isa: Isa) -> int:
     """avg_pool: y = clamp(z_out + (((sum - n z_in) << l) m + 2^31 >> 32)); float32: sum / n."""
     bound = pointers(nest, spec, "uint8")
-    epilogue = Epilogue(nest, spec, bound["params"], bound["out"], isa.name != "llvm")
+    epilogue = Epilogue(nest, spec, bound["params"], bound["out"], isa.name)
     number, area = ("float32" if spec.is_float else "int32"), spec.kernel[0] * spec.kernel[1]
 
     def block(y: Any, x: Any, channel: Any, lanes: int, place: Any) -> None:
@@ -105,7 +105,7 @@ def resample(nest: Nest, spec: OpSpec, isa: Isa) -> int:
     bound = pointers(nest, spec, "int32")
     zero: Any = nest.const(0, "float32")
     if not spec.is_float:
-        zero = Epilogue(nest, spec, bound["params"], bound["out"], False).scalar["z_in"].astype("uint8")
+        zero = Epilogue(nest, spec, bound["params"], bound["out"], isa.name).scalar["z_in"].astype("uint8")
     zero = nest.bind(zero)
     rows, cols = spec.out_size()
     with nest.loop(rows) as y, nest.loop(cols) as x, nest.loop(spec.c_out) as channel:

@@ -58,12 +58,6 @@ class Nest:
         self._append(self.x.stmt.Bind(variable, value))
         return variable
 
-    def opaque(self, value: int) -> Any:
-        """A constant that LLVM can't see through: a loop of that extent stays a loop, with its registers as planned."""
-        buffer = self.local("int32", 1)
-        self._append(self.x.AttrStmt(buffer, "volatile_scope", self.x.const(1, "int32"), self.x.BufferStore(buffer, value, [0])))
-        return self.bind(self.load(buffer, 0))
-
     def _index(self, start: Any, lanes: int) -> list[Any]:
         return [self.x.Ramp(start, 1, lanes)] if lanes > 1 else [start]
 
@@ -146,7 +140,9 @@ def copy(nest: Nest, target: tuple[Any, Any], source: tuple[Any, Any], count: in
 
     def move(offset: Any, lanes: int) -> None:
         value = nest.load(origin, start + offset, lanes)
-        nest.store(into, to + offset, value.astype(f"{dtype}x{lanes}" if lanes > 1 else dtype) if dtype else value, lanes)
+        nest.store(
+            into, to + offset, value.astype(f"{dtype}x{lanes}" if lanes > 1 else dtype) if dtype else value, lanes
+        )
 
     if count >= wide:
         with nest.loop(count // wide) as i:
@@ -192,7 +188,7 @@ def compile_nest(nest: Nest, symbol: str, target: dict[str, Any]) -> bytes:
 
 def code_size(elf: bytes) -> int:
     """Bytes of a 64-bit ELF object's allocated sections (code and constants), TVM's half-precision helpers aside."""
-    at, = struct.unpack_from("<Q", elf, 0x28)
+    (at,) = struct.unpack_from("<Q", elf, 0x28)
     size, count, names = struct.unpack_from("<HHH", elf, 0x3A)
     sections = [struct.unpack_from("<IIQQQQ", elf, at + i * size) for i in range(count)]
     strings = sections[names][4]

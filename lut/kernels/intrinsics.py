@@ -13,7 +13,7 @@ steps per byte, as w + 2^(bits-1), and are unpacked in registers.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from .emit import Nest
@@ -47,6 +47,11 @@ class Dot:
     @property
     def weight_dtype(self) -> str:
         return "float32" if self.bits == 32 else "int8" if self.bits == 8 else "uint8"
+
+    @property
+    def unpackable(self) -> bool:
+        """Whether packed weights are multiplied as bytes, so that they can be unpacked beforehand (`expand`)."""
+        return self.packed > 1 and self.reduce == 4
 
     @property
     def vector(self) -> int:
@@ -102,6 +107,26 @@ def _maddubs(bits: int) -> Dot:
     limit = 32767 // (2 * 255 * ((1 << (bits - 1)) - 1))
     load = _unpacked(bits, 4, 2)
     return Dot(4, 8 // bits, bits, "uint8", "int32", 2, _broadcast(4, "int8", 32), load, multiply_add, limit)
+
+
+def expand(nest: Nest, how: Dot, source: Any, start: Any, target: Any, to: Any) -> None:
+    """Unpack one vector of weights into `packed` vectors of one byte per weight, which `expanded(how)` reads."""
+    lanes = how.vector // how.parts
+    for step, parts in enumerate(how.weights(nest, source, start)):
+        for part, value in enumerate(parts):
+            at = to + step * how.vector + part * lanes
+            nest.store(target, at, nest.view(value, f"uint8x{lanes}"), lanes)
+
+
+def expanded(how: Dot) -> Dot:
+    """The same products with weights that `expand` has unpacked."""
+    lanes = how.vector // how.parts
+
+    def weights(nest: Nest, buffer: Any, start: Any) -> list[list[Any]]:
+        parts = [nest.load(buffer, start + part * lanes, lanes) for part in range(how.parts)]
+        return [[nest.bind(nest.view(part, f"int8x{lanes}")) for part in parts]]
+
+    return replace(how, packed=1, weights=weights)
 
 
 def widen(nest: Nest, total: Any, partial: Any) -> Any:

@@ -81,7 +81,6 @@ def pack_constants(op: Constants, isa: str, in_zeros: Sequence[int], out_zero: i
         "z_res": in_zeros[-1],
         "res_mult": op.res_mult,
         "res_shift": op.res_shift,
-        "zero": 0,
         "mult": 0 if op.mult is None or op.weights is not None else int(op.mult.reshape(-1)[0]),
     }
     arrays["params"] = np.array([values[name] for name in PARAMS], np.int32)

@@ -2,8 +2,8 @@
 
 On x86 the 64-bit products come from vpmuldq: an int32 vector (and a copy with its odd lanes moved down) is viewed as
 int64 and sign-extended by (x << 32) >> 32, the one form that LLVM recognises in both operands wherever they were
-computed; products are summed, rounded once, and the high words of even and odd lanes blended. Zero points, clamp bounds and shifts are run-time values, so 8-, 4- and 2-bit activations
-share one kernel.
+computed. Products are summed, 2^31 + 2^32 z_out is added, and the high words of even and odd lanes are blended. Zero
+points, clamp bounds and shifts are run-time values, so 8-, 4- and 2-bit activations share one kernel.
 """
 
 from __future__ import annotations
@@ -15,19 +15,20 @@ from lut.spec import OpSpec
 
 from .emit import Nest
 from .isa import LANES
+from .signature import out_dtype
 
-PARAMS = ("low", "high", "z_out", "shift", "z_in", "z_res", "res_mult", "res_shift", "mult", "zero")
+PARAMS = ("low", "high", "z_out", "shift", "z_in", "z_res", "res_mult", "res_shift", "mult")
 """Scalars of a kernel, in the order of its `params` array: int32, or for float32 kernels (low, high) alone."""
 
 
-def high_word(nest: Nest, factors: Sequence[tuple[Any, Any]], lanes: int, fast: bool) -> Any:
-    """(sum of value * mult + 2^31) >> 32 over pairs of int32 vectors, in 64 bits; `fast`: the form for vpmuldq."""
+def high_word(nest: Nest, factors: Sequence[tuple[Any, Any]], rounding: Any, lanes: int, fast: bool) -> Any:
+    """(sum of value * mult + rounding) >> 32 over pairs of int32 vectors, in 64 bits; `fast`: the form for vpmuldq."""
     split = fast and lanes >= 8
     parts = 2 if split else 1
     wide = lanes // parts
     kind = f"int64x{wide}" if wide > 1 else "int64"
     word = nest.const(32, "int64", wide)
-    sums = [nest.const(1 << 31, "int64", wide)] * parts
+    sums = [nest.splat(rounding, wide)] * parts
     for pair in factors:
         if split:
             odd = [lane | 1 for lane in range(lanes)]
@@ -45,11 +46,14 @@ def high_word(nest: Nest, factors: Sequence[tuple[Any, Any]], lanes: int, fast: 
 class Epilogue:
     """Scalars loaded once per call, and the store of finished sums. `out`, `residual`: NHWC buffers."""
 
-    def __init__(self, nest: Nest, spec: OpSpec, params: Any, out: Any, fast: bool, residual: Any = None) -> None:
-        self.nest, self.float, self.out, self.residual, self.fast = nest, spec.is_float, out, residual, fast
-        self.dtype = {32: "float32", 16: "int16"}.get(spec.out_bits, "uint8")
+    def __init__(self, nest: Nest, spec: OpSpec, params: Any, out: Any, isa: str, residual: Any = None) -> None:
+        self.nest, self.float, self.out, self.residual, self.isa = nest, spec.is_float, out, residual, isa
+        self.dtype = out_dtype(spec)
         names = PARAMS[:2] if self.float else PARAMS
         self.scalar = {name: nest.bind(nest.load(params, position)) for position, name in enumerate(names)}
+        if not self.float:
+            word, half = nest.const(32, "int64"), nest.const(1 << 31, "int64")
+            self.rounding = nest.bind((self.scalar["z_out"].astype("int64") << word) + half)
 
     def shifted(self, value: Any, shift: str, lanes: int) -> Any:
         return value << self.nest.splat(self.scalar[shift], lanes)
@@ -67,21 +71,34 @@ class Epilogue:
         return nest.bind(self.shifted(centred, "res_shift", lanes)), nest.splat(self.scalar["res_mult"], lanes)
 
     def high_word(self, factors: Sequence[tuple[Any, Any]], lanes: int) -> Any:
-        return high_word(self.nest, factors, lanes, self.fast)
+        """z_out + the rounded high word of the products' sum."""
+        return high_word(self.nest, factors, self.rounding, lanes, self.isa != "llvm")
 
     def finish(self, value: Any, lanes: int) -> Any:
-        """Zero point, clamp, narrow: from int32 (or float32) to the output's type."""
-        nest, x = self.nest, self.nest.x
-        low, high = (nest.splat(self.scalar[name], lanes) for name in PARAMS[:2])
-        if not self.float:
-            value = value + nest.splat(self.scalar["z_out"], lanes)
-        value = x.max(x.min(value, high), low)
+        """Clamp and narrow: from int32 (or float32) to the output's type."""
+        if self.isa == "avx2" and self.dtype == "uint8" and lanes == LANES:
+            return self._saturated(value)
+        value = self._clamped(value, "", lanes)
         return value if self.float else value.astype(f"{self.dtype}x{lanes}" if lanes > 1 else self.dtype)
 
-    def block(self, total: Any, bias: Any, mult: Any, start: Any, valid: int, is_last: Any) -> None:
-        """Store LANES sums (float32: bias included) of consecutive channels at `start`; where `is_last`, the first `valid` of them only.
+    def _clamped(self, value: Any, dtype: str, lanes: int) -> Any:
+        low, high = (self.scalar[name].astype(dtype) if dtype else self.scalar[name] for name in PARAMS[:2])
+        nest, x = self.nest, self.nest.x
+        return x.max(x.min(value, nest.splat(high, lanes)), nest.splat(low, lanes))
 
-        `is_last` is a bool, or a condition that is known at run time. The residual is read a whole block wide:
+    def _saturated(self, value: Any) -> Any:
+        """vpackssdw, vpackuswb saturate to 0..255, which contains the clamp: it is then one byte wide."""
+        nest = self.nest
+        halves = [nest.shuffle([value], list(range(start, start + 8))) for start in (0, 8)]
+        words = nest.bind(nest.intrinsic("llvm.x86.avx2.packssdw", "int16x16", *halves))  # in units of 4: 0 2 1 3
+        lower, upper = (nest.shuffle([words], list(range(start, start + 8))) for start in (0, 8))
+        packed = nest.view(nest.intrinsic("llvm.x86.sse2.packuswb.128", "int8x16", lower, upper), "int32x4")
+        return self._clamped(nest.view(nest.shuffle([packed], [0, 2, 1, 3]), "uint8x16"), "uint8", LANES)
+
+    def block(self, total: Any, bias: Any, mult: Any, start: Any, valid: int, is_last: Any) -> None:
+        """Store LANES sums (float32: bias included) of consecutive channels at `start`.
+
+        Where `is_last`, only the first `valid` of them. `is_last` is a bool, or a condition that is known at run time. The residual is read a whole block wide:
         every buffer is readable 64 bytes past its end.
         """
         nest = self.nest

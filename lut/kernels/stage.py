@@ -14,25 +14,30 @@ import numpy as np
 from lut.spec import OpSpec
 
 from .emit import Nest, copy, fill
-from .signature import SLACK
+from .signature import SLACK, in_dtype
 
 
 @dataclass(frozen=True)
 class Staged:
-    """Where a kernel reads its input: `buffer` of rows of `width` pixels; `rows` output rows per strip."""
+    """Where a kernel reads its input: `buffer` of rows of `width` pixels of `channels`; `rows` output rows per strip."""
 
     buffer: Any
     dtype: str
     width: int
+    channels: int
     rows: int
     strips: int
     copied: bool
     bytes: int
 
+    def offset(self, row: Any, col: Any) -> Any:
+        """Elements from a pixel to the one `row` rows below and `col` columns to the right."""
+        return (row * self.width + col) * self.channels
+
     def start(self, spec: OpSpec, top: Any, row: Any, col: Any) -> Any:
         """Element at which the window of output pixel (top + row, col) starts."""
         line = row if self.copied else top + row
-        return (line * spec.stride[0] * self.width + col * spec.stride[1]) * spec.c_in
+        return self.offset(line * spec.stride[0], col * spec.stride[1])
 
 
 def _lines(spec: OpSpec, rows: int) -> int:
@@ -40,36 +45,49 @@ def _lines(spec: OpSpec, rows: int) -> int:
     return (rows - 1) * spec.stride[0] + spec.dilation[0] * (spec.kernel[0] - 1) + 1
 
 
-def plan_stage(spec: OpSpec, source: Any, workspace: Any, dtype: str, budget: int, tall: int) -> Staged:
-    """Strips of as many output rows (a multiple of `tall`) as stay within `budget` bytes, evened out."""
+def in_place(spec: OpSpec, source: Any) -> Staged:
+    """The input where it is, all rows in one strip."""
+    return Staged(source, in_dtype(spec), spec.width, spec.c_in, spec.out_size()[0], 1, False, 0)
+
+
+def plan_stage(spec: OpSpec, workspace: Any, dtype: str, channels: int, budget: int, tall: int = 1) -> Staged:
+    """Strips of as many output rows (a multiple of `tall`) as stay within `budget` bytes, evened out.
+
+    channels: all of the input's, or a block of them.
+    """
     rows, _ = spec.out_size()
-    given = "float32" if spec.is_float else "uint8"
-    if not any(spec.pad) and dtype == given:
-        return Staged(source, dtype, spec.width, rows, 1, False, 0)
     width = spec.pad[1] + spec.width + spec.pad[3]
-    line = width * spec.c_in * np.dtype(dtype).itemsize
+    line = width * channels * np.dtype(dtype).itemsize
     fitting = [r for r in range(tall, rows + 1, tall) if _lines(spec, r) * line <= budget]
     strips = -(-rows // max(fitting, default=tall))
     per_strip = -(-rows // strips // tall) * tall
     strips = -(-rows // per_strip)
-    return Staged(workspace, dtype, width, per_strip, strips, True, _lines(spec, per_strip) * line + SLACK)
+    return Staged(workspace, dtype, width, channels, per_strip, strips, True, _lines(spec, per_strip) * line + SLACK)
 
 
-def stage_strip(nest: Nest, spec: OpSpec, stage: Staged, source: Any, top: Any, zero: Any) -> None:
-    """Fill the stage with the input rows of output rows top .. top + stage.rows - 1; `zero`: None for float."""
+def stage_strip(nest: Nest, spec: OpSpec, stage: Staged, source: Any, top: Any, zero: Any, channel: Any = 0) -> None:
+    """Fill the stage with the input rows of output rows top .. top + stage.rows - 1, from `channel` on.
+
+    zero: the input's zero point, None for float32.
+    """
     if not stage.copied:
         return
-    x = nest.x
+    x, c = nest.x, stage.channels
     value = nest.bind(x.const(0, "float32") if zero is None else zero.astype(stage.dtype))
     above, left, _, right = spec.pad
-    line, row = stage.width * spec.c_in, spec.width * spec.c_in
-    convert = "" if zero is None or stage.dtype == "uint8" else stage.dtype
+    convert = "" if stage.dtype == in_dtype(spec) else stage.dtype
     with nest.loop(_lines(spec, stage.rows)) as i:
-        y = top * spec.stride[0] + i - above
+        y, line = top * spec.stride[0] + i - above, stage.offset(i, 0)
         inside = x.all(y >= 0, y < spec.height)
         with nest.when(inside):
-            fill(nest, stage.buffer, i * line, left * spec.c_in, value)
-            copy(nest, (stage.buffer, i * line + left * spec.c_in), (source, y * row), row, convert)
-            fill(nest, stage.buffer, i * line + left * spec.c_in + row, right * spec.c_in, value)
+            fill(nest, stage.buffer, line, left * c, value)
+            if c == spec.c_in:
+                origin = (source, y * spec.width * c)
+                copy(nest, (stage.buffer, line + left * c), origin, spec.width * c, convert)
+            else:
+                with nest.loop(spec.width) as col:
+                    origin = (source, (y * spec.width + col) * spec.c_in + channel)
+                    copy(nest, (stage.buffer, line + (left + col) * c), origin, c, convert)
+            fill(nest, stage.buffer, line + (left + spec.width) * c, right * c, value)
         with nest.when(x.Not(inside)):
-            fill(nest, stage.buffer, i * line, line, value)
+            fill(nest, stage.buffer, line, stage.width * c, value)

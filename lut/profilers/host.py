@@ -22,6 +22,7 @@ from ..table import LatencyTable
 from .base import Failure, spread, summarise
 from .journal import Journal
 from .pool import Pool
+from .quiet import quiet_cores
 
 DRIFT_LIMIT = 0.03
 
@@ -53,9 +54,7 @@ class HostProfiler:
         samples = {spec: [list(process) for process in known.get(spec, [])] for spec in specs}
         sizes = dict(self.journal.built) if self.journal else {}
         kernels: dict[OpSpec, bytes] = {}
-        cores = sorted(os.sched_getaffinity(0))
-        if device.threads > len(cores):
-            raise LutError(f"device {device.name}: threads: {device.threads} is above the {len(cores)} cores here")
+        quiet, cores = quiet_cores(device), sorted(os.sched_getaffinity(0))
         wanted = [spec for spec in specs if len(samples[spec]) < self.processes]
         with Progress(len(wanted), "build", shown=self.progress) as bar:
             for spec, answer in self._builds(wanted, device, cores):
@@ -68,7 +67,6 @@ class HostProfiler:
                 sizes[spec] = (size[0], size[1])
                 if self.journal:
                     self.journal.add_build(spec, *sizes[spec])
-        quiet = cores[-device.threads :]
         rounds = max(self.processes, self.most)
         with Progress(sum(self.processes - len(samples[s]) for s in kernels), "time", "timing", self.progress) as bar:
             for turn in range(rounds):

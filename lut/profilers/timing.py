@@ -71,7 +71,7 @@ def random_arguments(kernel: Kernel, seed: int = 0) -> list[np.ndarray | None]:
 
     def values(arg: Arg) -> np.ndarray:
         if arg.name == "params" and arg.dtype == "int32":  # low, high, z_out, shift, z_in, z_res, res_mult, ...
-            return np.array([0, 255, 0, 0, 0, 0, 1 << 30, 0, 1 << 30, 0])
+            return np.array([0, 255, 0, 0, 0, 0, 1 << 30, 0, 1 << 30])
         if arg.name == "params":
             return np.array([0.0, 6.0])
         if arg.name == "weights" and kernel.spec.kind == "resample":
@@ -94,6 +94,10 @@ def measure(kernel: Kernel, windows: int = 60, window_us: float = 500.0) -> np.n
     """Microseconds per call, one per window (windows,). Raises LutError when the kernel cannot be linked."""
     arrays, result = random_arguments(kernel), np.zeros(windows)
     _harness().time_kernel(
-        load_kernel(kernel), pointers(arrays), windows, ctypes.c_double(window_us), result.ctypes.data_as(ctypes.c_void_p)
+        load_kernel(kernel),
+        pointers(arrays),
+        windows,
+        ctypes.c_double(window_us),
+        result.ctypes.data_as(ctypes.c_void_p),
     )
     return result
