@@ -1,8 +1,8 @@
 """A lowered network as one shared library: the table's own kernels, called directly from generated C.
 
 Kernels are built once per row key and linked with the generated `NAME.c`; constants are embedded, activations live in
-a static arena (`cost_models/arena.py`), each kernel's workspace included. There is no runtime: `NAME_run(image, scores)`
-is a sequence of calls, so that the sum of table rows is what the network costs.
+a static arena (`cost_models/arena.py`), each kernel's workspace included. There is no runtime: `NAME_run(image,
+scores)` is a sequence of calls, so that the sum of table rows is what the network costs.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import ctypes
 import json
 import re
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from string import Template
@@ -118,10 +119,12 @@ def build(program: Program, isa: str, folder: Path) -> Path:
     image, scores = program.tensors[program.input], program.tensors[program.output]
     score = {"int16": "int16_t", "float32": "float", "uint8": "uint8_t"}[scores.dtype]
     head = f"int32_t {name}_run(const uint8_t *image, {score} *scores);"
+    classes = scores.bytes // np.dtype(scores.dtype).itemsize
     header = f"""#ifndef {name.upper()}_H
 #define {name.upper()}_H
 #include <stdint.h>
-/* image: {image.height} x {image.width} x {image.channels} bytes, NHWC; scores: {scores.bytes // np.dtype(scores.dtype).itemsize}. Returns 0. One thread at a time. */
+/* image: {image.height} x {image.width} x {image.channels} bytes, NHWC; {classes} scores. Returns 0. One thread at a
+   time: buffers are static. */
 {head}
 #endif
 """
@@ -144,7 +147,7 @@ def build(program: Program, isa: str, folder: Path) -> Path:
         "name": name,
         "isa": isa,
         "image": [image.height, image.width, image.channels],
-        "classes": scores.bytes // np.dtype(scores.dtype).itemsize,
+        "classes": classes,
         "scores": scores.dtype,
         "ops": [op.name for op in program.ops],
         "arena_bytes": arena_bytes,
@@ -201,7 +204,7 @@ class HostModule:
         self._scores = aligned(self.about.classes, self.about.scores)
         self._buffers = tuple(ctypes.c_void_p(a.ctypes.data) for a in (self._image, self._scores))
 
-    def _function(self, suffix: str) -> ctypes._CFuncPtr:
+    def _function(self, suffix: str) -> Callable[..., int]:
         return self._library[f"{self.about.name}_{suffix}"]
 
     def run(self, images: np.ndarray) -> np.ndarray:

@@ -3,7 +3,7 @@
 Q_s(x) = s clamp(round(x / s), low, high), and a mix over options is  m sum_i p_i Q_{s_i}(x)  with the channel mask m.
 The backward is derived by hand, so that one pass over x serves all options:
 
-  d/dx   = m g sum_i p_i [low_i <= x / s_i <= high_i]                 (straight-through estimator)
+  d/dx   = m g sum_i p_i [low_i < x / s_i < high_i]                 (straight-through estimator; the ends excluded)
   d/ds_i = p_i sum m g (round(v) - v inside, clamp(v) outside) / sqrt(N high_i),  v = x / s_i     (LSQ, eq. 3 and 2.2)
   d/dp_i = sum m g Q_{s_i}(x),   d/dm = sum g sum_i p_i Q_{s_i}(x)
 
@@ -53,27 +53,33 @@ class _MixQuantize(torch.autograd.Function):
     def backward(ctx, g):  # type: ignore[no-untyped-def, override]
         x, p, steps, mask = ctx.saved_tensors
         gm = g if mask is None else g * mask
-        grad_p, grad_steps = [], []
-        slope = mix = None
+        per_mask = torch.Size([1] * x.dim()) if mask is None else mask.shape
+        grad_x, grad_p, grad_steps, grad_mask = None, [], [], None
         for i, (low, high) in enumerate(ctx.ranges):
-            weight = 1.0 if p is None else p[i]
-            v = x / steps[i]
-            codes = v.round().clamp_(low, high)
-            inside = ((v >= low) & (v <= high)).to(x.dtype)
+            step = steps[i]
+            reduced = step.shape if step.dim() else per_mask  # what the sums over x are kept apart by
+            v = x / step
+            inside = torch.ops.aten.hardtanh_backward(gm, v, low, high)  # gm where low < v < high, else 0
+            ramp = (inside * v).sum_to_size(reduced)  # sum gm v inside
+            codes = v.round_().clamp_(low, high)
+            share = codes.mul_(g).sum_to_size(reduced)  # sum g clamp(round(v))
+            masked = share if mask is None else share * mask
             if ctx.needs_input_grad[1]:
-                grad_p.append((gm * codes * steps[i]).sum())
-            if ctx.needs_input_grad[3]:
-                term = codes * (weight * steps[i])
-                mix = term if mix is None else mix + term
+                grad_p.append((masked * step).sum())
             if ctx.needs_input_grad[2]:
-                error = codes - v * inside
-                grad_steps.append((gm * error).sum_to_size(steps[i].shape) * weight / (ctx.count * high) ** 0.5)
-            slope = inside * weight if slope is None else slope + inside * weight
+                error = (masked.sum_to_size(step.shape) - ramp.sum_to_size(step.shape)) / (ctx.count * high) ** 0.5
+                grad_steps.append(error if p is None else error * p[i])
+            if ctx.needs_input_grad[3]:
+                term = share * step if p is None else share * (p[i] * step)
+                grad_mask = term if grad_mask is None else grad_mask + term
+            if p is not None:
+                inside.mul_(p[i])
+            grad_x = inside if grad_x is None else grad_x.add_(inside)
         return (
-            gm * slope,
+            grad_x,
             torch.stack(grad_p) if grad_p else None,
             torch.stack(grad_steps) if grad_steps else None,
-            (g * mix).sum_to_size(mask.shape) if mix is not None else None,
+            grad_mask,
             None,
             None,
         )

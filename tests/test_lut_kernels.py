@@ -87,17 +87,14 @@ def make(spec: OpSpec, seed: int = 0, extreme: bool = False) -> tuple[Op, list[n
     if spec.kind == "input":
         table = rng.standard_normal((spec.c_in, 256)).astype("f4") if float_ else rng.integers(0, 256, (spec.c_in, 256))
         table = table if float_ else table.astype("u1")
+    bias = rng.standard_normal(channels).astype("f4") if float_ else rng.integers(-5000, 5000, channels).astype("i4")
     op = Op(
         "op",
         spec,
         ("a", "b")[: len(spec.in_bits)],
         "y",
         weights=weights if has_weights else None,
-        bias=(
-            rng.standard_normal(channels).astype("f4") if float_ else rng.integers(-5000, 5000, channels).astype("i4")
-        )
-        if has_weights
-        else None,
+        bias=bias if has_weights else None,
         mult=None if float_ else mult.astype("i4"),
         shift=seed % 3 if has_weights else 8,
         res_mult=1 << 29,

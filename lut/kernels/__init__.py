@@ -32,7 +32,7 @@ __all__ = [
 ]
 
 WITH_WEIGHTS = frozenset({"conv2d", "conv2d_add", "linear"})
-BLOCK_KINDS = frozenset({"conv2d", "conv2d_add", "linear", "input", "add", "avg_pool", "max_pool", "resample"})
+KINDS = frozenset({"conv2d", "conv2d_add", "linear", "input", "add", "avg_pool", "max_pool", "resample"})
 INPUTS = {"add": 2, "conv2d_add": 2}
 
 
@@ -70,8 +70,8 @@ def row_key(spec: OpSpec) -> OpSpec:
 
 def supported(spec: OpSpec) -> str | None:
     """None, or the reason why these kernels do not compute `spec`."""
-    if spec.kind not in BLOCK_KINDS:
-        return f"kind {spec.kind!r}; kernels exist for {', '.join(sorted(BLOCK_KINDS))}"
+    if spec.kind not in KINDS:
+        return f"kind {spec.kind!r}; kernels exist for {', '.join(sorted(KINDS))}"
     sizes = (spec.c_in, spec.c_out, spec.height, spec.width, spec.groups, *spec.kernel, *spec.stride, *spec.dilation)
     if min(sizes) < 1 or min(spec.pad) < 0:
         return "a size below 1 or a negative padding"
@@ -92,9 +92,9 @@ def _bits_problem(spec: OpSpec) -> str | None:
         return None if set(widths) == {FLOAT_BITS} else f"bits {widths}: float32 does not mix with integers"
     if spec.kind in WITH_WEIGHTS and spec.w_bits not in (2, 4, 8):
         return f"{spec.w_bits}-bit weights; kernels have 2, 4 and 8"
-    if any(not 1 <= bits <= 8 for bits in widths[:-1] if bits != spec.out_bits) or any(b > 8 for b in spec.in_bits):
+    if any(not 1 <= bits <= 8 for bits in spec.in_bits):
         return f"in_bits {spec.in_bits}; kernels read codes of 1 to 8 bits"
-    if spec.out_bits > 8 and (spec.out_bits != 16 or spec.kind in ("input", "max_pool", "resample")):
+    if not 1 <= spec.out_bits <= 8 and (spec.out_bits != 16 or spec.kind in ("input", "max_pool", "resample")):
         return f"out_bits {spec.out_bits}; kernels write codes of 1 to 8 bits, or 16-bit scores"
     return None
 

@@ -11,7 +11,6 @@ beyond the run is multiplied by zero.
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 
@@ -24,7 +23,6 @@ from .requantize import Epilogue
 from .signature import SLACK, in_dtype, pointers
 from .stage import in_place, plan_stage, stage_strip
 from .tile import Layout, Tile, runs
-
 
 UNPACK_PIXELS = 16
 """Output pixels per strip from which unpacking sub-byte weights once beats doing so in every tile."""

@@ -35,9 +35,9 @@ def _unit(spec: OpSpec, isa: str) -> int:
 def pack_weights(spec: OpSpec, weights: np.ndarray, isa: str) -> np.ndarray:
     """(c, 1, kh, kw) -> flat [block][tap / unit][channel][tap % unit]: AVX2's pairs, or sub-byte fields of one byte."""
     unit = _unit(spec, isa)
-    w = weights.reshape(spec.c_out, -1)
-    w = np.pad(w, ((0, -spec.c_out % LANES), (0, -w.shape[1] % unit)))
-    w = w.reshape(-1, LANES, w.shape[1] // unit, unit).transpose(0, 2, 1, 3)
+    taps = weights.reshape(spec.c_out, -1)
+    taps = np.pad(taps, ((0, -spec.c_out % LANES), (0, -taps.shape[1] % unit)))
+    w = taps.reshape(-1, LANES, taps.shape[1] // unit, unit).transpose(0, 2, 1, 3)
     if isa == "avx2" and spec.w_bits == 8:
         w = w[:, :, [*LOW, *(c + 4 for c in LOW)]]
     return pack_bits(w, spec.w_bits, axis=3)
@@ -60,7 +60,9 @@ class _Block:
         elif spec.w_bits >= 8:
             self.weights = [nest.bind(vector.astype(wide)) for vector in raw]
         else:
-            self.weights = [nest.bind(self._field(raw[t // unit], t % unit).astype(wide)) for t in range(len(self.taps))]
+            self.weights = [
+                nest.bind(self._field(raw[t // unit], t % unit).astype(wide)) for t in range(len(self.taps))
+            ]
 
     def _field(self, packed: Any, step: int) -> Any:
         nest, bits = self.nest, self.spec.w_bits
@@ -73,7 +75,7 @@ class _Block:
         return self.nest.load(self.stage.buffer, pixel + inside, LANES)
 
     def sums(self, pixels: list[Any], start: Any) -> list[Any]:
-        """One vector of LANES sums per pixel, added to `start`. Tap by tap, so that the pixels' sums overlap in time."""
+        """One vector of LANES sums per pixel, on top of `start`; tap by tap, so that the pixels' sums overlap."""
         if self.pairs:
             return self._sums_of_pairs(pixels)
         if self.spec.w_bits < 8:

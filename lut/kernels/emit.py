@@ -140,9 +140,9 @@ def copy(nest: Nest, target: tuple[Any, Any], source: tuple[Any, Any], count: in
 
     def move(offset: Any, lanes: int) -> None:
         value = nest.load(origin, start + offset, lanes)
-        nest.store(
-            into, to + offset, value.astype(f"{dtype}x{lanes}" if lanes > 1 else dtype) if dtype else value, lanes
-        )
+        if dtype:
+            value = value.astype(f"{dtype}x{lanes}" if lanes > 1 else dtype)
+        nest.store(into, to + offset, value, lanes)
 
     if count >= wide:
         with nest.loop(count // wide) as i:

@@ -22,17 +22,28 @@ DEPTHWISE_TAPS = 64
 class Constants(Protocol):
     """What a lowered operator carries; `deploy.program.Op` is one (its docstring gives shapes and types)."""
 
-    spec: OpSpec
-    weights: np.ndarray | None
-    bias: np.ndarray | None
-    mult: np.ndarray | None
-    shift: int
-    res_mult: int
-    res_shift: int
-    low: float
-    high: float
-    gather: np.ndarray | None
-    table: np.ndarray | None
+    @property
+    def spec(self) -> OpSpec: ...
+    @property
+    def weights(self) -> np.ndarray | None: ...
+    @property
+    def bias(self) -> np.ndarray | None: ...
+    @property
+    def mult(self) -> np.ndarray | None: ...
+    @property
+    def shift(self) -> int: ...
+    @property
+    def res_mult(self) -> int: ...
+    @property
+    def res_shift(self) -> int: ...
+    @property
+    def low(self) -> float: ...
+    @property
+    def high(self) -> float: ...
+    @property
+    def gather(self) -> np.ndarray | None: ...
+    @property
+    def table(self) -> np.ndarray | None: ...
 
 
 def layout(spec: OpSpec) -> str:

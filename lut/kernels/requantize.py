@@ -98,8 +98,8 @@ class Epilogue:
     def block(self, total: Any, bias: Any, mult: Any, start: Any, valid: int, is_last: Any) -> None:
         """Store LANES sums (float32: bias included) of consecutive channels at `start`.
 
-        Where `is_last`, only the first `valid` of them. `is_last` is a bool, or a condition that is known at run time. The residual is read a whole block wide:
-        every buffer is readable 64 bytes past its end.
+        Where `is_last` (a bool, or a condition known at run time), only the first `valid` of them. The residual is
+        read a whole block wide: every buffer is readable SLACK bytes past its end.
         """
         nest = self.nest
         codes = None if self.residual is None else nest.bind(nest.load(self.residual, start, LANES))

@@ -19,7 +19,7 @@ from .signature import SLACK, in_dtype
 
 @dataclass(frozen=True)
 class Staged:
-    """Where a kernel reads its input: `buffer` of rows of `width` pixels of `channels`; `rows` output rows per strip."""
+    """Where a kernel reads its input: `buffer` of rows of `width` pixels of `channels`; `rows`: outputs per strip."""
 
     buffer: Any
     dtype: str

@@ -62,7 +62,9 @@ class Tile:
     mult: Any
     epilogue: Epilogue
 
-    def emit(self, weights: Any, starts: list[Any], block: Any, pixels: list[Any], places: list[Any], last: Any) -> None:
+    def emit(
+        self, weights: Any, starts: list[Any], block: Any, pixels: list[Any], places: list[Any], last: Any
+    ) -> None:
         """One tile. starts: where in `weights` each of its blocks begins; block: the first, counted over all groups.
 
         pixels: starts of the windows in the staged input; places: of the first channel in the output; last: whether

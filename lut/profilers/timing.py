@@ -11,6 +11,7 @@ import functools
 import os
 import subprocess
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -42,7 +43,7 @@ def _harness() -> ctypes.CDLL:
     return library
 
 
-def load_kernel(kernel: Kernel) -> ctypes._CFuncPtr:
+def load_kernel(kernel: Kernel) -> Callable[..., int]:
     """Link the object and return its C function (eight pointers, see lut/kernels/signature.py)."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "kernel.o")
@@ -92,12 +93,7 @@ def random_arguments(kernel: Kernel, seed: int = 0) -> list[np.ndarray | None]:
 
 def measure(kernel: Kernel, windows: int = 60, window_us: float = 500.0) -> np.ndarray:
     """Microseconds per call, one per window (windows,). Raises LutError when the kernel cannot be linked."""
-    arrays, result = random_arguments(kernel), np.zeros(windows)
-    _harness().time_kernel(
-        load_kernel(kernel),
-        pointers(arrays),
-        windows,
-        ctypes.c_double(window_us),
-        result.ctypes.data_as(ctypes.c_void_p),
-    )
-    return result
+    arrays, us = random_arguments(kernel), np.zeros(windows)
+    window, out = ctypes.c_double(window_us), ctypes.c_void_p(us.ctypes.data)
+    _harness().time_kernel(load_kernel(kernel), pointers(arrays), windows, window, out)
+    return us
