@@ -7,7 +7,7 @@ The float32 baseline runs through the same code with the identity in place of re
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 import numpy as np
 import torch
@@ -118,12 +118,16 @@ KINDS: dict[str, Callable[..., Tensor]] = {
 }
 
 
-def run_program(program: Program, images: np.ndarray, keep: bool = False) -> np.ndarray | dict[str, np.ndarray]:
-    """Run a lowered network on uint8 images (n, height, width, channels).
+def run_program(program: Program, images: np.ndarray) -> np.ndarray:
+    """Scores (n, classes) of uint8 images (n, height, width, channels): int16, float32 for the baseline.
 
-    Returns the scores (n, classes): int16, float32 for the baseline. With `keep`, every tensor by name, NHWC, in its
-    stored type. Raises InputError when the images do not have the network's shape.
+    Raises InputError when the images do not have the network's shape.
     """
+    return run_tensors(program, images, {program.output})[program.output].reshape(len(images), -1)
+
+
+def run_tensors(program: Program, images: np.ndarray, names: Collection[str] | None = None) -> dict[str, np.ndarray]:
+    """As `run_program`, but tensors by name (default all), NHWC, in their stored types."""
     first = program.tensors[program.input]
     expected = (first.height, first.width, first.channels)
     if images.dtype != np.uint8 or images.shape[1:] != expected:
@@ -136,9 +140,8 @@ def run_program(program: Program, images: np.ndarray, keep: bool = False) -> np.
                 out = out.clamp(op.low, op.high)
             is_float = program.tensors[op.output].bits == 32
             values[op.output] = out.to(torch.float32 if is_float else torch.int64)
-    stored = {
+    return {
         name: value.permute(0, 2, 3, 1).contiguous().numpy().astype(program.tensors[name].dtype)
         for name, value in values.items()
-        if keep or name == program.output
+        if names is None or name in names
     }
-    return stored if keep else stored[program.output].reshape(len(images), -1)

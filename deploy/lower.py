@@ -1,11 +1,14 @@
 """A subnet becomes a program of integer operators (or the float32 baseline's), by the contract in `program.py`.
 
-Batch norm is not folded into the weights: with gamma / sigma = g, y = g (s_x s_w acc + b - mu) + beta, so g goes into
-the signed multiplier M = g s_x s_w / s_y = 2^l m / 2^32 and the rest into the int32 bias
-2^l ((b - mu) g + beta) / (g s_x s_w), which also takes -z_in sum(w). A channel whose g s_w is (nearly) 0 is a constant: zero weights and a multiplier of its own.
+Batch norm is not folded into the weights. With g = gamma / sigma, y = g (s_x s_w acc + b - mu) + beta, so g goes into the
+signed multiplier M = g s_x s_w / s_y = 2^l m / 2^32, and the rest into the int32 bias
+2^l ((b - mu) g + beta) / (g s_x s_w), which also takes -z_in sum(w). A channel whose g s_w is (nearly) 0 is a constant:
+zero weights and a multiplier of its own.
 """
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -43,7 +46,7 @@ def fixed_point(real: np.ndarray, unit: float = 1.0) -> tuple[np.ndarray, int]:
 class _Lowering:
     def __init__(self, subnet: Subnet, name: str):
         self.net, self.name = subnet, name
-        self.specs = {op.name: op.spec({}) for op in subnet.schedule().ops}
+        self.specs = {op.name: spec for op in subnet.schedule().ops if (spec := op.spec({})) is not None}
         self.in_place = {op.name: op.in_place for op in subnet.schedule().ops}
         self.nodes = {node.name: node for node in subnet.nodes}
         self.output = subnet.nodes[-1].name
@@ -72,24 +75,22 @@ class _Lowering:
 
     def _op(self, node: Node) -> Op:
         inputs = node.inputs or ("image",)
-        base = {"name": node.name, "spec": self.specs[node.name], "inputs": inputs, "output": node.name,
-                "in_place": self.in_place[node.name]}  # fmt: skip
         low, high = self._clamp(node)
+        op = Op(node.name, self.specs[node.name], inputs, node.name, low=low, high=high,
+                in_place=self.in_place[node.name])  # fmt: skip
         if node.kind == "input":
-            return Op(**base, table=self._table(node))
+            return replace(op, table=self._table(node))
         if node.kind == "resample":
             channels = self.nodes[node.inputs[0]].shape[0]
-            return Op(**base, gather=np.array(node.gather or range(channels), np.int32), low=low, high=high)
-        if node.kind == "max_pool":
-            return Op(**base, low=low, high=high)
+            return replace(op, gather=np.array(node.gather or range(channels), np.int32))
         if node.kind in ("conv2d", "conv2d_add", "linear"):
-            return self._weighted(node, base, low, high)
-        if self.net.is_float:
-            return Op(**base, low=low, high=high)
+            return self._weighted(node, op)
+        if node.kind == "max_pool" or self.net.is_float:
+            return op
         scale = self.tensors[node.name].scale
         area = node.kernel[0] * node.kernel[1] if node.kind == "avg_pool" else 1
         mult, shift = fixed_point(np.array([self.tensors[node.inputs[0]].scale / scale / area]))
-        return Op(**base, mult=mult, shift=shift, low=low, high=high, **self._residual(node))
+        return self._with_residual(node, replace(op, mult=mult, shift=shift))
 
     def _clamp(self, node: Node) -> tuple[float, float]:
         """Bounds of the output: values for float32, codes otherwise."""
@@ -113,14 +114,14 @@ class _Lowering:
         tensor = self.tensors[node.name]
         return np.clip(np.rint(values / tensor.scale) + tensor.zero, 0, 2**tensor.bits - 1).astype(np.uint8)
 
-    def _residual(self, node: Node) -> dict[str, int]:
+    def _with_residual(self, node: Node, op: Op) -> Op:
         if len(node.inputs) < 2:
-            return {}
+            return op
         real = self.tensors[node.inputs[1]].scale / self.tensors[node.name].scale
         mult, shift = fixed_point(np.array([real]))
-        return {"res_mult": int(mult[0]), "res_shift": shift}
+        return replace(op, res_mult=int(mult[0]), res_shift=shift)
 
-    def _weighted(self, node: Node, base: dict, low: float, high: float) -> Op:
+    def _weighted(self, node: Node, op: Op) -> Op:
         layer = self.net.layer(node.name)
         weight = layer.weight.detach().double().cpu()
         gain, offset = _affine(layer)
@@ -128,7 +129,7 @@ class _Lowering:
             self._scores(node, 1.0)
             folded = weight * gain.view(-1, *([1] * (weight.dim() - 1)))
             values = self._layout(node, folded.numpy().astype(np.float32))
-            return Op(**base, weights=values, bias=offset.numpy().astype(np.float32), low=low, high=high)
+            return replace(op, weights=values, bias=offset.numpy().astype(np.float32))
         step = layer.steps().detach().double().cpu()[0]
         lowest, highest = weight_range(layer.bits[0])
         codes = (weight / step.view(-1, *([1] * (weight.dim() - 1)))).round().clamp(lowest, highest).numpy()
@@ -144,16 +145,7 @@ class _Lowering:
             self._scores(node, float(bound.max()) / SCORE_LIMIT)
         weights = self._layout(node, codes.astype(np.int8))
         mult, shift, bias = self._requantize(node, real, offset_values, source.zero * _sums(codes), reach)
-        return Op(
-            **base,
-            weights=weights,
-            bias=bias,
-            mult=mult,
-            shift=shift,
-            low=low,
-            high=high,
-            **self._residual(node),
-        )
+        return self._with_residual(node, replace(op, weights=weights, bias=bias, mult=mult, shift=shift))
 
     def _requantize(
         self, node: Node, real: np.ndarray, offset: np.ndarray, correction: np.ndarray, reach: np.ndarray

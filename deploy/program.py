@@ -10,9 +10,10 @@ max_pool, resample: bytes are moved; padding and absent channels take the zero p
 input:           y = table[channel, byte]
 
 Products are 64 bits wide, the shift by 32 is arithmetic (floor), (acc << l) + bias fits int32; bias holds
--z_in sum(w) << l. The bias is added behind the shift, because a whole step of the accumulator can be several codes of the
-output when weights or inputs have few bits; l is chosen so that its rounding stays below 1/128 of a code. A sum is rounded once. Rounding both terms by themselves would differ by a code in about one element of eight, which at
-2-bit activations is a third of the range and sets the deployed network apart from the trained one.
+-z_in sum(w) << l. The bias is added behind the shift, because a whole step of the accumulator can be several codes of
+the output when weights or inputs have few bits; l is chosen so that its rounding stays below 1/128 of a code. A sum is
+rounded once: rounding both terms by themselves would differ by a code in about one element of eight, which at 2-bit
+activations is a third of the range and sets the deployed network apart from the trained one.
 """
 
 from __future__ import annotations
@@ -75,7 +76,7 @@ class Op:
 
 @dataclass(frozen=True)
 class Program:
-    """Operators in execution order; tensors by name; `input` is uint8 NHWC, `output` int16 scores (float32 baseline)."""
+    """Operators in execution order; tensors by name; `input` is uint8 NHWC, `output` int16 (or float32) scores."""
 
     ops: tuple[Op, ...]
     tensors: dict[str, Tensor]

@@ -128,17 +128,17 @@ def build(program: Program, isa: str, folder: Path) -> Path:
 {head}
 #endif
 """
+    calls = [_call(program, op, kernels[op.name], arena, constants) for op in program.ops]
     distinct = {kernel.symbol: kernel for kernel in kernels.values()}
     body = f"(const uint8_t *image, {score} *scores)"
-    source = Template(Path(__file__).with_name("network.c.in").read_text()).substitute(
+    source = Template(Path(__file__).with_name("network_template.c").read_text()).substitute(
         name=name,
         score=score,
         slack=SLACK,
         arena=arena_bytes,
         declarations="\n".join(f"kernel {symbol};" for symbol in distinct),
         steps="\n".join(
-            f"static int32_t step{i}{body} {{ return {_call(program, op, kernels[op.name], arena, constants)}; }}"
-            for i, op in enumerate(program.ops)
+            f"static int32_t step{i}{body} {{ ALIGN_STACK; return {call}; }}" for i, call in enumerate(calls)
         ),
         calls="\n".join(f"    step{i}(image, scores);  /* {op.name} */" for i, op in enumerate(program.ops)),
         table=", ".join(f"step{i}" for i in range(len(program.ops))),

@@ -13,9 +13,6 @@ from typing import Any
 
 import numpy as np
 
-from cost_models.arena import Buffer, lifetimes, plan
-from cost_models.counts import weight_bytes
-from lut.calibrate import Calibration
 from lut.device import Device
 from lut.errors import InputError, LutError
 from lut.profilers.base import Failure, summarise
@@ -26,6 +23,7 @@ from lut.spec import Latency
 from lut.table import LatencyTable
 
 from .integer import run_program
+from .predict import predicted_us, rows_of, storage
 from .program import Program
 from .tvm_build import HostModule
 
@@ -77,17 +75,6 @@ def _timing(rounds: list[dict[str, Any]]) -> Timing:
     return Timing(hot, cold, ops)
 
 
-def rows_of(program: Program, table: LatencyTable) -> dict[str, Latency]:
-    """The table's row of every operator, by name. LutError for one that it can't answer for."""
-    return {op.name: table.lookup(op.spec) for op in program.ops}
-
-
-def predicted_us(program: Program, table: LatencyTable) -> float:
-    """Microseconds of the whole network by the table."""
-    rows = rows_of(program, table)
-    return Calibration.of(table).predict(sum(row.us for row in rows.values()), len(rows))
-
-
 def check_exact(program: Program, module: HostModule, images: np.ndarray) -> int:
     """Run both and compare every score; the number of images. Raises LutError naming the first that differs."""
     some = images[:EXACT_IMAGES]
@@ -97,17 +84,9 @@ def check_exact(program: Program, module: HostModule, images: np.ndarray) -> int
         if not np.allclose(expected, got, rtol=1e-3, atol=1e-4 * scale):
             raise LutError(f"{program.name}: float scores differ by {np.abs(expected - got).max():.3g} of {scale:.3g}")
     elif not np.array_equal(expected, got):
-        wrong = int(np.nonzero((np.asarray(expected) != got).any(1))[0][0])
+        wrong = int(np.nonzero((expected != got).any(1))[0][0])
         raise LutError(f"{program.name}: image {wrong}: the device gave {got[wrong]}, the reference {expected[wrong]}")
     return len(some)
-
-
-def storage(program: Program) -> dict[str, int]:
-    """Bytes: packed weights, biases and multipliers by the cost model's rule; activations as the arena holds them."""
-    inside = {n: t.bytes for n, t in program.tensors.items() if n not in (program.input, program.output)}
-    buffers, shared = lifetimes(program.ops, inside, program.output)
-    arena = plan([b for b in buffers if isinstance(b, Buffer) and b.name in inside], shared)
-    return {"weights": sum(weight_bytes(op.spec) for op in program.ops), "ram": arena.size}
 
 
 def describe_network(
@@ -136,7 +115,12 @@ def describe_network(
         "exact_images": checked,
         "interpolated_rows": sum(row.source == "interpolated" for row in rows.values()),
         "ops": [
-            {"name": op.name, "kind": op.spec.kind, "predicted_us": rows[op.name].us, "measured_us": timing.ops[op.name]}
+            {
+                "name": op.name,
+                "kind": op.spec.kind,
+                "predicted_us": rows[op.name].us,
+                "measured_us": timing.ops[op.name],
+            }
             for op in program.ops
         ],
     }

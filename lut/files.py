@@ -8,7 +8,7 @@ from pathlib import Path
 def atomic_write(path: str | Path, data: str | bytes) -> None:
     """Write `data` to `path` through a temporary file in the same folder, flushed to disk, then renamed.
 
-    A kill or a full disk in the middle leaves the former file as it was. Raises OSError as the system gives it.
+    A kill or a full disk in the middle leaves the former file as it was. Raises OSError that names `path`.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -21,6 +21,8 @@ def atomic_write(path: str | Path, data: str | bytes) -> None:
             os.fsync(file.fileno())
         os.chmod(temporary, 0o644)
         os.replace(temporary, path)
-    except BaseException:
+    except BaseException as error:
         os.unlink(temporary)
+        if isinstance(error, OSError):
+            error.filename = str(path)
         raise

@@ -1,8 +1,11 @@
 """Fit a network to a device: table, search, fine-tuning, deployment, measurement and report, in one command.
 
     python scripts/run_search.py                                        # the default: ResNet-8 on digits, this CPU
+    python scripts/run_search.py --plan                                 # what it would do, without doing it
+    python scripts/run_search.py --quick                                # bits by sensitivity, nothing is searched
     python scripts/run_search.py --dataset cifar10 --model resnet20 --budget latency=0.2ms --budget weights=60KiB
     python scripts/run_search.py --model mynet.py:build --data mydata.py:loaders --budget latency=5ms
+    python scripts/run_search.py --sweep latency=80%,weights=60% --sweep latency=60%,weights=40%
     python scripts/run_search.py --run runs/<id>                        # resume
 """
 
@@ -14,17 +17,36 @@ import shlex
 import sys
 from datetime import date
 from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from lut.errors import InputError
+from search.budget import Budget
+from search.cli import guard
 from search.config import RunConfig
 
 CONFIGS = Path(__file__).parent / "configs"
+UNREACHABLE = 3
+SETTINGS = {
+    "data": "data.name",
+    "dataset": "data.name",
+    "data_root": "data.root",
+    "model": "model.name",
+    "checkpoint": "model.checkpoint",
+    "loss": "model.loss",
+    "metric": "model.metric",
+    "table": "table",
+}
+"""Options that stand for one setting."""
+OTHERS = ("config", "device", "budget", "sweep", "set", "out")
+"""Options that make a new run, as those of SETTINGS and --quick do."""
 
 
 def parser() -> argparse.ArgumentParser:
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--config", help="YAML of settings; default scripts/configs/<device>.yaml")
-    p.add_argument("--device", default="host-cpu", help="a device of lut/devices, or a .yaml file (default host-cpu)")
+    p.add_argument("--device", help="a device of lut/devices, or a .yaml file (default host-cpu)")
     p.add_argument("--dataset", help="digits | mnist | cifar10 | cifar100 | fsdd, or a folder of images per class")
     p.add_argument("--data", help="FILE.py:FUNCTION that returns train, validation and test iterables of (x, y)")
     p.add_argument("--data-root", help="folder of the data archives; else $LUTIER_DATA")
@@ -34,10 +56,15 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--metric", help="FILE.py:FUNCTION(output, target) -> number, higher is better")
     p.add_argument("--budget", action="append", metavar="METRIC=LIMIT",
                    help="latency=5ms, weights=40KiB, ram=64KiB, macs=12M, latency=60%% ...; may be repeated")  # fmt: skip
+    p.add_argument("--sweep", action="append", metavar="BUDGET,BUDGET",
+                   help="one point of a Pareto front, all searched from one warm-up; may be repeated")  # fmt: skip
+    p.add_argument("--quick", nargs="?", const=0, type=int, metavar="EPOCHS",
+                   help="assign bits by sensitivity, without a search; fine-tune for EPOCHS (default 0)")  # fmt: skip
+    p.add_argument("--plan", action="store_true", help="rows to measure and reachable costs; nothing is trained")
     p.add_argument("--table", help="latency table (CSV); default tables/<device>.csv, built when absent")
     p.add_argument("--set", action="append", default=[], metavar="A.B=VALUE", help="override one setting")
     p.add_argument("--out", help="run folder; default runs/<date>-<device>-<model>")
-    p.add_argument("--run", help="resume the run in this folder; other options but --force are its own")
+    p.add_argument("--run", help="resume the run in this folder; its settings are its own")
     p.add_argument("--force", action="store_true", help="rebuild a table that another machine or version made")
     p.add_argument("--json", action="store_true", help="print the result as JSON")
     return p
@@ -46,44 +73,97 @@ def parser() -> argparse.ArgumentParser:
 def settings(args: argparse.Namespace) -> tuple[RunConfig, Path]:
     """The run's settings and folder, from the command line. Raises InputError."""
     if args.run:
+        given = [name for name in (*SETTINGS, *OTHERS, "quick") if getattr(args, name) not in (None, [])]
+        if given:
+            raise InputError(f"--{given[0].replace('_', '-')}: --run resumes with the settings of {args.run}; leave it out")
         folder = Path(args.run)
-        return RunConfig.read(folder / "config.yaml"), folder
-    overrides = [f"device={args.device}", *args.set]
-    for option, path in (("data", "data.name"), ("dataset", "data.name"), ("data_root", "data.root"),
-                         ("model", "model.name"), ("checkpoint", "model.checkpoint"), ("loss", "model.loss"),
-                         ("metric", "model.metric"), ("table", "table")):  # fmt: skip
-        if getattr(args, option):
-            overrides.append(f"{path}={getattr(args, option)}")
-    if args.budget:
-        overrides.append("budgets=" + json.dumps(args.budget))
-    default = CONFIGS / f"{Path(args.device).stem}.yaml"
+        if not folder.is_dir():
+            raise InputError(f"--run {folder}: no such run folder")
+        config = RunConfig.read(folder / "config.yaml")
+    else:
+        config = new_settings(args)
+        folder = Path(args.out or config.out or free_folder(config))
+    for budget in [*config.budgets, *(part for point in config.sweep for part in point.split(","))]:
+        Budget.parse(budget)
+    return config, folder
+
+
+def new_settings(args: argparse.Namespace) -> RunConfig:
+    device = args.device or "host-cpu"
+    default = CONFIGS / f"{Path(device).stem}.yaml"
     path = args.config or (default if default.exists() else None)
-    config = RunConfig.read(path, overrides) if path else RunConfig.default(overrides)
+    overrides = [f"device={device}"] if args.device or path != args.config or not path else []
+    overrides += [f"{path_}={getattr(args, name)}" for name, path_ in SETTINGS.items() if getattr(args, name)]
+    for name, values in (("budgets", args.budget), ("sweep", args.sweep)):
+        if values:
+            overrides.append(f"{name}={json.dumps(values)}")
+    if args.quick is not None:
+        overrides += ["search.method=sensitivity", f"finetune.epochs={args.quick}"]
+    overrides += args.set
+    return RunConfig.read(path, overrides) if path else RunConfig.default(overrides)
+
+
+def free_folder(config: RunConfig) -> Path:
+    """runs/<date>-<device>-<model>, numbered when runs with other settings have the name."""
     model = Path(config.model.name.split(":")[0]).stem
-    return config, Path(args.out or config.out or f"runs/{date.today()}-{Path(config.device).stem}-{model}")
+    base = Path(f"runs/{date.today()}-{Path(config.device).stem}-{model}")
+    folder, count = base, 1
+    while (folder / "config.yaml").exists() and RunConfig.read(folder / "config.yaml") != config:
+        count += 1
+        folder = base.with_name(f"{base.name}-{count}")
+    return folder
 
 
-def main(argv: list[str] | None = None) -> int:
-    args = parser().parse_args(argv)
-    folder = None
-    try:
-        config, folder = settings(args)
-        from search.outcome import summary
-        from search.run import run_chain
+def chain(args: argparse.Namespace, config: RunConfig, folder: Path, command: list[str]) -> int:
+    from search.outcome import summary
+    from search.run import run_chain
 
-        validation = run_chain(config, folder, ["python", *map(shlex.quote, sys.argv)], args.force)
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
-    except KeyboardInterrupt:
-        print(f"\nstopped; resume with: python scripts/run_search.py --run {folder}", file=sys.stderr)
-        return 130
-    print(json.dumps(validation) if args.json else summary(folder, validation))
+    validation = run_chain(config, folder, command, args.force)
+    show(args, validation, summary(folder, validation))
     missed = [row for row in validation["budgets"] if not row["met"]]
     for row in missed:
         print(f"error: {row['metric']}: measured {row['measured']:.4g} {row['unit']}, above the limit of "
               f"{row['limit']:.4g} by {row['measured'] / row['limit'] - 1:.1%}", file=sys.stderr)  # fmt: skip
-    return 3 if missed else 0
+    return UNREACHABLE if missed else 0
+
+
+def sweep(args: argparse.Namespace, config: RunConfig, folder: Path, command: list[str]) -> int:
+    from search.pareto import run_sweep, text
+
+    points = run_sweep(config, folder, command, args.force)
+    show(args, {"points": points}, f"{text(points)}\n\nreport: {folder / 'report.html'}")
+    return 0
+
+
+def plan(args: argparse.Namespace, config: RunConfig, folder: Path) -> int:
+    from search.plan_report import make_plan, text
+    from search.run import Run
+
+    body = make_plan(Run(config, folder))
+    show(args, body, text(body))
+    if body["problem"]:
+        print(f"error: {body['problem']}", file=sys.stderr)
+    return UNREACHABLE if body["problem"] else 0
+
+
+def show(args: argparse.Namespace, body: Any, words: str) -> None:
+    print(json.dumps(body) if args.json else words)
+
+
+def main(argv: list[str] | None = None) -> int:
+    args = parser().parse_args(argv)
+
+    def start() -> int:
+        config, folder = settings(args)
+        if args.plan:
+            return plan(args, config, folder)
+        command = ["python", "scripts/run_search.py", *map(shlex.quote, sys.argv[1:] if argv is None else argv)]
+        step = sweep if config.sweep else chain
+        force = " --force" if args.force else ""
+        resume = f"python scripts/run_search.py --run {shlex.quote(str(folder))}{force}"
+        return guard(lambda: step(args, config, folder, command), resume)
+
+    return guard(start)
 
 
 if __name__ == "__main__":

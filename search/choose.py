@@ -95,7 +95,5 @@ def search(
     solve(net.choices(), net.schedule(), np.zeros(net.alpha.shape), costs, limits, n=1)  # refuse before training
     result = run_search(net, data, expected_costs(net, costs), limits, config, folder=folder, **options)
     scores = result.scores.double().numpy()
-    candidates = choose(
-        net, scores, costs, limits, data, metric=options.get("metric", top1), seed=config.seed
-    )
+    candidates = choose(net, scores, costs, limits, data, metric=options.get("metric", top1), seed=config.seed)
     return Found(candidates[0].arch, tuple(candidates), tuple(limits), result)

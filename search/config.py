@@ -97,8 +97,10 @@ class SpaceConfig:
 @dataclass(frozen=True)
 class SearchConfig:
     """The search loop. `update`: alphas on validation batches after every `arch_every` weight steps (alternate), or
-    both from the same training batch (joint). `tau` and `penalty` default to what the method's paper has."""
+    both from the same training batch (joint). `tau` and `penalty` default to what the method's paper has.
+    `method`: alphas by gradient descent, or from post-training sensitivity (search.quick) without training."""
 
+    method: Literal["gradient", "sensitivity"] = "gradient"
     relaxation: Literal["softmax", "gumbel", "gumbel_st", "gdas", "two_path", "reinforce"] = "gumbel"
     update: Literal["alternate", "joint"] = "alternate"
     epochs: int = ranged(20, 0)
@@ -131,7 +133,8 @@ class DeployConfig:
 
 @dataclass(frozen=True)
 class RunConfig:
-    """One run. `table` defaults to tables/<device>.csv, `out` to runs/<date>-<device>-<model>."""
+    """One run. `table` defaults to tables/<device>.csv, `out` to runs/<date>-<device>-<model>. `sweep`: several lists of
+    budgets, each as in `latency=80%,weights=60%`, for a Pareto front from one warm-up (search.pareto)."""
 
     device: str = "host-cpu"
     table: str | None = None
@@ -142,6 +145,7 @@ class RunConfig:
     search: SearchConfig = field(default_factory=SearchConfig)
     finetune: FinetuneConfig = field(default_factory=FinetuneConfig)
     budgets: tuple[str, ...] = ("latency=60%", "weights=40%")
+    sweep: tuple[str, ...] = ()
     deploy: DeployConfig = field(default_factory=DeployConfig)
     out: str | None = None
 

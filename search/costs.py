@@ -13,6 +13,7 @@ from cost_models.registry import build_costs
 from lut.calibrate import Calibration
 from lut.device import Device
 from lut.table import LatencyTable
+from supernet.extract import Subnet
 from supernet.supernet import Supernet
 
 from .budget import Budget
@@ -22,15 +23,13 @@ Costs = dict[str, CostModel | PeakRam]
 
 
 def network_costs(
-    net: Supernet, metrics: Iterable[str], table: LatencyTable | None, device: Device | None = None
+    net: Supernet | Subnet, metrics: Iterable[str], table: LatencyTable | None, device: Device | None = None
 ) -> Costs:
     """Cost models by metric: latency by the calibrated table, memory at the device's storage. InputError as
     cost_models.registry.build_costs."""
     calibration = Calibration.of(table) if table is not None else Calibration()
     storage = device.act_storage if device is not None else "byte"
-    return build_costs(
-        dict.fromkeys(metrics), net.schedule(), table, storage, calibration.op_us, calibration.call_us
-    )
+    return build_costs(dict.fromkeys(metrics), net.schedule(), table, storage, calibration.op_us, calibration.call_us)
 
 
 def expected_costs(net: Supernet, costs: Costs) -> dict[str, nn.Module]:

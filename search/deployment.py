@@ -1,89 +1,109 @@
-"""Build, check and measure the networks of a run, and hold the measured latency against the budgets."""
+"""The networks of a run on their device, or by its table alone, and their latency held against the budgets.
+
+A device whose runner is the host is built for and measured (`measure.py`, which brings TVM in); for any other, costs
+are the table's and accuracy is that of the integer reference.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
-import numpy as np
+import torch
+from torch import Tensor
 
+from deploy.integer import run_program
+from deploy.predict import describe_prediction
 from deploy.program import Program
-from deploy.tvm_build import HostModule, build
-from deploy.validate import describe_network, measure_networks
 from lut.device import Device
-from lut.machine import this_machine
-from lut.profilers.host import remeasure
 from lut.table import LatencyTable
 from supernet.arch import Arch
 
 from .budget import Budget
 from .config import DeployConfig
 from .dataset import to_bytes
+from .evaluate import evaluate
 from .sources import Sources
 
 MEASURED = {"latency": "measured", "latency.p90": "p90"}
 
 
-class Deployment:
-    """`folder`/deploy holds one built network per program."""
+class Deployment(Protocol):
+    """What the chain asks for: validation.json's `source`, `networks` and `drift` of some lowered networks."""
 
-    def __init__(self, device: Device, table: LatencyTable, folder: Path, sources: Sources, config: DeployConfig):
-        self.device, self.table, self.folder, self.config = device, table, folder, config
-        self.images, self.labels = byte_images(sources)
-        self.drift = self._drift()
+    def validate(self, programs: Mapping[str, Program]) -> dict[str, Any]: ...
 
-    def _drift(self) -> list[dict[str, Any]]:
-        drift = remeasure(self.table, device=self.device)
-        return [
-            {"name": f"{spec.kind} {spec.c_in}->{spec.c_out} {spec.height}x{spec.width}",
-             "table_us": then, "now_us": now, "drift": now / then - 1}
-            for spec, (then, now) in drift.rows.items()
-        ]  # fmt: skip
+
+def deployment(device: Device, table: LatencyTable, folder: Path, sources: Sources, config: DeployConfig) -> Deployment:
+    """Measured on this computer when the device is this computer and the settings want it, else predicted."""
+    if device.runner != "host" or not config.validate:
+        return Predicted(table, sources, "imported" if device.runner == "imported" else "predicted")
+    from .measure import Measured
+
+    return Measured(device, table, folder, sources, config)
+
+
+@dataclass(frozen=True)
+class Predicted:
+    """No measurement: the table's latency, the planner's bytes, and the integer reference on the test split."""
+
+    table: LatencyTable
+    sources: Sources
+    source: str
 
     def validate(self, programs: Mapping[str, Program]) -> dict[str, Any]:
-        """validation.json's networks and drift. Raises LutError when a network is not equal to its reference."""
-        isa = this_machine(self.device)["isa"]
-        paths = {name: build(p, isa, self.folder / "deploy" / name) for name, p in programs.items()}
-        timings = measure_networks(paths, self.device, self.config.repeats)
-        networks = {
-            name: describe_network(
-                program, HostModule(paths[name]), timings[name], self.table, self.images, self.labels
-            )
-            for name, program in programs.items()
-        }
-        return {"source": "host", "networks": networks, "drift": self.drift}
-
-    def broken(self, validation: Mapping[str, Any], limits: Sequence[Budget]) -> dict[str, float]:
-        """measured / limit of every latency budget that the found network breaks on the device."""
-        latency = validation["networks"]["found"]["latency_us"]
-        ratios = {b.metric: latency[MEASURED[b.metric]] / b.limit for b in limits if b.metric in MEASURED}
-        return {metric: ratio for metric, ratio in ratios.items() if ratio > 1}
-
-    @staticmethod
-    def tighten(limits: Sequence[Budget], broken: Mapping[str, float]) -> list[Budget]:
-        """The limits that were broken, divided by the observed ratio."""
-        return [replace(b, limit=b.limit / broken.get(b.metric, 1.0)) for b in limits]
-
-    def budget_rows(self, validation: Mapping[str, Any], limits: Sequence[Budget], arch: Arch) -> list[dict[str, Any]]:
-        """validation.json's budgets."""
-        latency = validation["networks"]["found"]["latency_us"]
-        rows = []
-        for budget in limits:
-            measured = latency[MEASURED[budget.metric]] if budget.metric in MEASURED else None
-            predicted = arch.predicted[budget.metric]
-            met = budget.fits(measured if measured is not None else predicted)
-            rows.append({"metric": budget.metric, "limit": budget.limit, "unit": budget.unit,
-                         "predicted": predicted, "measured": measured, "met": met})  # fmt: skip
-        return rows
+        networks = {name: describe_prediction(program, self.table) for name, program in programs.items()}
+        for name, program in programs.items():
+            if program.tensors[program.output].bits != 32:
+                networks[name]["top1"]["integer"] = integer_metric(program, self.sources)
+        return {"source": self.source, "networks": networks, "drift": []}
 
 
-def byte_images(sources: Sources) -> tuple[np.ndarray, np.ndarray]:
-    """The test split as the device sees it: uint8 (n, h, w, c) and labels (n,)."""
-    data = sources.data
-    images, labels = [], []
-    for x, y in data.batches("test", 256):
-        images.append(to_bytes(x, data.mean, data.std).permute(0, 2, 3, 1).contiguous().numpy())
-        labels.append(np.asarray(y))
-    return np.concatenate(images), np.concatenate(labels)
+def integer_metric(program: Program, sources: Sources) -> float:
+    """The metric of the integer reference's scores, times their scale, on the test split."""
+    forward = partial(integer_scores, program, sources)
+    return evaluate(sources.model, sources.data, "test", sources.metric, forward=forward)
+
+
+def integer_scores(program: Program, sources: Sources, x: Tensor) -> Tensor:
+    """Scores (n, classes) of normalised inputs (n, C, H, W), computed from the bytes that the device would see."""
+    images = device_bytes(x, sources)
+    scores = run_program(program, images.numpy())
+    return torch.as_tensor(scores, dtype=torch.float32) * program.tensors[program.output].scale
+
+
+def device_bytes(x: Tensor, sources: Sources) -> Tensor:
+    """uint8 (n, h, w, c) of normalised inputs (n, C, H, W)."""
+    return to_bytes(x, sources.data.mean, sources.data.std).permute(0, 2, 3, 1).contiguous()
+
+
+def broken(validation: Mapping[str, Any], limits: Sequence[Budget]) -> dict[str, float]:
+    """measured / limit of every latency budget that the found network breaks on the device."""
+    measured = {b.metric: _measured(validation, b) for b in limits}
+    ratios = {b.metric: value / b.limit for b in limits if (value := measured[b.metric]) is not None}
+    return {metric: ratio for metric, ratio in ratios.items() if ratio > 1}
+
+
+def tighten(limits: Sequence[Budget], ratios: Mapping[str, float]) -> list[Budget]:
+    """The limits that were broken, divided by the observed ratio."""
+    return [replace(b, limit=b.limit / ratios.get(b.metric, 1.0)) for b in limits]
+
+
+def budget_rows(validation: Mapping[str, Any], limits: Sequence[Budget], arch: Arch) -> list[dict[str, Any]]:
+    """validation.json's budgets: met by the measurement where there is one, else by the prediction."""
+    rows = []
+    for budget in limits:
+        measured, predicted = _measured(validation, budget), arch.predicted[budget.metric]
+        met = budget.fits(predicted if measured is None else measured)
+        rows.append({"metric": budget.metric, "limit": budget.limit, "unit": budget.unit,
+                     "predicted": predicted, "measured": measured, "met": met})  # fmt: skip
+    return rows
+
+
+def _measured(validation: Mapping[str, Any], budget: Budget) -> float | None:
+    """What the device said of a budget's metric; None when it was not measured."""
+    key = MEASURED.get(budget.metric)
+    return None if key is None else validation["networks"]["found"]["latency_us"].get(key)

@@ -23,6 +23,10 @@ def share(value: float | None) -> str:
     return "-" if value is None else f"{100 * value:.2f}"
 
 
+def figure(value: float | None, form: str) -> str:
+    return "-" if value is None else format(value, form)
+
+
 def networks(validation: Mapping[str, Any]) -> str:
     """The headline: float, uniform 8-bit, found."""
     rows = [("network", "float %", "fake-quant %", "integer %", "KiB packed", "predicted us", "measured us", "error %")]
@@ -36,9 +40,9 @@ def networks(validation: Mapping[str, Any]) -> str:
                 share(top1.get("fake_quant")),
                 share(top1.get("integer") if name != "float" else None),
                 f"{network['weights_bytes']['predicted'] / 1024:.1f}",
-                f"{latency['predicted']:.1f}",
-                f"{latency['measured']:.1f}",
-                f"{100 * latency['error']:+.1f}",
+                figure(latency.get("predicted"), ".1f"),
+                figure(latency.get("measured"), ".1f"),
+                figure(latency.get("error"), "+.1%").rstrip("%"),
             )
         )
     return table(rows)
@@ -85,8 +89,14 @@ def budgets(validation: Mapping[str, Any]) -> str:
 
 def summary(folder: Path, validation: Mapping[str, Any]) -> str:
     """The whole text."""
-    drift = [row["drift"] for row in validation["drift"]]
-    median = sorted(drift)[len(drift) // 2] if drift else 0.0
-    note = f"sentinel rows: {median:+.1%} against the table" + (" (above 3 %)" if abs(median) > 0.03 else "")
-    parts = [layers(validation), networks(validation), budgets(validation), note, effort(folder)]
+    parts = [layers(validation), networks(validation), budgets(validation), provenance(validation), effort(folder)]
     return "\n\n".join([*parts, f"report: {folder / 'report.html'}"])
+
+
+def provenance(validation: Mapping[str, Any]) -> str:
+    """Where the latencies come from, and how far the device has moved from its table."""
+    drift = sorted(row["drift"] for row in validation["drift"])
+    if not drift:
+        return f"latency: by the table, not measured (source: {validation['source']})"
+    median = drift[len(drift) // 2]
+    return f"sentinel rows: {median:+.1%} against the table" + (" (above 3 %)" if abs(median) > 0.03 else "")

@@ -9,7 +9,7 @@ another is a sum over that one's joint variable. HAWQ-V3 (Yao 2021) solves such 
 need the joint variables, since c_in and c_out belong to two operators at once.
 
 Most columns are priced out before branching. With L the value of the linear relaxation and d >= 0 its reduced costs, a
-solution that takes option o of choice c is worth at least L + d_x + sum_k min d_z over the cells of z_k that have o. The
+solution that takes option o of choice c costs at least L + d_x + sum_k min d_z over the cells of z_k that have o. The
 program is solved on the columns below L + delta; a solution below L + delta is optimal for the whole, else delta grows.
 """
 
@@ -20,7 +20,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.optimize import LinearConstraint, linprog, milp
+from scipy.optimize import Bounds, LinearConstraint, linprog, milp
 from scipy.sparse import coo_matrix, csc_matrix, csr_matrix, hstack, vstack
 
 from cost_models.terms import Term
@@ -116,6 +116,7 @@ class Program:
                 objective[kept],
                 constraints=LinearConstraint(both[:, kept], ends.lb, ends.ub),
                 integrality=kept < self.binaries,
+                bounds=Bounds(0, np.where(kept < self.size, 1, np.inf)),  # without, HiGHS 1.12's presolve may loop
                 options={"time_limit": left, "mip_rel_gap": 1e-7},
             )
             if result.status not in (0, INFEASIBLE):

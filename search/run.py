@@ -19,8 +19,10 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
+from deploy.lower import lower
 from lut.build import build_table
 from lut.device import Device
+from lut.errors import InputError
 from lut.files import atomic_write
 from lut.spec import OpSpec
 from lut.table import LatencyTable
@@ -34,11 +36,13 @@ from .budget import Budget
 from .choose import choose
 from .config import RunConfig
 from .costs import Costs, expected_costs, network_costs, resolve
+from .deployment import broken, budget_rows, deployment, tighten
 from .environment import environment
 from .evaluate import evaluate
 from .finetune import finetune
 from .progress import Metrics
-from .solve import reachable, solve
+from .quick import quick_scores
+from .solve import solve
 from .sources import Sources, load_sources, load_weights
 from .train import train
 
@@ -51,15 +55,25 @@ class Run:
     def __init__(self, config: RunConfig, folder: Path, progress: bool = True):
         self.config, self.folder, self.progress = config, folder, progress
         self.device = Device.load(config.device)
+        self.seed()  # a model of the person's own is initialised as it is built
         self.sources: Sources = load_sources(config)
         self.metrics = Metrics(folder / "metrics.jsonl")
         self.table: LatencyTable | None = None
 
+    def seed(self) -> None:
+        """The global generator as at the start of every phase, whether the run was interrupted before it or not."""
+        torch.manual_seed(self.config.search.seed)
+
     def start(self, command: list[str]) -> None:
         """Create the folder; a folder that is there must hold the same settings."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        if not (self.folder / "config.yaml").exists():
-            self.config.write(self.folder / "config.yaml")
+        path = self.folder / "config.yaml"
+        if not path.exists():
+            self.config.write(path)
+        elif RunConfig.read(path) != self.config:
+            raise InputError(
+                f"{path}: a run with other settings; give another --out, or resume it with --run {self.folder}"
+            )
         atomic_write(self.folder / "env.json", json.dumps(environment(command, self.config.search.seed), indent=1))
 
     def example(self) -> Tensor:
@@ -74,7 +88,7 @@ class Run:
             load_weights(model, path)
             return model.eval()
         if not self.sources.pretrained:
-            torch.manual_seed(self.config.search.seed)
+            self.seed()
             train(
                 model,
                 self.sources.data,
@@ -103,7 +117,9 @@ class Run:
             for name in ("weight_bits", "act_bits")
         }
         multiple = max(section.channel_multiple, supports.channel_multiple)
-        return SearchSpace(bits["weight_bits"], bits["act_bits"], section.widths, multiple, section.first_last_bits, pins)
+        return SearchSpace(
+            bits["weight_bits"], bits["act_bits"], section.widths, multiple, section.first_last_bits, pins
+        )
 
     def supernet(self, model: nn.Module, space: SearchSpace) -> Supernet:
         mean, std = (torch.tensor(values) for values in (self.sources.data.mean, self.sources.data.std))
@@ -114,9 +130,12 @@ class Run:
         net = self.supernet(model, SearchSpace((32,), (32,), (1.0,)))
         return extract(net, net.arch()).eval()
 
+    def table_path(self) -> Path:
+        return Path(self.config.table or f"tables/{self.device.name}.csv")
+
     def measure_table(self, net: Supernet, float_subnet: Subnet, force: bool = False) -> LatencyTable:
         """The device's table, with every row that the space and the baseline may need measured or interpolated."""
-        path = Path(self.config.table or f"tables/{self.device.name}.csv")
+        path = self.table_path()
         if self.device.runner == "imported":
             self.table = LatencyTable.read(path)
         else:
@@ -134,8 +153,20 @@ class Run:
         return network_costs(net, metrics, self.table, self.device)
 
     def search(self, net: Supernet, costs: Costs, limits: list[Budget]) -> np.ndarray:
-        """Warm up and search; the log-probabilities (choices, options). Resumes from last.pt."""
+        """Warm up and search; the log-probabilities (choices, options). Resumes from last.pt. Without training when
+        the settings ask for sensitivity."""
         solve(net.choices(), net.schedule(), np.zeros(net.alpha.shape), costs, limits, n=1)  # refuse before training
+        self.seed()
+        if self.config.search.method == "sensitivity":
+            return quick_scores(
+                net,
+                self.sources.data,
+                costs,
+                limits,
+                loss=self.sources.loss,
+                seed=self.config.search.seed,
+                metrics=self.metrics,
+            )
         budgeted = {metric: cost for metric, cost in costs.items() if metric in {b.metric for b in limits}}
         result = run_search(
             net,
@@ -152,12 +183,13 @@ class Run:
 
     def finetuned(self, net: Supernet, arch: Arch, name: str, teacher: nn.Module) -> Subnet:
         """An architecture cut out of `net` and fine-tuned, kept in <name>.safetensors."""
-        path = self.folder / f"{name}.safetensors"
+        path, checkpoint = self.folder / f"{name}.safetensors", self.folder / f"{name}.pt"
         if path.exists():
             kept = load_subnet(path)
             if dict(kept.arch.choices) == net.check(arch):
                 return kept
         subnet = extract(net, arch)
+        self.seed()
         finetune(
             subnet,
             self.sources.data,
@@ -169,9 +201,10 @@ class Run:
             augment=self.config.data.augment,
             phase=f"finetune {name}",
             metrics=self.metrics,
-            checkpoint=self.folder / f"{name}.pt",
+            checkpoint=checkpoint,
         )
         save_subnet(subnet, path)
+        checkpoint.unlink(missing_ok=True)  # else an architecture that is solved for later would take it for its own
         return subnet
 
     def chosen(self, net: Supernet, scores: np.ndarray, costs: Costs, limits: list[Budget]) -> Arch:
@@ -197,25 +230,10 @@ def space_specs(net: Supernet) -> list[OpSpec]:
     return list(dict.fromkeys(spec for op in net.ops() for spec in op.grid() if spec is not None))
 
 
-def plan_lines(run: Run, net: Supernet) -> list[str]:
-    """What a run would do, without training: reachable costs per metric."""
-    lines = []
-    costs = run.costs(net)
-    for metric, (low, high) in reachable(net.choices(), net.schedule(), costs).items():
-        lines.append(f"{metric}: {low:.6g} .. {high:.6g} {costs[metric].unit}")
-    return lines
-
-
 def run_chain(config: RunConfig, folder: Path, command: list[str], force: bool = False) -> dict[str, Any]:
     """The chain from data to report; returns validation.json's content. Raises BudgetError (exit 3) and InputError."""
-    from deploy.lower import lower  # TVM enters with the table and the deployment only
-
-    from .deployment import Deployment
-    from .report import write_report
-
     run = Run(config, folder)
     run.start(command)
-    torch.manual_seed(config.search.seed)
     model = run.float_model()
     net = run.supernet(copy.deepcopy(model), run.space())
     float_subnet = run.float_subnet(model)
@@ -226,27 +244,36 @@ def run_chain(config: RunConfig, folder: Path, command: list[str], force: bool =
     scores = run.search(net, costs, limits)
     base, uniform = run.uniform8(model)
     uniform8 = run.finetuned(base, uniform, "uniform8", model)
-    deployment = Deployment(run.device, table, folder, run.sources, config.deploy)
+    target = deployment(run.device, table, folder, run.sources, config.deploy)
     programs = {"float": lower(float_subnet, "float32"), "uniform8": lower(uniform8, "uniform8")}
     tightened = list(limits)
     for attempt in range(config.deploy.tighten + 1):
         arch = run.chosen(net, scores, costs, tightened)
         subnet = run.finetuned(net, arch, "subnet", model)
-        validation = deployment.validate({**programs, "found": lower(subnet, "found")})
-        broken = deployment.broken(validation, limits)
-        if not broken or attempt == config.deploy.tighten:
+        validation = target.validate({**programs, "found": lower(subnet, "found")})
+        ratios = broken(validation, limits)
+        if not ratios or attempt == config.deploy.tighten:
             break
-        tightened = deployment.tighten(tightened, broken)
-        say(f"measured above the limit ({broken}); solving again with " + ", ".join(b.describe() for b in tightened))
-    networks = {"float": float_subnet, "uniform8": uniform8, "found": subnet}
+        tightened = tighten(tightened, ratios)
+        say(f"measured above the limit ({ratios}); solving again with " + ", ".join(b.describe() for b in tightened))
+    return write_validation(run, net, validation, {"float": float_subnet, "uniform8": uniform8, "found": subnet}, limits)
+
+
+def write_validation(
+    run: Run, net: Supernet, validation: dict[str, Any], networks: dict[str, Subnet], limits: list[Budget]
+) -> dict[str, Any]:
+    """Complete what the device said with the test metric, budgets and layers; write validation.json and the report."""
+    from .report import write_report
+
     for name, network in networks.items():
         key = "float" if name == "float" else "fake_quant"
         validation["networks"][name]["top1"][key] = run.test_metric(network)
+    found = networks["found"]
     validation["networks"]["found"]["top1"]["float"] = validation["networks"]["float"]["top1"]["float"]
-    validation["budgets"] = deployment.budget_rows(validation, limits, arch)
-    validation["layers"] = layer_rows(net, subnet)
-    atomic_write(folder / "validation.json", json.dumps(validation, indent=1))
-    write_report(folder)
+    validation["budgets"] = budget_rows(validation, limits, found.arch)
+    validation["layers"] = layer_rows(net, found)
+    atomic_write(run.folder / "validation.json", json.dumps(validation, indent=1))
+    write_report(run.folder)
     return validation
 
 

@@ -135,7 +135,7 @@ def _choices(nodes: list[Node], groups: Mapping[str, Group], space: SearchSpace)
 
 
 def _ranks(nodes: list[Node], groups: Mapping[str, Group]) -> dict[str, Tensor]:
-    """Importance rank per channel: by the L1 norm of the weights that make it, times |gamma| / sigma (Li et al. 2017)."""
+    """Importance rank per channel: L1 norm of the weights that make it (Li et al. 2017), times |gamma| / sigma."""
     scores = {group.name: torch.zeros(group.channels) for group in groups.values()}
     for node in nodes:
         if node.layer is None:

@@ -58,9 +58,7 @@ class Subnet(QuantNetwork):
 
 def _kept(net: Supernet, values: Mapping[str, int]) -> dict[str, Tensor]:
     """Kept channel indices, in their old order, by group name."""
-    return {
-        name: torch.nonzero(net.rank(name) < values[choice.name]).flatten() for name, choice in net.width.items()
-    }
+    return {name: torch.nonzero(net.rank(name) < values[choice.name]).flatten() for name, choice in net.width.items()}
 
 
 def _norm(norm: nn.BatchNorm2d | None, keep: Tensor) -> nn.BatchNorm2d | None:

@@ -12,6 +12,8 @@ N is the number of elements that share a step: of one image for activations, of 
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -42,7 +44,7 @@ class _MixQuantize(torch.autograd.Function):
     def forward(ctx, x, p, steps, mask, ranges, count):  # type: ignore[no-untyped-def, override]
         ctx.save_for_backward(x, p, steps, mask)
         ctx.ranges, ctx.count = ranges, count
-        mix = None
+        mix: Any = None
         for i, (low, high) in enumerate(ranges):
             scale = steps[i] if p is None else p[i] * steps[i]
             term = (x / steps[i]).round_().clamp_(low, high).mul_(scale)

@@ -53,7 +53,7 @@ class SearchSpace:
         for layer, pins in self.pin.items():
             for word in pins:
                 if word not in PIN_WORDS:
-                    raise InputError(f"space.pin.{layer}: unknown word '{word}'; expected one of {', '.join(PIN_WORDS)}")
+                    raise InputError(f"space.pin.{layer}: unknown word '{word}'; expected {', '.join(PIN_WORDS)}")
 
     @property
     def is_float(self) -> bool:

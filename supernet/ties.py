@@ -14,7 +14,7 @@ from .fuse import Node
 
 @dataclass(frozen=True)
 class Group:
-    """Tensors with one width. name: that of its first weighted layer. pinned: why the width can't be searched, or ''."""
+    """Tensors with one width. name: its first weighted layer's. pinned: why the width can't be searched, or ''."""
 
     name: str
     channels: int

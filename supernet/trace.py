@@ -124,7 +124,7 @@ def _pad_call(node: fx.Node) -> tuple[str, dict[str, Any]]:
 
 
 def _slice_call(node: fx.Node) -> tuple[str, dict[str, Any]]:
-    index = node.args[1]
+    index: Any = node.args[1]
     full = slice(None, None, None)
     if not isinstance(index, tuple) or len(index) != 4 or index[0] != full or index[1] != full:
         raise _skip(node, "only strided slices of rows and columns x[:, :, ::s, ::s] are deployable")
@@ -229,12 +229,12 @@ def _collect(graph_module: fx.GraphModule) -> list[RawOp]:
             raise _skip(node, "several tensors at once are not deployable")
         tensors = [a for a in node.args if isinstance(a, fx.Node) and "tensor_meta" in a.meta]
         inputs = [alias.get(a.name, a.name) for a in tensors]
-        module = None
-        name = node.name
+        module, name = None, node.name
+        op, attrs = "", dict[str, Any]()
         if node.op == "placeholder":
             if ops:
                 raise InputError(f"the model takes several inputs ({node.name}); from_model takes networks with one")
-            op, attrs = "input", {}
+            op = "input"
         elif node.op == "call_module":
             module = graph_module.get_submodule(str(node.target))
             op, attrs = _module(node, module, make(tensors[0]))

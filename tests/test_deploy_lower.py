@@ -4,7 +4,7 @@ import torch
 from models import Mixture, PlainAdd, bytes_and_input, randomise
 from test_supernet_extract import SPACE, architectures
 
-from deploy.integer import rescale, run_program
+from deploy.integer import rescale, run_program, run_tensors
 from deploy.lower import fixed_point, lower
 from lut.errors import InputError
 from supernet import SearchSpace, Supernet, extract
@@ -52,7 +52,7 @@ def test_first_layer_codes_equal_fake_quantization():
     net = Supernet.from_model(randomise(Mixture()), x, SPACE, mean, std).eval()
     subnet = extract(net, net.uniform(8, 8)).double()
     program = lower(subnet)
-    tensors = run_program(program, images, keep=True)
+    tensors = run_tensors(program, images)
     quantizer = subnet.quantizer("x")
     fake = quantizer(x.double(), None, [0], None) / quantizer.step.abs() + program.tensors["x"].zero
     assert np.array_equal(tensors["x"], fake.detach().round().numpy().transpose(0, 2, 3, 1))
@@ -62,7 +62,7 @@ def test_a_zero_gamma_becomes_a_constant_channel():
     images, x, mean, std = bytes_and_input((3, 16, 16), 8)
     net = Supernet.from_model(randomise(Mixture()), x, SPACE, mean, std).eval()
     program = lower(extract(net, net.uniform(8, 8)))
-    codes = run_program(program, images, keep=True)["stem.1"][..., 0]
+    codes = run_tensors(program, images)["stem.1"][..., 0]
     beta = net.layer("stem.1").norm.bias[0].item()
     expected = round(max(beta, 0) / program.tensors["stem.1"].scale)
     assert (codes == expected).all()
@@ -77,7 +77,7 @@ def test_float_baseline_equals_the_model():
 
 
 def test_bits_without_a_kernel_are_refused():
-    images, x, mean, std = bytes_and_input((3, 16, 16), 4)
+    _, x, mean, std = bytes_and_input((3, 16, 16), 4)
     net = Supernet.from_model(randomise(Mixture()), x, SearchSpace(weight_bits=(3, 8)), mean, std).eval()
     with pytest.raises(InputError, match=r"3-bit weights have no kernel"):
         lower(extract(net, net.uniform(3, 8)))

@@ -1,0 +1,60 @@
+"""Build the networks of a run for this computer and measure them there."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from deploy.program import Program
+from deploy.tvm_build import HostModule, build
+from deploy.validate import describe_network, measure_networks
+from lut.device import Device
+from lut.machine import this_machine
+from lut.profilers.host import remeasure
+from lut.table import LatencyTable
+
+from .config import DeployConfig
+from .deployment import device_bytes
+from .sources import Sources
+
+
+class Measured:
+    """`folder`/deploy holds one built network per program. Raises LutError when the device can't be measured."""
+
+    def __init__(self, device: Device, table: LatencyTable, folder: Path, sources: Sources, config: DeployConfig):
+        self.device, self.table, self.folder, self.config = device, table, folder, config
+        self.images, self.labels = byte_images(sources)
+        self.drift = self._drift()
+
+    def _drift(self) -> list[dict[str, Any]]:
+        drift = remeasure(self.table, device=self.device)
+        return [
+            {"name": f"{spec.kind} {spec.c_in}->{spec.c_out} {spec.height}x{spec.width}",
+             "table_us": then, "now_us": now, "drift": now / then - 1}
+            for spec, (then, now) in drift.rows.items()
+        ]  # fmt: skip
+
+    def validate(self, programs: Mapping[str, Program]) -> dict[str, Any]:
+        """validation.json's networks and drift. Raises LutError when a network is not equal to its reference."""
+        isa = this_machine(self.device)["isa"]
+        paths = {name: build(p, isa, self.folder / "deploy" / name) for name, p in programs.items()}
+        timings = measure_networks(paths, self.device, self.config.repeats)
+        networks = {
+            name: describe_network(
+                program, HostModule(paths[name]), timings[name], self.table, self.images, self.labels
+            )
+            for name, program in programs.items()
+        }
+        return {"source": "host", "networks": networks, "drift": self.drift}
+
+
+def byte_images(sources: Sources) -> tuple[np.ndarray, np.ndarray]:
+    """The test split as the device sees it: uint8 (n, h, w, c) and labels (n,)."""
+    images, labels = [], []
+    for x, y in sources.data.batches("test", 256):
+        images.append(device_bytes(x, sources).numpy())
+        labels.append(np.asarray(y))
+    return np.concatenate(images), np.concatenate(labels)

@@ -1,0 +1,196 @@
+"""A Pareto front: several lists of budgets, each searched from the same warmed-up supernet, beside plain baselines.
+
+Warm-up is most of what two searches have in common (weights under gates drawn from uniform alphas), so it is run once;
+every point copies its state, searches under its own budgets, chooses, fine-tunes, and is evaluated on validation, and
+on test once. Baselines are fine-tuned in the same way: uniform bits, and uniform 8 bits at every narrower width
+(MobileNets' width multiplier, Howard et al. 2017, arXiv:1704.04861).
+
+Files, from each of which an interrupted sweep continues:
+    warmup/{last.pt, metrics.jsonl}  points/<name>/{last.pt, metrics.jsonl}  points/<name>.safetensors
+    points/<name>.json               a finished point; it is not run again
+    pareto.json                      all finished points, as search.report reads them
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import nn
+
+from lut.errors import InputError, LutError
+from lut.files import atomic_write
+from supernet.extract import Subnet
+from supernet.supernet import Supernet
+
+from .bilevel import run_search
+from .budget import Budget
+from .choose import choose
+from .config import RunConfig, SearchConfig
+from .costs import Costs, expected_costs, network_costs, resolve
+from .evaluate import evaluate
+from .outcome import share, table
+from .run import Run, say
+from .solve import cost_of, solve
+
+BASELINE_BITS = (8, 4)
+COSTS = {"latency": "latency_us", "weights": "weights_bytes", "ram": "ram_bytes", "macs": "macs"}
+"""Metric -> its field of a point."""
+
+
+def parse_point(text: str) -> list[Budget]:
+    """`latency=80%,weights=60%`: the budgets of one point. Raises InputError."""
+    return [Budget.parse(part) for part in text.split(",")]
+
+
+def run_sweep(config: RunConfig, folder: Path, command: list[str], force: bool = False) -> list[dict[str, Any]]:
+    """All points of `config.sweep` and the baselines, in pareto.json and the report. Raises BudgetError before
+    anything is searched when a point is out of reach, InputError for a damaged file."""
+    from .report import write_report
+
+    lists = {text: parse_point(text) for text in config.sweep}
+    run = Run(config, folder)
+    run.start(command)
+    model = run.float_model()
+    net = run.supernet(copy.deepcopy(model), run.space())
+    float_subnet = run.float_subnet(model)
+    run.measure_table(net, float_subnet, force)
+    costs = point_costs(run, net, [budget for budgets in lists.values() for budget in budgets])
+    limits = {text: resolve(net, costs, budgets) for text, budgets in lists.items()}
+    for budgets in limits.values():  # refuse before training
+        solve(net.choices(), net.schedule(), np.zeros(net.alpha.shape), costs, budgets, n=1)
+    points: list[dict[str, Any]] = []
+
+    def add(name: str, kind: str, make: Callable[[], Subnet]) -> None:
+        points.append(kept(run, name, kind, make))
+        atomic_write(folder / "pareto.json", json.dumps({"points": points}, indent=1))
+
+    add("float32", "float", lambda: float_subnet)
+    for name, kind, bits, width in baselines(config, run):
+        add(name, kind, partial(baseline, run, model, name, bits, width))
+    if not all(point_path(run, text).exists() for text in limits):
+        warm_up(run, net)
+    for text, budgets in limits.items():
+        add(text, "found", partial(searched, run, model, net, costs, text, budgets))
+    write_report(folder)
+    return points
+
+
+def point_costs(run: Run, net: Supernet, budgets: Sequence[Budget]) -> Costs:
+    """Cost models of the budgets' metrics and of a point's fields."""
+    return network_costs(net, [*(b.metric for b in budgets), *COSTS], run.table, run.device)
+
+
+def warm_up(run: Run, net: Supernet) -> None:
+    """Train the weights of `net` under its initial alphas; resumes from warmup/last.pt."""
+    run.seed()
+    _search(run, net, {}, [], replace(run.config.search, epochs=0), run.folder / "warmup")
+
+
+def searched(run: Run, model: nn.Module, warm: Supernet, costs: Costs, name: str, limits: list[Budget]) -> Subnet:
+    """Search from the warmed-up state under one list of budgets; the best candidate, fine-tuned."""
+    say(f"sweep: {name}: " + ", ".join(b.describe() for b in limits))
+    net = copy.deepcopy(warm)
+    run.seed()
+    held = {budget.metric: costs[budget.metric] for budget in limits}
+    scores = _search(run, net, held, limits, replace(run.config.search, warmup_epochs=0), folder_of(run, name))
+    candidates = choose(
+        net, scores, costs, limits, run.sources.data, metric=run.sources.metric, seed=run.config.search.seed
+    )
+    return run.finetuned(net, candidates[0].arch, f"points/{slug(name)}", model)
+
+
+def baselines(config: RunConfig, run: Run) -> list[tuple[str, str, int, float]]:
+    """(name, kind, bits, width) of the networks that need no search and that the space holds."""
+    space = run.space()
+    bits = [b for b in BASELINE_BITS if b in space.weight_bits and b in space.act_bits]
+    uniform = [(f"uniform {b}-bit", "uniform", b, 1.0) for b in bits]
+    widths = sorted((w for w in config.space.widths if w < 1), reverse=True) if 8 in bits else []
+    return uniform + [(f"8-bit, {w:g} wide", "width", 8, w) for w in widths]
+
+
+def baseline(run: Run, model: nn.Module, name: str, bits: int, width: float) -> Subnet:
+    """The same bits and the same share of channels everywhere, fine-tuned from the float network."""
+    widths = tuple(sorted({width, 1.0}))
+    space = replace(run.space(), weight_bits=(bits,), act_bits=(bits,), widths=widths, pin={})
+    net = run.supernet(copy.deepcopy(model), space)
+    return run.finetuned(net, net.uniform(bits, bits, width), f"points/{slug(name)}", model)
+
+
+def kept(run: Run, name: str, kind: str, make: Callable[[], Subnet]) -> dict[str, Any]:
+    """A finished point from its file; else it is made, evaluated (on test this once) and written."""
+    path = point_path(run, name)
+    if path.exists():
+        try:
+            return json.loads(path.read_text())
+        except ValueError as error:
+            raise InputError(f"{path}: not JSON: {error}; delete it to run this point again") from None
+    subnet = make().eval()
+    point = {
+        "name": name,
+        "kind": kind,
+        "top1": run.test_metric(subnet),
+        "validation": evaluate(subnet, run.sources.data, "validation", run.sources.metric),
+        **predicted(run, subnet),
+        "choices": subnet.values(),
+    }
+    atomic_write(path, json.dumps(point, indent=1))
+    return point
+
+
+def predicted(run: Run, subnet: Subnet) -> dict[str, float | None]:
+    """A point's costs by the models; latency None where an imported table has no row for the network."""
+    values: dict[str, float | None] = {}
+    for metric, cost in network_costs(subnet, COSTS, run.table, run.device).items():
+        try:
+            values[COSTS[metric]] = cost_of(subnet.schedule(), cost, subnet.values())
+        except LutError:
+            values[COSTS[metric]] = None
+    return values
+
+
+def text(points: Sequence[dict[str, Any]]) -> str:
+    """A table for a person."""
+    rows = [("network", "validation %", "test %", "latency us", "KiB packed", "MMAC")]
+    for p in points:
+        latency = "-" if p["latency_us"] is None else f"{p['latency_us']:.1f}"
+        rows.append((p["name"], share(p["validation"]), share(p["top1"]), latency,
+                     f"{p['weights_bytes'] / 1024:.1f}", f"{p['macs'] / 1e6:.2f}"))  # fmt: skip
+    return table(rows)
+
+
+def slug(name: str) -> str:
+    """A file name: `latency=80%,weights=60%` -> latency-80pct_weights-60pct."""
+    return re.sub(r"[^\w.]+", "-", name.replace("%", "pct").replace(",", "_").replace(" ", "-"))
+
+
+def folder_of(run: Run, name: str) -> Path:
+    return run.folder / "points" / slug(name)
+
+
+def point_path(run: Run, name: str) -> Path:
+    return run.folder / "points" / f"{slug(name)}.json"
+
+
+def _search(
+    run: Run, net: Supernet, costs: Costs, limits: list[Budget], config: SearchConfig, folder: Path
+) -> np.ndarray:
+    result = run_search(
+        net,
+        run.sources.data,
+        expected_costs(net, costs),
+        limits,
+        config,
+        loss=run.sources.loss,
+        metric=run.sources.metric,
+        augment=run.config.data.augment,
+        folder=folder,
+    )
+    return result.scores.double().numpy()

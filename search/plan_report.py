@@ -1,0 +1,151 @@
+"""What a run would do, known before anything is trained: the space, what the device cuts from it, the rows to measure,
+and how small and how large every cost can get.
+
+    reach(metric) = min and max over the whole space of the exact cost, each solved alone (search.solve.reachable)
+
+Latency is part of it once a table answers for the space.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from lut.build import SHARE
+from lut.columns import describe
+from lut.errors import LutError
+from lut.kernels import row_key, supported
+from lut.kernels.isa import LANES
+from lut.machine import this_machine
+from lut.plan import Plan, plan
+from lut.table import LatencyTable
+from supernet.supernet import Supernet
+
+from .budget import UNITS, Budget, BudgetError, quantity
+from .costs import Costs, network_costs, resolve
+from .run import Run, space_specs
+from .solve import reachable, solve
+
+ALWAYS = ("weights", "ram", "macs")
+
+
+def make_plan(run: Run) -> dict[str, Any]:
+    """The plan as plain values: {layers, architectures, cuts, rows, reach, budgets, problem, notes}.
+
+    rows: {space, measure, minutes, table, problem}; reach: {metric: {smallest, largest, unit}} in base units; problem:
+    why the budgets can't be met, or None. Neither trains nor measures nor writes.
+    """
+    net = run.supernet(run.sources.model.eval(), run.space())
+    rows, table = _rows(run, net)
+    notes = []
+    budgets = run.budgets()
+    if table is None:
+        notes.append(f"latency: left out, {rows['problem']}")
+        budgets = [b for b in budgets if not b.metric.startswith("latency")]
+    metrics = [b.metric for b in budgets] + [*ALWAYS, *(["latency"] if table is not None else [])]
+    costs = network_costs(net, metrics, table, run.device)
+    reach, late = _reach(net, costs)
+    limits = resolve(net, costs, budgets)
+    return {
+        "model": run.config.model.name,
+        "device": run.device.name,
+        "layers": net.summary(run.device),
+        "architectures": f"1e{sum(math.log10(len(c.options)) for c in net.choices()):.0f}",
+        "cuts": cuts(run, net),
+        "rows": rows,
+        "reach": reach,
+        "budgets": [{"metric": b.metric, "limit": b.limit, "unit": b.unit} for b in limits],
+        "problem": _problem(net, costs, limits),
+        "notes": notes + late,
+    }
+
+
+def cuts(run: Run, net: Supernet) -> list[str]:
+    """What the device takes away from the settings' space, one line each."""
+    section, supports = run.config.space, run.device.supports
+    lines = []
+    for name in ("weight_bits", "act_bits"):
+        asked, able = getattr(section, name), getattr(supports, name)
+        if lost := [bits for bits in asked if bits not in able]:
+            lines.append(f"{name}: {lost} are not supported by {run.device.name}, which has {list(able)}")
+    if supports.channel_multiple > section.channel_multiple:
+        lines.append(f"widths: multiples of {supports.channel_multiple}, not of {section.channel_multiple}")
+    for node in net.nodes:
+        if supports.kinds and node.kind not in supports.kinds:
+            lines.append(f"{node.name}: {node.kind} is not among the device's kinds")
+        if max(node.kernel) > supports.max_kernel and node.name in net.weight:
+            lines.append(f"{node.name}: its kernel of {node.kernel} exceeds the device's {supports.max_kernel}")
+    return lines
+
+
+def text(plan_: dict[str, Any]) -> str:
+    """A plan for a person."""
+    rows = plan_["rows"]
+    measure = "" if rows["measure"] is None else f", {rows['measure']} to measure: about {rows['minutes']:.1f} minutes"
+    lines = [
+        plan_["layers"],
+        "",
+        f"{plan_['model']} on {plan_['device']}: {plan_['architectures']} architectures",
+        *(f"cut: {line}" for line in plan_["cuts"] or ["nothing, the device supports the whole space"]),
+        f"table {rows['table']}: {rows['space']} distinct operators{measure}",
+    ]
+    for metric, ends in plan_["reach"].items():
+        lines.append(f"{metric}: {quantity(metric, ends['smallest'])} to {quantity(metric, ends['largest'])}")
+    for row in plan_["budgets"]:
+        lines.append(f"budget: {Budget(**row).describe()}")
+    return "\n".join(lines + plan_["notes"])
+
+
+def _rows(run: Run, net: Supernet) -> tuple[dict[str, Any], LatencyTable | None]:
+    """What is to be measured, and the table when it answers for the whole space already."""
+    path = run.table_path()
+    specs = space_specs(net)
+    rows: dict[str, Any] = {"table": str(path), "space": len(specs), "measure": None, "minutes": None, "problem": None}
+    table, problem = _table(run)
+    if run.device.runner == "host":
+        baseline = [spec for op in run.float_subnet(run.sources.model).schedule().ops if (spec := op.spec({}))]
+        keys = [key for key in dict.fromkeys(map(row_key, [*specs, *baseline])) if supported(key) is None]
+        todo = tuple(key for key in plan(keys, LANES, SHARE).measure if table is None or key not in table)
+        rows |= {"space": len(keys), "measure": len(todo), "minutes": Plan(todo, ()).minutes()}
+    if table is not None and (missing := table.missing(specs)):
+        problem = f"{path} has no row for {len(missing)} operators, such as {describe(missing[0])}"
+    rows["problem"] = problem
+    return rows, None if problem else table
+
+
+def _table(run: Run) -> tuple[LatencyTable | None, str | None]:
+    """The table on disk if its rows hold here, else why not. A damaged one raises LutError."""
+    path = run.table_path()
+    if not path.exists():
+        return None, f"{path} does not exist yet"
+    table = LatencyTable.read(path)
+    if run.device.runner == "host":
+        try:
+            table.check(this_machine(run.device))
+        except LutError as error:
+            return None, str(error)
+    return table, None
+
+
+def _reach(net: Supernet, costs: Costs) -> tuple[dict[str, dict[str, Any]], list[str]]:
+    """Both ends by metric; a metric that took the solver too long is named instead."""
+    reach: dict[str, dict[str, Any]] = {}
+    late = []
+    for metric, cost in costs.items():
+        try:
+            ((smallest, largest),) = reachable(net.choices(), net.schedule(), {metric: cost}).values()
+        except TimeoutError as error:
+            late.append(f"{metric}: {error}")
+        else:
+            reach[metric] = {"smallest": smallest, "largest": largest, "unit": next(iter(UNITS[metric]))}
+    return reach, late
+
+
+def _problem(net: Supernet, costs: Costs, limits: list[Budget]) -> str | None:
+    try:
+        solve(net.choices(), net.schedule(), np.zeros(net.alpha.shape), costs, limits, n=1)
+    except BudgetError as error:
+        return str(error)
+    return None

@@ -1,0 +1,27 @@
+import pytest
+
+from cost_models.base import discrete_cost
+from cost_models.table import TableLatency, TableWorkspace
+from lut.spec import Latency, OpSpec
+from lut.table import LatencyTable
+from supernet.schedule import SearchOp
+
+CONV = OpSpec("conv2d", 1, 16, 16, 8, 8, (3, 3), pad=(1, 1, 1, 1))
+POOL = OpSpec("avg_pool", 1, 16, 16, 8, 8, (8, 8))
+TABLE = LatencyTable({CONV: Latency(12.0, 11.0, 14.0, workspace_bytes=256), POOL: Latency(3.0, 2.5, 3.5)})
+
+
+@pytest.mark.parametrize(("metric", "total"), [("latency", 15.0), ("latency.p90", 17.5)])
+def test_sum_of_rows_and_constants(metric, total):
+    ops = [SearchOp(s.kind, (), (), lambda values, s=s: s, (), "y") for s in (CONV, POOL)]
+    assert discrete_cost(ops, TableLatency(TABLE, metric), {}) == total
+    assert discrete_cost(ops, TableLatency(TABLE, metric, per_op_us=-0.25, per_net_us=2.0), {}) == total + 1.5
+
+
+def test_workspace_is_the_rows():
+    assert [TableWorkspace(TABLE)(spec) for spec in (CONV, POOL)] == [256, 0]
+
+
+def test_bits_are_ignored_only_where_the_table_says_so():
+    assert TableLatency(TABLE).ignores == frozenset()
+    assert TableLatency(TABLE.replace(collapse="act_bits")).ignores == {"in_bits", "out_bits"}
