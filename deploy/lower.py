@@ -2,8 +2,8 @@
 
 Batch norm is not folded into the weights. With g = gamma / sigma, y = g (s_x s_w acc + b - mu) + beta, so g goes into the
 signed multiplier M = g s_x s_w / s_y = 2^l m / 2^32, and the rest into the int32 bias
-2^l ((b - mu) g + beta) / (g s_x s_w), which also takes -z_in sum(w). A channel whose g s_w is (nearly) 0 is a constant:
-zero weights and a multiplier of its own.
+2^l ((b - mu) g + beta) / (g s_x s_w), which also takes -z_in sum(w). A channel whose offset exceeds 2^30 units of
+its accumulator (gamma near 0) is a constant: zero weights and a multiplier of its own.
 """
 
 from __future__ import annotations
@@ -136,7 +136,7 @@ class _Lowering:
         source = self.tensors[node.inputs[0]]
         real = (gain * step).numpy() * source.scale  # value of one unit of the accumulator
         offset_values = offset.numpy()
-        constant = np.abs(real) < 1e-9 * max(np.abs(real).max(), 1e-12)
+        constant = np.abs(real) * 2.0**30 <= np.abs(offset_values)
         codes[constant] = 0
         reach = _sums(np.abs(codes)) * (2**source.bits - 1)
         real = np.where(constant, np.maximum(np.abs(offset_values) / 2**20, 1e-12), real)

@@ -6,7 +6,8 @@ conv2d, linear:  y = clamp(z_out + (((acc << l) + bias[o]) m[o] + 2^31 >> 32))
 conv2d_add:      y = clamp(z_out + (((acc << l) + bias[o]) m[o] + ((r - z_r) << l_r) m_r + 2^31 >> 32))
 add:             y = clamp(z_out + (((a - z_a) << l) m + ((b - z_b) << l_r) m_r + 2^31 >> 32))
 avg_pool:        y = clamp(z_out + (((sum of window - n z_in) << l) m + 2^31 >> 32))   n = kernel area; no padding
-max_pool, resample: bytes are moved; padding and absent channels take the zero point
+max_pool:        the largest code; padding never wins
+resample:        codes are moved; absent channels take the zero point
 input:           y = table[channel, byte]
 
 Products are 64 bits wide, the shift by 32 is arithmetic (floor), (acc << l) + bias fits int32; bias holds

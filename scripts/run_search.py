@@ -1,12 +1,12 @@
 """Fit a network to a device: table, search, fine-tuning, deployment, measurement and report, in one command.
 
-    python scripts/run_search.py                                        # the default: ResNet-8 on digits, this CPU
-    python scripts/run_search.py --plan                                 # what it would do, without doing it
-    python scripts/run_search.py --quick                                # bits by sensitivity, nothing is searched
-    python scripts/run_search.py --dataset cifar10 --model resnet20 --budget latency=0.2ms --budget weights=60KiB
-    python scripts/run_search.py --model mynet.py:build --data mydata.py:loaders --budget latency=5ms
-    python scripts/run_search.py --sweep latency=80%,weights=60% --sweep latency=60%,weights=40%
-    python scripts/run_search.py --run runs/<id>                        # resume
+python scripts/run_search.py                                        # the default: ResNet-8 on digits, this CPU
+python scripts/run_search.py --plan                                 # what it would do, without doing it
+python scripts/run_search.py --quick                                # bits by sensitivity, nothing is searched
+python scripts/run_search.py --dataset cifar10 --model resnet20 --budget latency=0.2ms --budget weights=60KiB
+python scripts/run_search.py --model mynet.py:build --data mydata.py:loaders --budget latency=5ms
+python scripts/run_search.py --sweep latency=80%,weights=60% --sweep latency=60%,weights=40%
+python scripts/run_search.py --run runs/<id>                        # resume
 """
 
 from __future__ import annotations
@@ -55,9 +55,9 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--loss", help="FILE.py:FUNCTION(output, target) -> scalar tensor")
     p.add_argument("--metric", help="FILE.py:FUNCTION(output, target) -> number, higher is better")
     p.add_argument("--budget", action="append", metavar="METRIC=LIMIT",
-                   help="latency=5ms, weights=40KiB, ram=64KiB, macs=12M, latency=60%% ...; may be repeated")  # fmt: skip
+                   help="latency=5ms, weights=40KiB, ram=64KiB, macs=12M, latency=60%% ..; repeatable")  # fmt: skip
     p.add_argument("--sweep", action="append", metavar="BUDGET,BUDGET",
-                   help="one point of a Pareto front, all searched from one warm-up; may be repeated")  # fmt: skip
+                   help="one point of a Pareto front, all searched from one warm-up; repeatable")  # fmt: skip
     p.add_argument("--quick", nargs="?", const=0, type=int, metavar="EPOCHS",
                    help="assign bits by sensitivity, without a search; fine-tune for EPOCHS (default 0)")  # fmt: skip
     p.add_argument("--plan", action="store_true", help="rows to measure and reachable costs; nothing is trained")
@@ -75,7 +75,8 @@ def settings(args: argparse.Namespace) -> tuple[RunConfig, Path]:
     if args.run:
         given = [name for name in (*SETTINGS, *OTHERS, "quick") if getattr(args, name) not in (None, [])]
         if given:
-            raise InputError(f"--{given[0].replace('_', '-')}: --run resumes with the settings of {args.run}; leave it out")
+            option = given[0].replace("_", "-")
+            raise InputError(f"--{option}: --run resumes with the settings of {args.run}; leave it out")
         folder = Path(args.run)
         if not folder.is_dir():
             raise InputError(f"--run {folder}: no such run folder")
@@ -89,11 +90,12 @@ def settings(args: argparse.Namespace) -> tuple[RunConfig, Path]:
 
 
 def new_settings(args: argparse.Namespace) -> RunConfig:
+    """From the YAML file, then the options, then --set."""
     device = args.device or "host-cpu"
     default = CONFIGS / f"{Path(device).stem}.yaml"
     path = args.config or (default if default.exists() else None)
-    overrides = [f"device={device}"] if args.device or path != args.config or not path else []
-    overrides += [f"{path_}={getattr(args, name)}" for name, path_ in SETTINGS.items() if getattr(args, name)]
+    overrides = [f"device={args.device}"] if args.device else []
+    overrides += [f"{setting}={getattr(args, name)}" for name, setting in SETTINGS.items() if getattr(args, name)]
     for name, values in (("budgets", args.budget), ("sweep", args.sweep)):
         if values:
             overrides.append(f"{name}={json.dumps(values)}")
@@ -122,8 +124,9 @@ def chain(args: argparse.Namespace, config: RunConfig, folder: Path, command: li
     show(args, validation, summary(folder, validation))
     missed = [row for row in validation["budgets"] if not row["met"]]
     for row in missed:
-        print(f"error: {row['metric']}: measured {row['measured']:.4g} {row['unit']}, above the limit of "
-              f"{row['limit']:.4g} by {row['measured'] / row['limit'] - 1:.1%}", file=sys.stderr)  # fmt: skip
+        word = "predicted" if row["measured"] is None else "measured"
+        print(f"error: {row['metric']}: {word} {row[word]:.4g} {row['unit']}, above the limit of "
+              f"{row['limit']:.4g} by {row[word] / row['limit'] - 1:.1%}", file=sys.stderr)  # fmt: skip
     return UNREACHABLE if missed else 0
 
 

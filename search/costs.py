@@ -12,6 +12,7 @@ from cost_models.memory import PeakRam
 from cost_models.registry import build_costs
 from lut.calibrate import Calibration
 from lut.device import Device
+from lut.kernels.signature import SLACK
 from lut.table import LatencyTable
 from supernet.extract import Subnet
 from supernet.supernet import Supernet

@@ -6,12 +6,13 @@ are the table's and accuracy is that of the integer reference.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -58,21 +59,18 @@ class Predicted:
         networks = {name: describe_prediction(program, self.table) for name, program in programs.items()}
         for name, program in programs.items():
             if program.tensors[program.output].bits != 32:
-                networks[name]["top1"]["integer"] = integer_metric(program, self.sources)
+                networks[name]["top1"]["integer"] = integer_metric(program, self.sources, partial(run_program, program))
         return {"source": self.source, "networks": networks, "drift": []}
 
 
-def integer_metric(program: Program, sources: Sources) -> float:
-    """The metric of the integer reference's scores, times their scale, on the test split."""
-    forward = partial(integer_scores, program, sources)
+def integer_metric(program: Program, sources: Sources, execute: Callable[[np.ndarray], Any]) -> float:
+    """The metric on the test split of what `execute` makes of the bytes that the device sees: codes of the scores."""
+    scale = program.tensors[program.output].scale
+
+    def forward(x: Tensor) -> Tensor:
+        return scale * torch.as_tensor(execute(device_bytes(x, sources).numpy()), dtype=torch.float32)
+
     return evaluate(sources.model, sources.data, "test", sources.metric, forward=forward)
-
-
-def integer_scores(program: Program, sources: Sources, x: Tensor) -> Tensor:
-    """Scores (n, classes) of normalised inputs (n, C, H, W), computed from the bytes that the device would see."""
-    images = device_bytes(x, sources)
-    scores = run_program(program, images.numpy())
-    return torch.as_tensor(scores, dtype=torch.float32) * program.tensors[program.output].scale
 
 
 def device_bytes(x: Tensor, sources: Sources) -> Tensor:

@@ -10,14 +10,14 @@ import numpy as np
 
 from deploy.program import Program
 from deploy.tvm_build import HostModule, build
-from deploy.validate import describe_network, measure_networks
+from deploy.validate import EXACT_IMAGES, describe_network, measure_networks
 from lut.device import Device
 from lut.machine import this_machine
 from lut.profilers.host import remeasure
 from lut.table import LatencyTable
 
 from .config import DeployConfig
-from .deployment import device_bytes
+from .deployment import device_bytes, integer_metric
 from .sources import Sources
 
 
@@ -26,7 +26,7 @@ class Measured:
 
     def __init__(self, device: Device, table: LatencyTable, folder: Path, sources: Sources, config: DeployConfig):
         self.device, self.table, self.folder, self.config = device, table, folder, config
-        self.images, self.labels = byte_images(sources)
+        self.sources = sources
         self.drift = self._drift()
 
     def _drift(self) -> list[dict[str, Any]]:
@@ -42,19 +42,20 @@ class Measured:
         isa = this_machine(self.device)["isa"]
         paths = {name: build(p, isa, self.folder / "deploy" / name) for name, p in programs.items()}
         timings = measure_networks(paths, self.device, self.config.repeats)
-        networks = {
-            name: describe_network(
-                program, HostModule(paths[name]), timings[name], self.table, self.images, self.labels
-            )
-            for name, program in programs.items()
-        }
+        images = first_images(self.sources, EXACT_IMAGES)
+        networks = {}
+        for name, program in programs.items():
+            module = HostModule(paths[name])
+            networks[name] = describe_network(program, module, timings[name], self.table, images)
+            networks[name]["top1"] = {"integer": integer_metric(program, self.sources, module.run)}
         return {"source": "host", "networks": networks, "drift": self.drift}
 
 
-def byte_images(sources: Sources) -> tuple[np.ndarray, np.ndarray]:
-    """The test split as the device sees it: uint8 (n, h, w, c) and labels (n,)."""
-    images, labels = [], []
-    for x, y in sources.data.batches("test", 256):
+def first_images(sources: Sources, count: int) -> np.ndarray:
+    """Up to `count` images of the test split as the device sees them, uint8 (n, h, w, c)."""
+    images: list[np.ndarray] = []
+    for x, _ in sources.data.batches("test", 256):
         images.append(device_bytes(x, sources).numpy())
-        labels.append(np.asarray(y))
-    return np.concatenate(images), np.concatenate(labels)
+        if sum(map(len, images)) >= count:
+            break
+    return np.concatenate(images)[:count]

@@ -50,7 +50,7 @@ CALIBRATION_IMAGES = 256
 
 
 class Run:
-    """One run and its folder. Steps are methods in the order of the chain; each returns at once when its file exists."""
+    """One run and its folder. Steps are methods in the order of the chain; each returns at once if its file exists."""
 
     def __init__(self, config: RunConfig, folder: Path, progress: bool = True):
         self.config, self.folder, self.progress = config, folder, progress
@@ -256,7 +256,9 @@ def run_chain(config: RunConfig, folder: Path, command: list[str], force: bool =
             break
         tightened = tighten(tightened, ratios)
         say(f"measured above the limit ({ratios}); solving again with " + ", ".join(b.describe() for b in tightened))
-    return write_validation(run, net, validation, {"float": float_subnet, "uniform8": uniform8, "found": subnet}, limits)
+    return write_validation(
+        run, net, validation, {"float": float_subnet, "uniform8": uniform8, "found": subnet}, limits
+    )
 
 
 def write_validation(

@@ -22,7 +22,7 @@ def activate(y: Tensor, high: float | None) -> Tensor:
 
 
 class MixedLayer(nn.Module):
-    """Weights (c_out, ...), a step per bit option and output channel, optional batch norm and activation.
+    """Weights (c_out, ...), a step per bit option and output channel (1 until `calibrate`), batch norm, activation.
 
     The single bit option 32 is a float32 layer without steps.
     """
@@ -34,7 +34,6 @@ class MixedLayer(nn.Module):
         self.bias = None if bias is None else nn.Parameter(bias)
         self.bits, self.norm, self.act_high = bits, norm, act_high
         self.step = nn.Parameter(torch.ones(len(bits), len(weight), dtype=weight.dtype)) if bits != (32,) else None
-        self.calibrate()
 
     @torch.no_grad()
     def calibrate(self) -> None:

@@ -137,6 +137,8 @@ class QuantNetwork(nn.Module):
         """Set activation steps from normalised batches, weight steps from the weights, by least squared error."""
         was_training = self.training
         self.eval()
+        for layer in self.layers.values():
+            layer.calibrate()  # type: ignore[operator]
         seen: dict[str, list[Tensor]] = {}
         for x in batches:
             observed: dict[str, Tensor] = {}
@@ -149,8 +151,6 @@ class QuantNetwork(nn.Module):
             if len(values) > samples:
                 values = values[torch.randint(len(values), (samples,), generator=generator)]
             self.quantizer(name).calibrate(values)
-        for layer in self.layers.values():
-            layer.calibrate()  # type: ignore[operator]
         self.train(was_training)
 
 

@@ -17,7 +17,7 @@ def summarise(network: QuantNetwork, schedule: Schedule, device: Any = None) -> 
 
     device: with `supports.kinds`; kinds it lacks are marked.
     """
-    kinds = getattr(getattr(device, "supports", None), "kinds", None)
+    kinds = getattr(getattr(device, "supports", None), "kinds", None) or None  # empty: any
     rows = [("node", "kind", "output", "channels", "weight bits", "act bits", "width group", "note")]
     for node, op in zip(network.nodes, schedule.ops):
         group = network.groups[node.name]

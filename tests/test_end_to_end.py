@@ -59,8 +59,8 @@ import os, pathlib, signal
 from torch.nn import functional
 
 def loss(output, target):
-    number, journal = os.environ.get("STOP_BY"), pathlib.Path(os.environ.get("STOP_WHEN_SEARCHED", ""))
-    if number and journal.exists() and '"search"' in journal.read_text():
+    number, phase, journal = os.environ.get("STOP", "0 - -").split(" ", 2)
+    if int(number) and pathlib.Path(journal).exists() and f'"phase": "{phase}' in pathlib.Path(journal).read_text():
         signal.raise_signal(int(number))
     return functional.cross_entropy(output, target, label_smoothing=0.1)
 
@@ -122,6 +122,15 @@ def in_process(words, **environment):
     env = {**os.environ, "OMP_NUM_THREADS": "1", **environment}
     command = [sys.executable, "-c", WITHOUT_TVM, *words]
     return subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=240)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    """As in the processes of their own: sums of the same order."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")
@@ -221,20 +230,20 @@ def without_seconds(folder):
     return [{k: v for k, v in row.items() if "seconds" not in k} for row in read_metrics(folder / "metrics.jsonl")]
 
 
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGKILL, -signal.SIGKILL), (signal.SIGINT, 130)])
-def test_an_interrupted_run_ends_like_an_unbroken_one(home, done, number, status):
-    unbroken, folder = done[0], home / f"stopped-{number.name}"
-    stop = {"STOP_BY": str(int(number)), "STOP_WHEN_SEARCHED": str(folder / "metrics.jsonl")}
-    stopped = in_process(arguments(home, "--out", str(folder)), **stop)
-    assert stopped.returncode == status, stopped.stderr
-    assert len(read_metrics(folder / "metrics.jsonl")) == 5  # three epochs of training, warm-up, one of the search
+def test_an_interrupted_run_ends_like_an_unbroken_one(home, done):
+    """Killed in the second epoch of the search, stopped by Ctrl-C in that of fine-tuning, then left alone."""
+    unbroken, folder = done[0], home / "stopped"
+    journal, resume = folder / "metrics.jsonl", ["--run", str(folder)]
+    killed = in_process(arguments(home, "--out", str(folder)), STOP=f"{signal.SIGKILL:d} search {journal}")
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    assert len(read_metrics(journal)) == 5  # three epochs of training, warm-up, one of the search
     assert not (folder / "arch.json").exists()
-    resume = ["--run", str(folder)]
-    if number == signal.SIGINT:
-        assert "Traceback" not in stopped.stderr
-        assert f"resume with: python scripts/run_search.py {shlex.join(resume)}" in stopped.stderr
-    resumed = in_process(resume)
-    assert resumed.returncode == 0, resumed.stderr
+    stopped = in_process(resume, STOP=f"{signal.SIGINT:d} finetune {journal}")
+    assert stopped.returncode == 130, stopped.stderr
+    assert "Traceback" not in stopped.stderr
+    assert f"resume with: python scripts/run_search.py {shlex.join(resume)}" in stopped.stderr
+    assert len(read_metrics(journal)) == 8
+    assert run_search.main(resume) == 0
     assert (folder / "arch.json").read_bytes() == (unbroken / "arch.json").read_bytes()
     for name in ("float", "uniform8", "subnet"):
         got, expected = (load_file(run / f"{name}.safetensors") for run in (folder, unbroken))
@@ -312,8 +321,9 @@ def test_this_computer(tmp_path):
     for network in validation["networks"].values():
         assert network["latency_us"]["measured"] > 0
         assert network["exact_images"] > 300
-    assert validation["networks"]["found"]["weights_bytes"]["predicted"] <= 0.4 * (
-        validation["networks"]["uniform8"]["weights_bytes"]["predicted"]
+    assert (
+        validation["networks"]["found"]["weights_bytes"]["predicted"]
+        <= 0.4 * (validation["networks"]["uniform8"]["weights_bytes"]["predicted"])
     )
     assert (tmp_path / "run" / "report.html").stat().st_size > 10_000
     assert torch.isfinite(load_subnet(tmp_path / "run" / "subnet.safetensors")(torch.zeros(1, 1, 32, 32))).all()

@@ -190,3 +190,14 @@ def test_space_loads_from_yaml(tmp_path):
     path.write_text("!!python/object/apply:os.system ['true']\n")
     with pytest.raises(InputError, match="not YAML"):
         SearchSpace.load(path)
+
+
+def test_conversion_calibrates_every_step():
+    net = net_of(Mixture())
+    for name in net.weight:
+        steps = net.layer(name).steps()
+        assert (steps < 1).all()
+        assert (steps.diff(dim=0) < 0).all()  # more bits, finer steps
+    for name, choice in net.act.items():
+        assert choice.pinned or (net.quantizer(name).step.diff() < 0).all()
+        assert (net.quantizer(name).step > 1e-6).all()

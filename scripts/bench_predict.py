@@ -1,0 +1,123 @@
+"""Predicted beside measured: whole networks by the sum of their table rows, float32, uniform 8-bit and found subnets.
+
+    python scripts/bench_predict.py [--json] [--networks resnet8 resnet20 mobilenet_v2]
+
+Weights are random: latency does not depend on them. Found subnets come from the budget solver with random scores on
+ResNet-8's space at three latency limits. Every row that a network needs is measured in the same table; nothing is
+fitted. Quiet the machine first.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from cost_models.table import TableLatency
+from deploy.lower import lower
+from deploy.program import Program
+from deploy.tvm_build import build
+from deploy.validate import measure_networks, predicted_us
+from lut.build import build_table
+from lut.device import Device
+from lut.errors import InputError
+from lut.machine import this_machine
+from search.budget import Budget
+from search.environment import environment
+from search.outcome import table as text_table
+from search.run import space_specs
+from search.solve import solve
+from supernet import SearchSpace, Supernet, extract
+from supernet.networks import NETWORKS
+
+SIZES = {"resnet8": (3, 32), "resnet20": (3, 32), "mobilenet_v2": (3, 96)}
+SHARES = (0.75, 0.6, 0.45)
+
+
+def networks(name: str, seed: int) -> tuple[Supernet, dict[str, Program]]:
+    """A network's supernet, and its float32 and uniform 8-bit programs."""
+    torch.manual_seed(seed)
+    channels, size = SIZES[name]
+    model = NETWORKS[name](10, channels, size)
+    x = torch.randn(16, channels, size, size)
+    with torch.no_grad():
+        for _ in range(20):
+            model(x)  # sound batch-norm statistics
+    model.eval()
+    net = Supernet.from_model(model, x).eval()
+    plain = Supernet.from_model(model, x, SearchSpace((32,), (32,), (1.0,))).eval()
+    return net, {
+        f"{name} float32": lower(extract(plain, plain.arch()), "float32"),
+        f"{name} 8-bit": lower(extract(net, net.uniform(8, 8)), "uniform8"),
+    }
+
+
+def found(net: Supernet, latency: TableLatency, seed: int) -> dict[str, Program]:
+    """Architectures of the solver, from random scores, at shares of the uniform 8-bit network's latency."""
+    schedule, random = net.schedule(), np.random.default_rng(seed)
+    full = sum(latency(spec) for op in schedule.ops if (spec := op.spec(net.uniform(8, 8).choices)) is not None)
+    programs = {}
+    for share in SHARES:
+        scores = random.normal(size=tuple(net.alpha.shape))
+        budget = Budget("latency", share * full, "us")
+        arch = solve(net.choices(), schedule, scores, {"latency": latency}, [budget], n=1)[0]
+        programs[f"found {share:.0%}"] = lower(extract(net, arch), f"found{round(100 * share)}")
+    return programs
+
+
+def main(argv: list[str] | None = None) -> int:
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument("--networks", nargs="+", choices=SIZES, default=list(SIZES))
+    p.add_argument("--device", default="host-cpu")
+    p.add_argument("--table", default="tables/bench-predict.csv", help="where rows are kept (%(default)s)")
+    p.add_argument("--processes", type=int, default=5, help="processes that time each network (%(default)s)")
+    p.add_argument("--seed", type=int, default=0)
+    p.add_argument("--json", action="store_true")
+    args = p.parse_args(argv)
+    device = Device.load(args.device)
+    programs: dict[str, Program] = {}
+    supernets = {}
+    try:
+        for name in args.networks:
+            supernets[name], more = networks(name, args.seed)
+            programs |= more
+        specs = [op.spec for program in programs.values() for op in program.ops]
+        if "resnet8" in supernets:
+            specs += space_specs(supernets["resnet8"])
+        table = build_table(device, specs, Path(args.table), every_row=True)
+        if "resnet8" in supernets:
+            programs |= found(supernets["resnet8"], TableLatency(table), args.seed)
+        with tempfile.TemporaryDirectory() as folder:
+            isa = this_machine(device)["isa"]
+            paths = {name: build(program, isa, Path(folder, str(i))) for i, (name, program) in
+                     enumerate(programs.items())}  # fmt: skip
+            timings = measure_networks(paths, device, args.processes)
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    rows: list[dict[str, Any]] = []
+    for name, program in programs.items():
+        predicted, timing = predicted_us(program, table), timings[name]
+        rows.append({"network": name, "predicted_us": predicted, "measured_us": timing.hot.us, "p90_us": timing.hot.p90,
+                     "cold_us": timing.cold.us, "error": predicted / timing.hot.us - 1})  # fmt: skip
+    if args.json:
+        print(json.dumps({"rows": rows, "environment": environment(["python", *sys.argv], args.seed)}, indent=1))
+        return 0
+    lines = [("network", "predicted us", "measured us", "error", "p90 us", "cold us")]
+    for row in rows:
+        lines.append((row["network"], f"{row['predicted_us']:.1f}", f"{row['measured_us']:.1f}",
+                      f"{row['error']:+.1%}", f"{row['p90_us']:.1f}", f"{row['cold_us']:.1f}"))  # fmt: skip
+    print(text_table(lines))
+    within = sum(abs(row["error"]) <= 0.05 for row in rows)
+    print(f"within 5 %: {within} of {len(rows)}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

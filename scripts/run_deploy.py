@@ -1,0 +1,42 @@
+"""Build, check and measure the networks of a finished run again; rewrites its validation.json and its report.
+
+python scripts/run_deploy.py --run runs/<id>
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from search.cli import guard
+
+
+def parser() -> argparse.ArgumentParser:
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument("--run", required=True, type=Path, help="folder of a run that is finished")
+    p.add_argument("--force", action="store_true", help="rebuild a table that another machine or version made")
+    p.add_argument("--json", action="store_true", help="print validation.json")
+    return p
+
+
+def main(argv: list[str] | None = None) -> int:
+    args = parser().parse_args(argv)
+
+    def start() -> int:
+        from search.outcome import budgets, networks, provenance
+        from search.redeploy import redeploy
+
+        validation = redeploy(args.run, args.force)
+        words = [networks(validation), budgets(validation), provenance(validation)]
+        print(json.dumps(validation) if args.json else "\n\n".join([*words, f"report: {args.run / 'report.html'}"]))
+        return 0 if all(row["met"] for row in validation["budgets"]) else 3
+
+    return guard(start, f"python scripts/run_deploy.py --run {args.run}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

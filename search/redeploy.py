@@ -1,0 +1,43 @@
+"""The last step of a finished run once more: its networks are built, checked and measured again."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+from deploy.lower import lower
+from lut.errors import InputError
+from supernet.extract import load_subnet
+
+from .config import RunConfig
+from .costs import resolve
+from .deployment import deployment
+from .run import Run, write_validation
+
+NEEDED = ("config.yaml", "float.safetensors", "uniform8.safetensors", "subnet.safetensors")
+
+
+def redeploy(folder: Path, force: bool = False) -> dict[str, Any]:
+    """Rewrite validation.json and the report of the run in `folder`; returns the former's content.
+
+    Raises InputError when the run is not finished or a file of it is damaged, LutError when its table is not this
+    machine's.
+    """
+    missing = [name for name in NEEDED if not (folder / name).exists()]
+    if missing:
+        resume = f"; finish the run with: python scripts/run_search.py --run {folder}" if folder.is_dir() else ""
+        raise InputError(f"{folder / missing[0]}: no such file{resume}")
+    config = RunConfig.read(folder / "config.yaml")
+    run = Run(config, folder)
+    uniform8, found = (load_subnet(folder / f"{name}.safetensors") for name in ("uniform8", "subnet"))
+    model = run.float_model()
+    net = run.supernet(copy.deepcopy(model), run.space())
+    float_subnet = run.float_subnet(model)
+    table = run.measure_table(net, float_subnet, force)
+    limits = resolve(net, run.costs(net), run.budgets())
+    networks = {"float": float_subnet, "uniform8": uniform8, "found": found}
+    target = deployment(run.device, table, folder, run.sources, config.deploy)
+    names = {"float": "float32"}
+    validation = target.validate({key: lower(subnet, names.get(key, key)) for key, subnet in networks.items()})
+    return write_validation(run, net, validation, networks, limits)

@@ -1,0 +1,27 @@
+"""Nothing is skipped silently in continuous integration: with LUTIER_CI set, a skip is a failure unless it is for an
+instruction set that this machine's CPU does not have."""
+
+import os
+
+import pytest
+
+ALLOWED = "this CPU lacks"
+
+
+def judged(report):
+    """The report, failed when it is a skip that continuous integration does not accept."""
+    if os.environ.get("LUTIER_CI") and report.skipped and not hasattr(report, "wasxfail"):
+        reason = report.longrepr[2].removeprefix("Skipped: ")
+        if not reason.startswith(ALLOWED):
+            report.outcome, report.longrepr = "failed", f"skipped, which LUTIER_CI forbids: {reason}"
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item, call):
+    return judged((yield))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(collector):
+    return judged((yield))

@@ -1,0 +1,207 @@
+"""The command lines: what they print, what they refuse, and how they end."""
+
+import json
+import re
+
+import pytest
+import small_run
+from small_run import main
+
+import scripts.run_deploy
+import scripts.write_report
+import search.run
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    return small_run.write(tmp_path_factory.mktemp("files"))
+
+
+@pytest.fixture(scope="module")
+def quick(files):
+    """The folder of a run that --quick finished."""
+    folder = files.parent / "quick"
+    assert main(["--config", str(files), "--quick", "--out", str(folder)]) == 0
+    return folder
+
+
+def ended(argv, capsys):
+    status = main(argv)
+    captured = capsys.readouterr()
+    return status, captured.out, captured.err
+
+
+@pytest.mark.parametrize(
+    ("options", "status", "message"),
+    [
+        (["--dataset", "digit"], 2, r"digit.*digits"),
+        (["--dataset", "nothing.py:f"], 2, r"nothing\.py: no such file"),
+        (["--data", "{folder}/mydata.py:loader"], 2, r"no function 'loader'; did you mean loaders"),
+        (["--model", "resnet9"], 2, r"resnet9.*did you mean resnet8"),
+        (["--model", "{folder}/mynet.py"], 2, r"mynet\.py:build"),
+        (["--device", "host_cpu"], 2, r"device: host_cpu is unknown; .*host-cpu"),
+        (["--device", "none.yaml"], 2, r"none\.yaml"),
+        (["--checkpoint", "none.safetensors"], 2, r"none\.safetensors: no such file"),
+        (["--checkpoint", "{folder}/mynet.py"], 2, r"mynet\.py: not a sound safetensors file"),
+        (["--loss", "{folder}/mynet.py:lose"], 2, r"no function 'lose'"),
+        (["--metric", "mymetric"], 2, r"mymetric: expected FILE\.py:FUNCTION"),
+        (["--table", "{folder}/none.csv"], 2, r"none\.csv: no such table"),
+        (["--table", "{folder}/mynet.py"], 2, r"mynet\.py:\d+"),
+        (["--config", "none.yaml"], 2, r"none\.yaml"),
+        (["--set", "search.epoch=3"], 2, r"search\.epoch: .*epochs"),
+        (["--set", "search.epochs=many"], 2, r"search\.epochs"),
+        (["--set", "search.epochs=-1"], 2, r"search\.epochs"),
+        (["--set", "search.epochs"], 2, r"search\.epochs"),
+        (["--quick", "-3"], 2, r"finetune\.epochs"),
+        (["--budget", "weights=40"], 2, r"weights=40'.*unit is missing; write weights=60%"),
+        (["--budget", "weight=40%"], 2, r"'weight' is no metric"),
+        (["--budget", "weights=-1KiB"], 2, r"positive"),
+        (["--sweep", "weights=60%,latency=5"], 2, r"latency=5'.*unit is missing"),
+        (["--budget", "weights=1B"], 3, r"weights <= 1 B: the smallest reachable is 276 B"),
+        (["--quick", "--budget", "macs=1k"], 3, r"macs <= 1 k: the smallest reachable is 20\.78 k"),
+        (["--sweep", "weights=60%", "--sweep", "macs=1k"], 3, r"macs <= 1 k: the smallest reachable is 20\.78 k"),
+    ],
+)  # fmt: skip
+def test_bad_input_ends_with_its_status_and_one_line(files, tmp_path, capsys, options, status, message):
+    argv = ["--config", str(files), "--set", "train.epochs=0", "--out", str(tmp_path / "run")]
+    argv += [option.format(folder=files.parent) for option in options]
+    got, out, err = ended(argv, capsys)
+    assert (got, out) == (status, "")
+    lines = [line for line in err.splitlines() if line.startswith("error: ")]
+    assert len(lines) == 1
+    assert re.search(message, lines[0])
+    assert "Traceback" not in err
+
+
+def test_a_plan_for_a_program(files, capsys, monkeypatch):
+    monkeypatch.setattr(search.run, "train", lambda *_, **__: pytest.fail("trained"))
+    status, out, _ = ended(["--config", str(files), "--plan", "--json", "--budget", "latency=50%"], capsys)
+    plan = json.loads(out)
+    assert status == 0
+    assert plan["rows"]["measure"] is None  # an imported table is not measured
+    assert plan["reach"]["weights"] == {"smallest": 276, "largest": 1536, "unit": "B"}
+    assert plan["reach"]["latency"]["smallest"] < plan["reach"]["latency"]["largest"]
+    assert plan["budgets"] == [
+        {"metric": "latency", "limit": pytest.approx(plan["reach"]["latency"]["largest"] / 2), "unit": "us"}
+    ]
+    assert plan["problem"] is None
+    assert not (files.parent / "runs").exists()
+
+
+def test_a_plan_says_what_the_device_cuts_and_what_is_out_of_reach(files, tmp_path, capsys):
+    device = tmp_path / "small.yaml"
+    device.write_text("name: small\nrunner: imported\nsupports: {weight_bits: [8], act_bits: [4, 8],"
+                      " channel_multiple: 8, max_kernel: 1, kinds: [input, conv2d, linear]}\n")  # fmt: skip
+    argv = ["--config", str(files), "--device", str(device), "--plan", "--budget", "weights=50%"]
+    status, out, err = ended(argv, capsys)
+    assert status == 3
+    assert "cut: weight_bits: [2, 4] are not supported by small, which has [8]" in out
+    assert "cut: widths: multiples of 8, not of 4" in out
+    assert "exceeds the device's 1" in out
+    assert "avg_pool is not among the device's kinds" in out
+    assert re.search(r"error: .*weights <= 768 B: the smallest reachable is 1\.5 KiB", err)
+
+
+def test_a_plan_before_there_is_a_table_leaves_latency_out(files, tmp_path, capsys):
+    argv = ["--config", str(files), "--device", "host-cpu", "--plan", "--json", "--table", str(tmp_path / "new.csv")]
+    status, out, _ = ended([*argv, "--budget", "latency=50%", "--budget", "weights=60%"], capsys)
+    plan = json.loads(out)
+    assert status == 0
+    assert 0 < plan["rows"]["measure"] <= plan["rows"]["space"]
+    assert plan["rows"]["minutes"] == plan["rows"]["measure"] / 60
+    assert [row["metric"] for row in plan["budgets"]] == ["weights"]
+    assert "latency" not in plan["reach"]
+    assert plan["notes"] == [f"latency: left out, {tmp_path / 'new.csv'} does not exist yet"]
+
+
+def test_quick_runs_to_the_report_without_a_search(quick, capsys, monkeypatch):
+    assert not (quick / "last.pt").exists()
+    validation = json.loads((quick / "validation.json").read_text())
+    assert all(row["met"] for row in validation["budgets"])
+    assert validation["networks"]["found"]["top1"]["integer"] > 0.9
+    assert (quick / "report.html").exists()
+    monkeypatch.setattr(search.run, "run_search", lambda *_, **__: pytest.fail("searched"))
+    status, out, _ = ended(["--run", str(quick), "--json"], capsys)  # resuming needs no --quick
+    assert status == 0
+    assert json.loads(out)["networks"]["found"] == validation["networks"]["found"]
+
+
+def test_ctrl_c_says_how_to_resume(files, tmp_path, capsys, monkeypatch):
+    def stop(*_, **__):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(search.run, "quick_scores", stop)
+        argv = ["--config", str(files), "--quick", "--out", str(tmp_path / "my run")]
+        status, out, err = ended(argv, capsys)
+    assert (status, out) == (130, "")
+    assert f"resume with: python scripts/run_search.py --run '{tmp_path / 'my run'}'" in err
+    assert main(["--run", str(tmp_path / "my run")]) == 0
+
+
+def test_resuming_what_is_not_there_or_is_damaged(files, tmp_path, capsys):
+    status, _, err = ended(["--run", str(tmp_path / "none")], capsys)
+    assert status == 2
+    assert "none: no such run folder" in err
+    (tmp_path / "empty").mkdir()
+    status, _, err = ended(["--run", str(tmp_path / "empty")], capsys)
+    assert status == 2
+    assert "config.yaml" in err
+    folder = tmp_path / "run"
+    argv = ["--config", str(files), "--set", "train.epochs=0", "--out", str(folder)]
+    folder.mkdir()
+    (folder / "last.pt").write_bytes(b"PK\3\4 and then nothing")
+    status, _, err = ended(argv, capsys)
+    assert status == 2
+    assert "last.pt: damaged checkpoint" in err
+    assert "delete it to start this phase anew" in err
+    (folder / "float.safetensors").write_bytes(b"short")
+    status, _, err = ended(["--run", str(folder)], capsys)
+    assert status == 2
+    assert "float.safetensors: not a sound safetensors file" in err
+
+
+def test_a_run_keeps_its_settings(files, quick, capsys):
+    status, _, err = ended(["--run", str(quick), "--budget", "weights=50%"], capsys)
+    assert status == 2
+    assert "--budget: --run resumes with the settings of" in err
+    status, _, err = ended(["--config", str(files), "--out", str(quick)], capsys)
+    assert status == 2
+    assert "a run with other settings; give another --out" in err
+
+
+def test_the_default_folder_is_numbered_when_another_run_has_the_name(files, tmp_path, monkeypatch):
+    from scripts.run_search import parser, settings
+
+    monkeypatch.chdir(tmp_path)
+    config, first = settings(parser().parse_args(["--config", str(files)]))
+    assert re.fullmatch(r"runs/\d{4}-\d\d-\d\d-paper-mynet", str(first))
+    first.mkdir(parents=True)
+    config.write(first / "config.yaml")
+    assert settings(parser().parse_args(["--config", str(files)]))[1] == first
+    other = settings(parser().parse_args(["--config", str(files), "--budget", "weights=50%"]))[1]
+    assert str(other) == f"{first}-2"
+
+
+def test_deploying_again(quick, tmp_path, capsys):
+    before = json.loads((quick / "validation.json").read_text())
+    (quick / "validation.json").unlink()
+    assert scripts.run_deploy.main(["--run", str(quick), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == before == json.loads((quick / "validation.json").read_text())
+    (tmp_path / "config.yaml").write_text("{}")
+    for folder, message in ((tmp_path, "float.safetensors: no such file; finish the run"),
+                            (tmp_path / "none", "config.yaml: no such file")):  # fmt: skip
+        assert scripts.run_deploy.main(["--run", str(folder)]) == 2
+        assert message in capsys.readouterr().err
+
+
+def test_writing_the_report_again(quick, tmp_path, capsys):
+    (quick / "report.html").unlink()
+    assert scripts.write_report.main(["--run", str(quick), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {"report": str(quick / "report.html")}
+    assert (quick / "report.html").exists()
+    assert scripts.write_report.main(["--run", str(tmp_path / "none")]) == 2
+    assert "no such run folder" in capsys.readouterr().err
+    (tmp_path / "pareto.json").write_text("[")
+    assert scripts.write_report.main(["--run", str(tmp_path)]) == 2
+    assert "pareto.json: not JSON" in capsys.readouterr().err

@@ -1,0 +1,141 @@
+"""A sweep on a small run: one warm-up, every point inside its budgets, and no work twice."""
+
+import json
+import shutil
+
+import pytest
+import small_run
+
+import search.pareto
+from lut.errors import InputError
+from search.budget import Budget, BudgetError
+from search.config import RunConfig
+from search.pareto import parse_point, run_sweep, slug, text
+from search.progress import read_metrics
+from search.report import context
+from search.run import Run
+
+SWEEP = ["weights=60%,macs=90%", "weights=40%,latency=70%"]
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    return small_run.write(tmp_path_factory.mktemp("files"))
+
+
+@pytest.fixture(scope="module")
+def finished(files):
+    """(config, folder, points) of a sweep that ran to its end."""
+    config = RunConfig.read(files, [f"sweep={json.dumps(SWEEP)}"])
+    folder = files.parent / "sweep"
+    return config, folder, run_sweep(config, folder, ["test"])
+
+
+@pytest.fixture
+def copied(finished, tmp_path):
+    """The same, in a folder of its own."""
+    config, folder, points = finished
+    shutil.copytree(folder, tmp_path / "run")
+    return config, tmp_path / "run", points
+
+
+def test_points_and_baselines_are_those_of_the_report(finished):
+    _, folder, points = finished
+    kinds = [(p["kind"], p["name"]) for p in points]
+    assert kinds == [
+        ("float", "float32"),
+        ("uniform", "uniform 8-bit"),
+        ("uniform", "uniform 4-bit"),
+        ("width", "8-bit, 0.5 wide"),
+        ("found", SWEEP[0]),
+        ("found", SWEEP[1]),
+    ]
+    assert json.loads((folder / "pareto.json").read_text()) == {"points": points}
+    assert "<svg" in context(folder)["pareto_plot"]
+    assert all(p["name"] in text(points) for p in points)
+
+
+def test_every_point_is_inside_its_budgets(finished):
+    points = {p["name"]: p for p in finished[2]}
+    uniform = points["uniform 8-bit"]
+    for name in SWEEP:
+        for budget in parse_point(name):
+            field = search.pareto.COSTS[budget.metric]
+            assert points[name][field] <= budget.limit * uniform[field] * (1 + 1e-9)
+
+
+def test_costs_of_the_baselines_by_hand(finished):
+    points = {p["name"]: p for p in finished[2]}
+    macs = 64 * (8 * 9 + 8 * 8 * 9 + 8 * 8 * 9) + 32 * 3
+    assert points["uniform 8-bit"]["macs"] == points["float32"]["macs"] == macs
+    assert points["8-bit, 0.5 wide"]["macs"] == 64 * (4 * 9 + 4 * 4 * 9 * 2) + 16 * 3
+    assert points["uniform 4-bit"]["weights_bytes"] < 0.8 * points["uniform 8-bit"]["weights_bytes"]
+
+
+def test_the_supernet_is_warmed_up_once_and_every_search_starts_from_it(finished):
+    config, folder, _ = finished
+    warm = read_metrics(folder / "warmup" / "metrics.jsonl")
+    assert [row["phase"] for row in warm] == ["warmup"] * config.search.warmup_epochs
+    for name in SWEEP:
+        rows = read_metrics(folder / "points" / slug(name) / "metrics.jsonl")
+        assert [row["phase"] for row in rows] == ["search"] * config.search.epochs
+        assert rows[0]["limits"].keys() == {b.metric for b in parse_point(name)}
+
+
+def test_a_finished_sweep_repeats_nothing(copied, monkeypatch):
+    config, folder, points = copied
+    for step in ("warm_up", "searched", "baseline"):
+        monkeypatch.setattr(search.pareto, step, lambda *_: pytest.fail("ran again"))
+    monkeypatch.setattr(Run, "test_metric", lambda *_: pytest.fail("the test split was read again"))
+    (folder / "pareto.json").unlink()
+    assert run_sweep(config, folder, ["test"]) == points
+
+
+def test_a_lost_point_alone_is_made_again_and_comes_out_equal(copied, monkeypatch):
+    config, folder, points = copied
+    name = SWEEP[1]
+    (folder / "points" / f"{slug(name)}.json").unlink()
+    (folder / "points" / f"{slug(name)}.safetensors").unlink()
+    shutil.rmtree(folder / "points" / slug(name))
+    made, searched = [], search.pareto.searched
+    monkeypatch.setattr(search.pareto, "searched", lambda *args: made.append(args[4]) or searched(*args))
+    assert run_sweep(config, folder, ["test"]) == points
+    assert made == [name]
+
+
+def test_an_interrupted_point_continues(copied, monkeypatch):
+    config, folder, points = copied
+    name = SWEEP[0]
+    (folder / "points" / f"{slug(name)}.json").unlink()
+    (folder / "points" / f"{slug(name)}.safetensors").unlink()
+    with monkeypatch.context() as patch:
+        patch.setattr(Run, "finetuned", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            run_sweep(config, folder, ["test"])
+    assert run_sweep(config, folder, ["test"]) == points
+
+
+def test_a_damaged_point_is_named(copied):
+    config, folder, _ = copied
+    path = folder / "points" / f"{slug(SWEEP[0])}.json"
+    path.write_text('{"name"')
+    with pytest.raises(InputError, match=rf"{path.name}: not JSON.*delete it to run this point again"):
+        run_sweep(config, folder, ["test"])
+
+
+def test_a_point_out_of_reach_is_refused_before_any_search(copied, monkeypatch, tmp_path):
+    config, folder, _ = copied
+    monkeypatch.setattr(search.pareto, "run_search", lambda *_, **__: pytest.fail("searched"))
+    config = RunConfig.read(folder / "config.yaml", ['sweep=["weights=60%", "weights=1B"]'])
+    with pytest.raises(BudgetError, match="weights <= 1 B: the smallest reachable is"):
+        run_sweep(config, tmp_path / "other", ["test"])
+
+
+def test_points_as_a_person_writes_them():
+    assert parse_point("latency=80%, weights=60KiB") == [Budget("latency", 0.8, "%"), Budget("weights", 61440, "B")]
+    for wrong in ("", "latency=80%,", "latency=5", "speed=3"):
+        with pytest.raises(InputError, match="budget '"):
+            parse_point(wrong)
+    names = ["latency=80%,weights=60%", "latency=80%,weights=6%", "latency=80us", "latency=0.8us", "latency=8us"]
+    assert len(set(map(slug, names))) == len(names)
+    assert slug(names[0]) == "latency-80pct_weights-60pct"
