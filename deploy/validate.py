@@ -106,7 +106,7 @@ def describe_network(
             "cold": timing.cold.us,
             "rows": sum(row.us for row in rows.values()),
         },
-        "weights_bytes": {"predicted": sizes["weights"], "packed": module.about.constant_bytes},
+        "weights_bytes": {"predicted": sizes["weights"], "stored": module.about.constant_bytes},
         "ram_bytes": {"predicted": sizes["ram"], "planned": module.about.arena_bytes},
         "top1": {},
         "exact_images": checked,

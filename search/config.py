@@ -133,7 +133,7 @@ class DeployConfig:
 
 @dataclass(frozen=True)
 class RunConfig:
-    """One run. `table` defaults to tables/<device>.csv, `out` to runs/<date>-<device>-<model>. `sweep`: several lists of
+    """One run. `table` defaults to tables/<device>.csv, `out` to runs/<date>-<device>-<model>. `sweep`: lists of
     budgets, each as in `latency=80%,weights=60%`, for a Pareto front from one warm-up (search.pareto)."""
 
     device: str = "host-cpu"

@@ -10,7 +10,7 @@ Files read; each may be absent, and then its section says so:
     env.json         {command, seed, commit, date, versions: {name: version}, machine: {name: value}}, any of them
     pareto.json      {points: [{name, kind: float|uniform|width|found|quick|.., top1, latency_us, weights_bytes}]}
     validation.json  {source: host|board|.., networks: {float, uniform8, found, ..: network}, budgets, drift, layers}
-        network  {latency_us: {predicted, measured, p10, p90, error, cold}, weights_bytes: {predicted, packed},
+        network  {latency_us: {predicted, measured, p10, p90, error, cold}, weights_bytes: {predicted, stored},
                   ram_bytes: {predicted, planned}, top1: {float, fake_quant, integer}, macs,
                   ops: [{name, kind, predicted_us, measured_us}]}; top1 is a share in [0, 1], error a share of measured
         budgets  [{metric, limit, predicted, measured, met}]
@@ -89,13 +89,13 @@ def context(folder: Path) -> dict[str, Any]:
 def headline(key: str, network: Mapping[str, Any], networks: Mapping[str, Any]) -> dict[str, Any]:
     """One row of the first table; bytes and latency also as a share of the uniform 8-bit network's."""
     base = networks.get("uniform8") or {}
-    packed, measured = _at(network, "weights_bytes", "packed"), _at(network, "latency_us", "measured")
+    packed, measured = _at(network, "weights_bytes", "predicted"), _at(network, "latency_us", "measured")
     return {
         "key": key,
         "name": NAMES.get(key, key),
         "top1": {kind: _at(network, "top1", kind) for kind in ("float", "fake_quant", "integer")},
         "packed": packed,
-        "packed_share": _ratio(packed, _at(base, "weights_bytes", "packed")),
+        "packed_share": _ratio(packed, _at(base, "weights_bytes", "predicted")),
         "ram": _first(_at(network, "ram_bytes", "planned"), _at(network, "ram_bytes", "predicted")),
         "macs": network.get("macs"),
         "latency": {k: _at(network, "latency_us", k) for k in ("predicted", "measured", "p10", "p90", "error", "cold")},
@@ -195,7 +195,7 @@ def _points(networks: Mapping[str, Any], pareto: Mapping[str, Any]) -> list[dict
     for key, network in networks.items():
         top1 = _first(*(_at(network, "top1", kind) for kind in ("integer", "fake_quant", "float")))
         latency = _first(_at(network, "latency_us", "measured"), _at(network, "latency_us", "predicted"))
-        size = _first(_at(network, "weights_bytes", "packed"), _at(network, "weights_bytes", "predicted"))
+        size = _at(network, "weights_bytes", "predicted")
         kind = KINDS.get(key, "other")
         points.append(
             {"name": NAMES.get(key, key), "kind": kind, "top1": top1, "latency_us": latency, "weights_bytes": size}

@@ -45,7 +45,7 @@ def network(factor, top1):
     return {
         "latency_us": {"predicted": 100.0 * factor, "measured": 104.0 * factor, "p10": 101.0 * factor,
                        "p90": 110.0 * factor, "error": -0.0385, "cold": 150.0 * factor},
-        "weights_bytes": {"predicted": 78_000 * factor, "packed": 78_000 * factor},
+        "weights_bytes": {"predicted": 78_000 * factor, "stored": 90_000 * factor},
         "ram_bytes": {"planned": 32768},
         "top1": top1,
         "ops": [{"name": "stem", "kind": "conv2d", "predicted_us": 10.0 * factor, "measured_us": 12.5 * factor}],
