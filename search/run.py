@@ -27,7 +27,7 @@ from lut.files import atomic_write
 from lut.spec import OpSpec
 from lut.table import LatencyTable
 from supernet.arch import Arch
-from supernet.extract import Subnet, extract, load_subnet, save_subnet
+from supernet.extract import Subnet, extract, load_subnet, save_subnet, unquantized
 from supernet.space import SearchSpace
 from supernet.supernet import Supernet
 
@@ -65,7 +65,7 @@ class Run:
         torch.manual_seed(self.config.search.seed)
 
     def start(self, command: list[str]) -> None:
-        """Create the folder; a folder that is there must hold the same settings."""
+        """Create the folder; one that is there must hold the same settings, and keeps the command that began it."""
         self.folder.mkdir(parents=True, exist_ok=True)
         path = self.folder / "config.yaml"
         if not path.exists():
@@ -74,7 +74,9 @@ class Run:
             raise InputError(
                 f"{path}: a run with other settings; give another --out, or resume it with --run {self.folder}"
             )
-        atomic_write(self.folder / "env.json", json.dumps(environment(command, self.config.search.seed), indent=1))
+        if not (self.folder / "env.json").exists():
+            about = environment(command, self.config.search.seed)
+            atomic_write(self.folder / "env.json", json.dumps(about, indent=1))
 
     def example(self) -> Tensor:
         """A batch of training inputs, in the order of the data."""
@@ -106,16 +108,18 @@ class Run:
         return model.eval()
 
     def space(self) -> SearchSpace:
-        """The config's space, intersected with what the device supports."""
+        """The config's space, intersected with what the device supports. InputError when nothing is left."""
         section, supports = self.config.space, self.device.supports
         pins = {
             layer: {word: value for word, value in vars(pin).items() if value is not None}
             for layer, pin in section.pin.items()
         }
-        bits = {
-            name: tuple(b for b in getattr(section, name) if b in getattr(supports, name)) or getattr(section, name)
-            for name in ("weight_bits", "act_bits")
-        }
+        bits = {}
+        for name in ("weight_bits", "act_bits"):
+            asked, able = getattr(section, name), getattr(supports, name)
+            bits[name] = tuple(b for b in asked if b in able)
+            if not bits[name]:
+                raise InputError(f"space.{name}: {list(asked)}: {self.device.name} supports {list(able)} alone")
         multiple = max(section.channel_multiple, supports.channel_multiple)
         return SearchSpace(
             bits["weight_bits"], bits["act_bits"], section.widths, multiple, section.first_last_bits, pins
@@ -143,6 +147,15 @@ class Run:
             self.table = build_table(self.device, specs, path, force=force, progress=self.progress)
         return self.table
 
+    def refuse_early(self, force: bool) -> LatencyTable:
+        """The table, once it is known that some architecture fits the budgets. Costs do not depend on weights, so
+        nothing is trained for a budget that can't be met. Raises BudgetError."""
+        net = self.supernet(self.sources.model, self.space())
+        table = self.measure_table(net, self.float_subnet(self.sources.model), force)
+        costs = self.costs(net)
+        solve(net.choices(), net.schedule(), np.zeros(net.alpha.shape), costs, resolve(net, costs, self.budgets()), 1)
+        return table
+
     def budgets(self) -> list[Budget]:
         return [Budget.parse(text) for text in self.config.budgets]
 
@@ -155,7 +168,6 @@ class Run:
     def search(self, net: Supernet, costs: Costs, limits: list[Budget]) -> np.ndarray:
         """Warm up and search; the log-probabilities (choices, options). Resumes from last.pt. Without training when
         the settings ask for sensitivity."""
-        solve(net.choices(), net.schedule(), np.zeros(net.alpha.shape), costs, limits, n=1)  # refuse before training
         self.seed()
         if self.config.search.method == "sensitivity":
             return quick_scores(
@@ -234,10 +246,10 @@ def run_chain(config: RunConfig, folder: Path, command: list[str], force: bool =
     """The chain from data to report; returns validation.json's content. Raises BudgetError (exit 3) and InputError."""
     run = Run(config, folder)
     run.start(command)
+    table = run.refuse_early(force)
     model = run.float_model()
     net = run.supernet(copy.deepcopy(model), run.space())
     float_subnet = run.float_subnet(model)
-    table = run.measure_table(net, float_subnet, force)
     costs = run.costs(net)
     limits = resolve(net, costs, run.budgets())
     say("budgets: " + ", ".join(b.describe() for b in limits))
@@ -268,10 +280,11 @@ def write_validation(
     from .report import write_report
 
     for name, network in networks.items():
-        key = "float" if name == "float" else "fake_quant"
-        validation["networks"][name]["top1"][key] = run.test_metric(network)
+        scores = validation["networks"][name]["top1"]
+        scores["float"] = run.test_metric(unquantized(network))
+        if name != "float":
+            scores["fake_quant"] = run.test_metric(network)
     found = networks["found"]
-    validation["networks"]["found"]["top1"]["float"] = validation["networks"]["float"]["top1"]["float"]
     validation["budgets"] = budget_rows(validation, limits, found.arch)
     validation["layers"] = layer_rows(net, found)
     atomic_write(run.folder / "validation.json", json.dumps(validation, indent=1))

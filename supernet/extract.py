@@ -6,6 +6,7 @@ A subnet saves to one safetensors file that holds weights, graph and architectur
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, replace
@@ -129,6 +130,14 @@ def extract(net: Supernet, arch: Arch | Mapping[str, int]) -> Subnet:
     subnet = Subnet(parts, replace(full, choices=values))
     subnet.to(net.alpha.device).train(net.training)
     return subnet
+
+
+def unquantized(subnet: Subnet) -> Subnet:
+    """A copy with float32 weights and activations: the same network before rounding."""
+    plain = copy.deepcopy(subnet)
+    for part in [*plain.layers.values(), *plain.quantizers.values()]:
+        part.register_parameter("step", None)
+    return plain
 
 
 def _pinned(choices: Mapping[str, Mapping[str, Choice]], values: Mapping[str, int]) -> dict[str, dict[str, Choice]]:

@@ -8,6 +8,7 @@ from models import Mixture, PlainAdd, randomise
 from lut.errors import InputError
 from supernet import Arch, SearchSpace, Supernet, extract, load_subnet, save_subnet
 from supernet.choice import Gates
+from supernet.extract import unquantized
 from supernet.networks import NETWORKS
 
 SPACE = SearchSpace(weight_bits=(2, 4, 8), act_bits=(2, 4, 8), widths=(0.25, 0.5, 1.0))
@@ -142,3 +143,12 @@ def test_arch_json_round_trip_and_bad_files(net, tmp_path):
         (tmp_path / "arch.json").write_text(text)
         with pytest.raises(InputError, match=r"arch\.json"):
             Arch.read(tmp_path / "arch.json")
+
+
+def test_unquantized_copy_is_the_float_model_at_full_width(net):
+    model = randomise(Mixture())
+    x = torch.randn(3, 3, 16, 16)
+    net = Supernet.from_model(model, x, SPACE).eval()
+    subnet = extract(net, net.uniform(8, 8))
+    torch.testing.assert_close(unquantized(subnet)(x), model(x))
+    assert not torch.equal(subnet(x), model(x))
