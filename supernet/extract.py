@@ -136,7 +136,7 @@ def unquantized(subnet: Subnet) -> Subnet:
     """A copy with float32 weights and activations: the same network before rounding."""
     plain = copy.deepcopy(subnet)
     for part in [*plain.layers.values(), *plain.quantizers.values()]:
-        part.register_parameter("step", None)
+        part.step = None  # type: ignore[assignment]
     return plain
 
 
