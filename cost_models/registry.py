@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from lut.calibrate import Calibration
 from lut.errors import InputError
 from supernet.schedule import Schedule
 
@@ -20,8 +21,7 @@ def build_costs(
     schedule: Schedule,
     table: Lookup | None = None,
     storage: Storage = "byte",
-    per_op_us: float = 0.0,
-    per_net_us: float = 0.0,
+    calibration: Calibration | None = None,
     slack: int = 0,
 ) -> dict[str, CostModel | PeakRam]:
     """Cost models of some metrics for one network; memory counts the table's workspaces, and `slack` bytes a buffer.
@@ -39,5 +39,5 @@ def build_costs(
         elif table is None:
             raise InputError(f"metric: {metric!r} needs a latency table; build or import one for the device")
         else:
-            costs[metric] = TableLatency(table, metric, per_op_us, per_net_us)
+            costs[metric] = TableLatency(table, metric, calibration)
     return costs

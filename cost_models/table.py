@@ -1,4 +1,4 @@
-"""Latency as the sum of a table's rows: latency(net) = per_net + sum over ops of (row(op) + per_op).
+"""Latency as the sum of a table's rows: latency(net) = call + sum over ops of (scale row(op) + per op).
 
 The additive model of ProxylessNAS (Cai 2019) and FBNet (Wu 2019). The sum of medians estimates the median; the sum of
 90th percentiles is an upper estimate of the network's.
@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Protocol
 
+from lut.calibrate import Calibration
 from lut.errors import InputError
 from lut.spec import Latency, OpSpec
 
@@ -29,24 +30,23 @@ class Lookup(Protocol):
 class TableLatency(CostModel):
     """Latency in microseconds by table. `lookup` raises LutError for a row that is neither measured nor interpolated.
 
-    per_op_us: added to each operator, such as the call of an empty kernel (negative when rows hold a call that the
-    deployed network does not make). per_net_us: added once.
+    calibration: what whole networks cost beyond their rows (lut/calibrate.py); default the plain sum.
     """
 
     unit = "us"
 
-    def __init__(self, table: Lookup, metric: str = "latency", per_op_us: float = 0.0, per_net_us: float = 0.0):
+    def __init__(self, table: Lookup, metric: str = "latency", calibration: Calibration | None = None):
         if metric not in QUANTILES:
             raise InputError(f"metric: {metric!r} is not in a latency table; it is one of {', '.join(QUANTILES)}")
         self.name = metric
-        self.fixed = per_net_us
+        self.calibration = calibration or Calibration()
+        self.fixed = self.calibration.call_us
         self.table = table
-        self.per_op_us = per_op_us
         self.field = QUANTILES[metric]
         self.ignores = _ignored(table)
 
     def __call__(self, op: OpSpec) -> float:
-        return getattr(self.table.lookup(op), self.field) + self.per_op_us
+        return self.calibration.scale * getattr(self.table.lookup(op), self.field) + self.calibration.op_us
 
 
 class TableWorkspace(CostModel):

@@ -1,9 +1,9 @@
 """A subnet becomes a program of integer operators (or the float32 baseline's), by the contract in `program.py`.
 
-Batch norm is not folded into the weights. With g = gamma / sigma, y = g (s_x s_w acc + b - mu) + beta, so g goes into the
-signed multiplier M = g s_x s_w / s_y = 2^l m / 2^32, and the rest into the int32 bias
-2^l ((b - mu) g + beta) / (g s_x s_w), which also takes -z_in sum(w). A channel whose offset exceeds 2^30 units of
-its accumulator (gamma near 0) is a constant: zero weights and a multiplier of its own.
+Batch norm is not folded into the weights. With g = gamma / sigma, y = g (s_x s_w acc + b - mu) + beta, so g goes into
+the signed multiplier M = g s_x s_w / s_y = 2^l m / 2^32, and the rest into the int32 bias
+2^l ((b - mu) g + beta) / (g s_x s_w), which also takes -z_in sum(w). A channel whose offset exceeds 2^30 units of its
+accumulator (gamma near 0) is a constant: zero weights and a multiplier of its own.
 """
 
 from __future__ import annotations

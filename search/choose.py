@@ -1,7 +1,7 @@
 """From a searched supernet to one architecture, and the public `search`.
 
-The argmax of every choice when it is inside the budgets, and the n most probable architectures that `solve` finds there;
-each is extracted, its batch-norm statistics are estimated anew, and the best on the validation split is taken.
+The argmax of every choice when it is inside the budgets, and the n most probable architectures that `solve` finds
+there; each is extracted, its batch-norm statistics are estimated anew, and the best on the validation split is taken.
 """
 
 from __future__ import annotations

@@ -40,7 +40,7 @@ class ModelConfig:
 class Recipe:
     """How a network with fixed choices is trained: linear warm-up of the learning rate, then half a cosine to 0."""
 
-    epochs: int = ranged(30, 0)
+    epochs: int = ranged(15, 0)
     batch_size: int = ranged(64, 1)
     optimizer: Literal["sgd", "adam", "adamw"] = "sgd"
     lr: float = ranged(0.1, 0.0)
@@ -59,7 +59,7 @@ class Recipe:
 class FinetuneConfig(Recipe):
     """teacher: the float network that the subnet came from, or none (then `distill` is not used)."""
 
-    epochs: int = ranged(30, 0)
+    epochs: int = ranged(20, 0)
     lr: float = ranged(0.05, 0.0)
     weight_decay: float = ranged(1e-4, 0.0)
     step_lr: float = ranged(0.1, 0.0)
@@ -103,8 +103,8 @@ class SearchConfig:
     method: Literal["gradient", "sensitivity"] = "gradient"
     relaxation: Literal["softmax", "gumbel", "gumbel_st", "gdas", "two_path", "reinforce"] = "gumbel"
     update: Literal["alternate", "joint"] = "alternate"
-    epochs: int = ranged(20, 0)
-    warmup_epochs: int = ranged(5, 0)  # weights only, before the alphas move
+    epochs: int = ranged(16, 0)
+    warmup_epochs: int = ranged(4, 0)  # weights only, before the alphas move
     batch_size: int = ranged(64, 1)
     lr: float = ranged(0.05, 0.0)
     momentum: float = ranged(0.9, 0.0, 1.0)

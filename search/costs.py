@@ -30,7 +30,8 @@ def network_costs(
     cost_models.registry.build_costs."""
     calibration = Calibration.of(table) if table is not None else Calibration()
     storage = device.act_storage if device is not None else "byte"
-    return build_costs(dict.fromkeys(metrics), net.schedule(), table, storage, calibration.op_us, calibration.call_us)
+    slack = SLACK if device is not None and device.runner == "host" else 0
+    return build_costs(dict.fromkeys(metrics), net.schedule(), table, storage, calibration, slack)
 
 
 def expected_costs(net: Supernet, costs: Costs) -> dict[str, nn.Module]:

@@ -2,7 +2,7 @@
 
 Warm-up is most of what two searches have in common (weights under gates drawn from uniform alphas), so it is run once;
 every point copies its state, searches under its own budgets, chooses, fine-tunes, and is evaluated on validation, and
-on test once. Baselines are fine-tuned in the same way: uniform bits, and uniform 8 bits at every narrower width
+on test once. Baselines are fine-tuned in the same way: uniform bits, and uniform bits at every narrower width
 (MobileNets' width multiplier, Howard et al. 2017, arXiv:1704.04861).
 
 Files, from each of which an interrupted sweep continues:
@@ -112,8 +112,8 @@ def baselines(config: RunConfig, run: Run) -> list[tuple[str, str, int, float]]:
     space = run.space()
     bits = [b for b in BASELINE_BITS if b in space.weight_bits and b in space.act_bits]
     uniform = [(f"uniform {b}-bit", "uniform", b, 1.0) for b in bits]
-    widths = sorted((w for w in config.space.widths if w < 1), reverse=True) if 8 in bits else []
-    return uniform + [(f"8-bit, {w:g} wide", "width", 8, w) for w in widths]
+    widths = sorted((w for w in config.space.widths if w < 1), reverse=True)
+    return uniform + [(f"{b}-bit, {w:g} wide", "width", b, w) for b in bits for w in widths]
 
 
 def baseline(run: Run, model: nn.Module, name: str, bits: int, width: float) -> Subnet:

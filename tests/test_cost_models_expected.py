@@ -10,6 +10,7 @@ from cost_models.memory import PeakRam
 from cost_models.registry import METRICS, build_costs
 from cost_models.table import TableLatency
 from cost_models.terms import op_terms
+from lut.calibrate import Calibration
 from lut.errors import InputError
 from lut.spec import OpSpec
 from supernet.choice import Choice, Gates, one_hot_gates
@@ -36,7 +37,7 @@ def expectation(choices, gates, cost_of):
 
 MODELS = [
     *COUNTS.values(),
-    TableLatency(HashTable({}), "latency", per_op_us=0.5, per_net_us=3.0),
+    TableLatency(HashTable({}), "latency", Calibration(1.5, 0.5, 3.0)),
     TableLatency(HashTable({"collapse": "act_bits"}), "latency.p90"),
 ]
 

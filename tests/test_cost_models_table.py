@@ -2,6 +2,7 @@ import pytest
 
 from cost_models.base import discrete_cost
 from cost_models.table import TableLatency, TableWorkspace
+from lut.calibrate import Calibration
 from lut.spec import Latency, OpSpec
 from lut.table import LatencyTable
 from supernet.schedule import SearchOp
@@ -15,7 +16,9 @@ TABLE = LatencyTable({CONV: Latency(12.0, 11.0, 14.0, workspace_bytes=256), POOL
 def test_sum_of_rows_and_constants(metric, total):
     ops = [SearchOp(s.kind, (), (), lambda values, s=s: s, (), "y") for s in (CONV, POOL)]
     assert discrete_cost(ops, TableLatency(TABLE, metric), {}) == total
-    assert discrete_cost(ops, TableLatency(TABLE, metric, per_op_us=-0.25, per_net_us=2.0), {}) == total + 1.5
+    calibrated = TableLatency(TABLE, metric, Calibration(scale=2.0, op_us=0.25, call_us=2.0))
+    assert discrete_cost(ops, calibrated, {}) == 2 * total + 2.5
+    assert calibrated.calibration.predict(total, len(ops)) == 2 * total + 2.5
 
 
 def test_workspace_is_the_rows():

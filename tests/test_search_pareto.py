@@ -47,6 +47,7 @@ def test_points_and_baselines_are_those_of_the_report(finished):
         ("uniform", "uniform 8-bit"),
         ("uniform", "uniform 4-bit"),
         ("width", "8-bit, 0.5 wide"),
+        ("width", "4-bit, 0.5 wide"),
         ("found", SWEEP[0]),
         ("found", SWEEP[1]),
     ]

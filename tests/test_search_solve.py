@@ -10,6 +10,7 @@ from schedules import HashTable, assignments, random_schedule
 from cost_models.counts import COUNTS
 from cost_models.memory import PeakRam
 from cost_models.table import TableLatency
+from lut.calibrate import Calibration
 from search.budget import Budget, BudgetError
 from search.solve import cost_of, log_probabilities, reachable, solve, solve_net
 
@@ -21,7 +22,7 @@ def problem(seed: int, storage="packed"):
     alpha = torch.from_numpy(generator.normal(size=(len(choices), 3)))
     scores = log_probabilities(choices, alpha)
     costs = {
-        "latency": TableLatency(HashTable({}), per_net_us=7.0),
+        "latency": TableLatency(HashTable({}), calibration=Calibration(call_us=7.0)),
         "weights": COUNTS["weights"],
         "ram": PeakRam(schedule, storage),
     }
