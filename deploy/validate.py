@@ -15,7 +15,7 @@ import numpy as np
 
 from lut.device import Device
 from lut.errors import LutError
-from lut.profilers.base import Failure, summarise
+from lut.profilers.base import Failure, floor, summarise
 from lut.profilers.pool import Pool
 from lut.profilers.quiet import quiet_cores
 from lut.progress import Progress
@@ -29,6 +29,7 @@ from .tvm_build import HostModule
 
 EXACT_IMAGES = 1000
 MEASURE_SECONDS = 60.0
+WINDOW_US = 500.0  # short, so that many windows lie between two disturbances
 MEASURE_BYTES = 4 * 2**30
 
 
@@ -45,14 +46,14 @@ def time_built(path: str, windows: int) -> dict[str, Any]:
     """What one process measures of a built network; called in a worker."""
     module = HostModule(path)
     return {
-        "hot": module.time_network(windows).tolist(),
-        "cold": module.time_network(max(windows // 3, 5), flush=True).tolist(),
-        "ops": {name: float(np.median(us)) for name, us in module.time_ops(windows).items()},
+        "hot": module.time_network(windows, window_us=WINDOW_US).tolist(),
+        "cold": module.time_network(max(windows // 10, 5), flush=True).tolist(),
+        "ops": {name: floor(us.tolist()) for name, us in module.time_ops(windows, WINDOW_US).items()},
     }
 
 
 def measure_networks(
-    paths: Mapping[str, Path], device: Device, processes: int = 5, windows: int = 60, progress: bool = True
+    paths: Mapping[str, Path], device: Device, processes: int = 5, windows: int = 200, progress: bool = True
 ) -> dict[str, Timing]:
     """Time built networks, by name, interleaved over `processes`. Raises LutError when one crashes or hangs."""
     samples: dict[str, list[dict[str, Any]]] = {name: [] for name in paths}
