@@ -136,6 +136,7 @@ def build(program: Program, isa: str, folder: Path) -> Path:
         score=score,
         slack=SLACK,
         arena=arena_bytes,
+        constants=len(blob),
         declarations="\n".join(f"kernel {symbol};" for symbol in distinct),
         steps="\n".join(
             f"static int32_t step{i}{body} {{ ALIGN_STACK; return {call}; }}" for i, call in enumerate(calls)

@@ -18,7 +18,9 @@ import numpy as np
 
 from lut.errors import LutError
 from lut.kernels import Kernel
-from lut.kernels.signature import SLACK, Arg
+from lut.kernels.signature import Arg
+
+from .memory import slab
 
 SOURCE = Path(__file__).with_name("timing.c")
 
@@ -56,10 +58,7 @@ def load_kernel(kernel: Kernel) -> Callable[..., int]:
 
 def aligned(count: int, dtype: str) -> np.ndarray:
     """An empty array at a multiple of 64 bytes, readable SLACK bytes past its end."""
-    size = count * np.dtype(dtype).itemsize
-    raw = np.zeros(size + SLACK + 64, np.uint8)
-    start = -raw.ctypes.data % 64
-    return raw[start : start + size].view(dtype)
+    return slab([count * np.dtype(dtype).itemsize])[0].view(dtype)
 
 
 def pointers(arrays: list[np.ndarray | None]) -> ctypes.Array[ctypes.c_void_p]:
@@ -83,8 +82,9 @@ def random_arguments(kernel: Kernel, seed: int = 0) -> list[np.ndarray | None]:
         return rng.integers(0 if arg.dtype == "uint8" else -bound, 256 if arg.dtype == "uint8" else bound, arg.count)
 
     arrays: list[np.ndarray | None] = []
-    for arg in kernel.args:
-        array = aligned(arg.count, arg.dtype) if arg.count else None
+    memory = slab([arg.count * np.dtype(arg.dtype).itemsize for arg in kernel.args])
+    for arg, raw in zip(kernel.args, memory):
+        array = raw.view(arg.dtype) if arg.count else None
         if array is not None and arg.name not in ("out", "workspace"):
             array[:] = values(arg)
         arrays.append(array)
