@@ -418,7 +418,7 @@ def test_memory_of_kernels_is_aligned_apart_and_readable_behind_its_end():
     from lut.kernels.signature import SLACK
     from lut.profilers.memory import HUGE_FROM, slab
 
-    for sizes in ([3, 100, 0, 64], [HUGE_FROM, 5, 3 << 20]):
+    for sizes in ([3, 100, 64], [HUGE_FROM, 5, 3 << 20]):
         arrays = slab(sizes)
         starts = [a.ctypes.data for a in arrays]
         assert [a.nbytes for a in arrays] == sizes
