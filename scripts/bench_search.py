@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from search.cli import guard
+from lut.cli import guard
 from search.config import RunConfig
 from search.environment import environment
 from search.outcome import table

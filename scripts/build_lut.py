@@ -13,13 +13,9 @@ import sys
 import time
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
 from lut.build import read_specs, run_build
+from lut.cli import guard
 from lut.columns import describe
-from lut.errors import InputError
-
-INTERRUPTED = 130
 
 
 def parser() -> argparse.ArgumentParser:
@@ -43,25 +39,16 @@ def parser() -> argparse.ArgumentParser:
 
 def main(arguments: list[str] | None = None) -> int:
     args = parser().parse_args(arguments)
+    given = sys.argv[1:] if arguments is None else arguments
+    return guard(lambda: run(args), shlex.join(["python", "scripts/build_lut.py", *given]))
+
+
+def run(args: argparse.Namespace) -> int:
     out = Path(args.out or f"tables/{Path(args.device).stem}.csv")
     start = time.monotonic()
-    try:
-        result = run_build(
-            args.device,
-            read_specs(args.specs),
-            out,
-            quick=args.quick,
-            force=args.force,
-            every_row=args.every_row,
-        )
-    except InputError as error:
-        print(error, file=sys.stderr)
-        return error.exit_code
-    except KeyboardInterrupt:
-        given = sys.argv[1:] if arguments is None else arguments
-        command = shlex.join(["python", "scripts/build_lut.py", *given])
-        print(f"\ninterrupted; what was measured is kept. Resume with: {command}", file=sys.stderr)
-        return INTERRUPTED
+    result = run_build(
+        args.device, read_specs(args.specs), out, quick=args.quick, force=args.force, every_row=args.every_row
+    )
     seconds = time.monotonic() - start
     if args.json:
         body = {

@@ -14,9 +14,8 @@ import json
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
-from lut.errors import InputError, LutError
+from lut.cli import guard
+from lut.errors import LutError
 from lut.importers import IMPORTERS
 
 
@@ -51,21 +50,21 @@ def parser() -> argparse.ArgumentParser:
 
 def main(arguments: list[str] | None = None) -> int:
     args = parser().parse_args(arguments)
+    return guard(lambda: run(args))
+
+
+def run(args: argparse.Namespace) -> int:
     out = Path(args.out or f"tables/{args.device}.csv")
-    try:
-        table = IMPORTERS[args.format](
-            args.file,
-            device=args.device,
-            columns=pairs([c for c in args.columns.split(",") if c], "--columns"),
-            constants=pairs(args.set, "--set"),
-            unit=args.unit,
-        )
-        if not table:
-            raise LutError(f"{args.file}: no rows")
-        table.write(out)
-    except InputError as error:
-        print(error, file=sys.stderr)
-        return error.exit_code
+    table = IMPORTERS[args.format](
+        args.file,
+        device=args.device,
+        columns=pairs([c for c in args.columns.split(",") if c], "--columns"),
+        constants=pairs(args.set, "--set"),
+        unit=args.unit,
+    )
+    if not table:
+        raise LutError(f"{args.file}: no rows")
+    table.write(out)
     if args.json:
         print(json.dumps({"table": str(out), "rows": len(table), "provenance": dict(table.provenance)}, indent=1))
     else:

@@ -10,9 +10,7 @@ import json
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
-from search.cli import guard
+from lut.cli import guard
 
 
 def parser() -> argparse.ArgumentParser:

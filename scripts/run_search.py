@@ -19,11 +19,9 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
+from lut.cli import guard
 from lut.errors import InputError
 from search.budget import Budget
-from search.cli import guard
 from search.config import RunConfig
 
 CONFIGS = Path(__file__).parent / "configs"

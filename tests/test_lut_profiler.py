@@ -358,7 +358,7 @@ sys.exit(script.main(["--specs", {str(specs)!r}, "--out", {str(out)!r}]))
     finally:
         process.kill()
     assert process.returncode == 130
-    assert f"Resume with: python scripts/build_lut.py --specs {specs}" in errors
+    assert f"resume with: python scripts/build_lut.py --specs {specs}" in errors
     assert "Traceback" not in errors
     workers = {int(c.split()[1]) for c in calls(tmp_path) if c.startswith("time")}
     assert workers

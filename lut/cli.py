@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 
-from lut.errors import InputError
+from .errors import InputError
 
 INTERRUPTED = 130
 SYSTEM_ERROR = 2

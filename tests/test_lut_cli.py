@@ -3,10 +3,10 @@ import os
 
 import pytest
 
+from lut.cli import guard
 from lut.errors import InputError
 from lut.files import atomic_write
 from search.budget import BudgetError
-from search.cli import guard
 
 
 def raises(error):
