@@ -6,7 +6,7 @@ one at a time on a quiet core; `cold` is a single inference after the caches wer
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ import numpy as np
 
 from lut.device import Device
 from lut.errors import LutError
-from lut.profilers.base import Failure, floor, summarise
+from lut.profilers.base import Failure, floor, spread, summarise
 from lut.profilers.pool import Pool
 from lut.profilers.quiet import quiet_cores
 from lut.progress import Progress
@@ -29,13 +29,14 @@ from .tvm_build import HostModule
 
 EXACT_IMAGES = 1000
 MEASURE_SECONDS = 60.0
+AGREE = 0.02
 WINDOW_US = 500.0  # short, so that many windows lie between two disturbances
 MEASURE_BYTES = 4 * 2**30
 
 
 @dataclass(frozen=True)
 class Timing:
-    """hot, cold: microseconds of one inference; ops: median microseconds by operator, within whole inferences."""
+    """hot, cold: microseconds of one inference; ops: microseconds by operator, within whole inferences."""
 
     hot: Latency
     cold: Latency
@@ -55,13 +56,15 @@ def time_built(path: str, windows: int) -> dict[str, Any]:
 def measure_networks(
     paths: Mapping[str, Path], device: Device, processes: int = 5, windows: int = 200, progress: bool = True
 ) -> dict[str, Timing]:
-    """Time built networks, by name, interleaved over `processes`. Raises LutError when one crashes or hangs."""
+    """Time built networks, by name, interleaved over `processes`; a network whose two lowest times differ by more
+    than AGREE is timed in up to twice as many. Raises LutError when one crashes or hangs."""
     samples: dict[str, list[dict[str, Any]]] = {name: [] for name in paths}
     with Progress(processes * len(paths), "measure", shown=progress) as bar:
-        for _ in range(processes):
+        for turn in range(2 * processes):
+            due = [name for name, rounds in samples.items() if turn < processes or _unsure(rounds)]
+            bar.grow(len(due) if turn >= processes else 0)
             with Pool([quiet_cores(device)], MEASURE_SECONDS, MEASURE_BYTES) as pool:
-                tasks = [(name, "call", ("deploy.validate:time_built", str(path), windows)) for name, path in
-                         paths.items()]  # fmt: skip
+                tasks = [(name, "call", ("deploy.validate:time_built", str(paths[name]), windows)) for name in due]
                 for name, answer in pool.run(tasks):
                     if isinstance(answer, Failure):
                         raise LutError(f"{paths[name]}: {name}: could not be measured: {answer}")
@@ -70,9 +73,13 @@ def measure_networks(
     return {name: _timing(rounds) for name, rounds in samples.items()}
 
 
+def _unsure(rounds: Sequence[Mapping[str, Any]]) -> bool:
+    return spread([r["hot"] for r in rounds]) > AGREE
+
+
 def _timing(rounds: list[dict[str, Any]]) -> Timing:
     hot, cold = (summarise([r[key] for r in rounds], 0, 0) for key in ("hot", "cold"))
-    ops = {name: float(np.median([r["ops"][name] for r in rounds])) for name in rounds[0]["ops"]}
+    ops = {name: sorted(r["ops"][name] for r in rounds)[min(1, len(rounds) - 1)] for name in rounds[0]["ops"]}
     return Timing(hot, cold, ops)
 
 

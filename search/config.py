@@ -128,7 +128,7 @@ class DeployConfig:
 
     validate: bool = True
     tighten: int = ranged(3, 0, 10)
-    repeats: int = ranged(5, 1)  # processes over which a measurement is interleaved
+    repeats: int = ranged(7, 1)  # processes over which a measurement is interleaved
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -87,9 +88,16 @@ def budgets(validation: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def memory() -> str:
+    """Largest resident memory of this process and of its workers so far."""
+    mib = [resource.getrusage(who).ru_maxrss / 1024 for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return f"peak memory: {mib[0]:.0f} MiB, a worker's {mib[1]:.0f} MiB"
+
+
 def summary(folder: Path, validation: Mapping[str, Any]) -> str:
     """The whole text."""
     parts = [layers(validation), networks(validation), budgets(validation), provenance(validation), effort(folder)]
+    parts.append(memory())
     return "\n\n".join([*parts, f"report: {folder / 'report.html'}"])
 
 

@@ -165,7 +165,7 @@ def _call(node: fx.Node, source: tuple[int, ...]) -> tuple[str, dict[str, Any]]:
         if _pair(_argument(node, 3, "padding", 0)) != (0, 0):
             raise _skip(node, "average pools with padding are not deployable")
         return "avg_pool", _pool(node, _argument(node, 1, "kernel_size"), _argument(node, 2, "stride"), 0, False)
-    if getattr(target, "__name__", "") in ("max_pool2d", "boolean_dispatch", "fn"):
+    if target in (F.max_pool2d, torch.max_pool2d):
         arguments = [_argument(node, i, n) for i, n in enumerate(("kernel_size", "stride", "padding", "dilation"), 1)]
         return "max_pool", _pool(
             node, arguments[0], arguments[1], arguments[2] or 0, bool(node.kwargs.get("ceil_mode")), arguments[3] or 1

@@ -78,7 +78,9 @@ def engine(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(str(folder))
     monkeypatch.setattr(lut.kernels, "row_key", lambda s: replace(s, in_bits=(8,) * len(s.in_bits), out_bits=8))
     monkeypatch.setattr(lut.kernels, "supported", lambda s: "no kernel" if s.kind == "unheard" else None)
-    return HostProfiler(build=f"{name}:build", measure_kernel=f"{name}:measure", windows=5, seconds=2.0)
+    return HostProfiler(
+        build=f"{name}:build", measure_kernel=f"{name}:measure", processes=3, most=8, windows=5, seconds=2.0
+    )
 
 
 def calls(tmp_path):
@@ -386,7 +388,7 @@ def test_command_line(engine, tmp_path, monkeypatch, capsys):
 def test_real_kernels_from_specs_to_sentinels(tmp_path):
     """Three rows of the project's own kernels, then the same again from the journal and as sentinels."""
     specs = [replace(CONV, c_in=c, w_bits=b, in_bits=(4,)) for c, b in ((8, 8), (16, 8), (16, 4))]
-    profiler = HostProfiler(most=3, windows=10, window_us=200)
+    profiler = HostProfiler(processes=3, most=3, windows=10, window_us=200)
     table = build_table("host-cpu", specs, tmp_path / "t.csv", profiler=profiler, progress=False)
     assert not table.missing(specs)
     assert all(0.1 < row.us < 1000 and row.code_bytes > 100 for row in table.values())

@@ -37,8 +37,8 @@ class HostProfiler:
 
     build: str = "lut.kernels:build"
     measure_kernel: str = "lut.profilers.timing:measure"
-    processes: int = 3
-    most: int = 8
+    processes: int = 5
+    most: int = 10
     agree: float = 0.03
     windows: int = 60
     window_us: float = 500.0
