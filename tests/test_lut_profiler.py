@@ -141,7 +141,7 @@ def test_workers_have_fixed_addresses_their_core_and_their_limit():
 
 def test_rows_that_disagree_are_timed_more():
     steady, torn = [[1.0] * 5, [1.01] * 5, [9.0] * 5], [[1.0] * 5, [1.3] * 5, [1.4] * 5]
-    profiler = HostProfiler()
+    profiler = HostProfiler(processes=3)
     assert profiler._due(torn[:2], 2)
     assert not profiler._due(steady, 3)
     assert profiler._due(torn, 3)
