@@ -319,7 +319,7 @@ def test_this_computer(tmp_path):
     assert validation["source"] == "host"
     for network in validation["networks"].values():
         assert network["latency_us"]["measured"] > 0
-        assert network["exact_images"] > 300
+        assert network["exact_images"] == 1000
     assert (
         validation["networks"]["found"]["weights_bytes"]["predicted"]
         <= 0.4 * (validation["networks"]["uniform8"]["weights_bytes"]["predicted"])
