@@ -3,7 +3,8 @@
 A mixed-integer linear program (`program.py`) is solved; its solution is checked against the cost models themselves, and
 cut off when it does not fit (a memory plan may need more than the live-set bound, the solver has tolerances). The n
 best come from no-good cuts: sum_c x_c[chosen] <= choices - 1, over the choices that memory depends on when it is the
-plan that does not fit. Without a solution, every cost is minimised alone, so
+plan that does not fit. Where plan after plan needs more than its bound, the bound is held below the limit, and the
+architectures are the most probable ones inside that. Without a solution, every cost is minimised alone, so
 that the person learns what is reachable.
 """
 
@@ -29,6 +30,8 @@ from .program import Program, Row
 Costs = Mapping[str, CostModel | PeakRam]
 MAX_CUTS = 100
 """Architectures that may turn out not to fit before `solve` gives up."""
+PATIENCE, SHRINK = 5, 0.97
+"""After so many plans in a row that did not fit, the live-set bound is given less of the limit, step by step."""
 
 
 def solve(
@@ -52,10 +55,11 @@ def solve(
     rows, owners = _rows(schedule, {metric: costs[metric] for metric in limits})
     program = Program(choices, rows)
     objective = _objective(program, scores)
-    row_limits = [limits[owner] for owner in owners]
     found: list[Arch] = []
+    room, misses = 1.0, 0  # share of a memory limit that the bound may fill; plans in a row that did not fit
     cuts: list[dict[Choice, int]] = []
     while len(found) < n and len(cuts) < n + MAX_CUTS:
+        row_limits = [limits[o] * (room if isinstance(costs[o], PeakRam) else 1.0) for o in owners]
         try:
             values = program.solve(objective, row_limits, cuts, max(deadline - time.monotonic(), 0.01))
         except TimeoutError:
@@ -69,7 +73,11 @@ def solve(
         if broken:
             seen = broken[0].choices if isinstance(broken[0], PeakRam) else set(program.choices)
             cuts.append({c: values[c.name] for c in program.choices if c in seen})
+            misses += isinstance(broken[0], PeakRam)
+            if misses >= PATIENCE:
+                room *= SHRINK
         else:
+            misses = 0
             cuts.append({c: values[c.name] for c in program.choices})
             found.append(Arch(values, predicted=predicted, seed=seed))
     if not found:

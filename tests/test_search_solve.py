@@ -1,5 +1,6 @@
 """The budget solver against brute force over all architectures."""
 
+from dataclasses import dataclass
 from types import SimpleNamespace
 
 import numpy as np
@@ -149,3 +150,33 @@ def test_solve_net_reads_the_supernet():
     net = SimpleNamespace(choices=lambda: choices, schedule=lambda: schedule, arch_parameters=lambda: [alpha])
     (arch,) = solve_net(net, costs, [], n=1)
     assert arch.choices == every[0][1]
+
+
+@dataclass(frozen=True)
+class Fragmented(PeakRam):
+    """A planner that needs 40 % more than the live sets where these are above `easy` bytes."""
+
+    easy: float = 0.0
+
+    def planned(self, values):
+        bound = self.bound(values)
+        return 1.4 * bound if bound > self.easy else bound
+
+
+def test_a_plan_that_keeps_missing_its_bound_does_not_end_the_search(monkeypatch):
+    monkeypatch.setattr("search.solve.MAX_CUTS", 4)
+    monkeypatch.setattr("search.solve.PATIENCE", 1)
+    choices, schedule = random_schedule(3, layers=9, max_options=4)
+    scores = np.zeros((len(choices), 4))
+    for c in choices:
+        scores[c.index, : len(c.options)] = np.arange(len(c.options))  # the widest network is the most probable
+    narrowest = PeakRam(schedule).bound({c.name: c.options[0] for c in choices})
+    ram, limit = Fragmented(schedule, easy=1.1 * narrowest), 1.35 * narrowest
+    arguments = choices, schedule, scores, {"ram": ram}, [Budget("ram", limit, "B")]
+    monkeypatch.setattr("search.solve.SHRINK", 1.0)
+    with pytest.raises(BudgetError):
+        solve(*arguments, n=1)
+    monkeypatch.setattr("search.solve.SHRINK", 0.8)
+    found = solve(*arguments, n=1)
+    assert len(found) == 1
+    assert all(ram.planned(arch.choices) <= limit for arch in found)
