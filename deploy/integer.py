@@ -18,6 +18,9 @@ from lut.errors import InputError
 
 from .program import Op, Program
 
+CHUNK = 100
+"""Images that are in memory as 64-bit numbers at a time."""
+
 
 def rescale(acc: Tensor, mult: Tensor, addend: Tensor | int = 0) -> Tensor:
     """(acc m + addend + 2^31) >> 32, all int64 (deploy/program.py)."""
@@ -123,7 +126,9 @@ def run_program(program: Program, images: np.ndarray) -> np.ndarray:
 
     Raises InputError when the images do not have the network's shape.
     """
-    return run_tensors(program, images, {program.output})[program.output].reshape(len(images), -1)
+    parts = [images[i : i + CHUNK] for i in range(0, max(len(images), 1), CHUNK)]
+    scores = [run_tensors(program, part, {program.output})[program.output] for part in parts]
+    return np.concatenate(scores).reshape(len(images), -1)
 
 
 def run_tensors(program: Program, images: np.ndarray, names: Collection[str] | None = None) -> dict[str, np.ndarray]:
