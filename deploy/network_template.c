@@ -15,8 +15,8 @@ __asm__(".pushsection .rodata\n.balign 64\n${name}_constants:\n.incbin \"constan
 enum { CONSTANTS = $constants + $slack, HUGE_PAGE = 2 << 20, HUGE_FROM = 256 << 10 };
 static const uint8_t *C = ${name}_constants;
 
-/* Many weights in pages of 4 KiB outgrow the translation caches (15 % of a float32 MobileNetV2's time): they are copied
-   into huge pages where the system has them, as lut/profilers/memory.py does for the rows. */
+/* Many weights in pages of 4 KiB outgrow the translation caches: they are copied into huge pages where the system has
+   them, as lut/profilers/memory.py does for the rows. */
 __attribute__((constructor)) static void use_huge_pages(void) {
     size_t size = (CONSTANTS + (size_t)HUGE_PAGE - 1) / HUGE_PAGE * HUGE_PAGE;
     if (CONSTANTS < HUGE_FROM) return;

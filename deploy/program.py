@@ -13,8 +13,8 @@ input:           y = table[channel, byte]
 Products are 64 bits wide, the shift by 32 is arithmetic (floor), (acc << l) + bias fits int32; bias holds
 -z_in sum(w) << l. The bias is added behind the shift, because a whole step of the accumulator can be several codes of
 the output when weights or inputs have few bits; l is chosen so that its rounding stays below 1/128 of a code. A sum is
-rounded once: rounding both terms by themselves would differ by a code in about one element of eight, which at 2-bit
-activations is a third of the range and sets the deployed network apart from the trained one.
+rounded once: with two independent uniform rounding errors, rounding both terms by themselves gives another code in one
+element of four (P(|e1 + e2| > 1/2) = 1/4), and at 2-bit activations a code is a third of the range.
 """
 
 from __future__ import annotations

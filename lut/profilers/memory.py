@@ -1,7 +1,7 @@
 """Memory for kernels as a deployed network lays it out: arrays one behind the other, in huge pages once they are many.
 
-Weights of a few megabytes in 4 KiB pages outgrow the translation caches, and under a hypervisor each miss is dear: the
-same kernel then takes 73 or 98 us, as the pages fall. From HUGE_FROM bytes on, rows and deployed networks
+Weights of a few megabytes in 4 KiB pages outgrow the translation caches, and under a hypervisor each miss is dear: one
+kernel's time then fell into two modes, as its pages lay. From HUGE_FROM bytes on, rows and deployed networks
 (deploy/network_template.c) both ask for huge pages.
 """
 
