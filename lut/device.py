@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from .columns import nearest
 from .errors import LutError
-from .strict import read_dataclass, read_yaml
+from .strict import load
 
 FOLDER = Path(__file__).parent / "devices"
 
@@ -96,4 +96,4 @@ class Device:
                 hint = nearest(str(name_or_path), known)
                 raise LutError(f"device: {name_or_path} is unknown; {hint} (or the path of a .yaml file)")
             path = FOLDER / f"{name_or_path}.yaml"
-        return read_dataclass(Device, read_yaml(path, LutError), str(path), LutError)
+        return load(Device, path, error=LutError)

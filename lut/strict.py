@@ -1,89 +1,243 @@
-"""Strict reading of YAML into frozen dataclasses: every mistake is an error with its dotted path.
+"""YAML to dataclasses, strictly: a typo must not silently become a default.
 
-A field's type is its schema: str, int, float, bool, tuple[T, ...], Literal, another dataclass, and `T | None`.
-A field whose metadata has a `parse` takes the raw value through it (quantities with units).
+Every value is checked against the field's annotation (bool, int, float, str, Literal, X | None, tuple, list, dict,
+nested dataclass) and against its range (`ranged`); a field whose metadata has a `parse` takes the raw value through it
+(quantities with units). An error reads `file.yaml:7: search.alpha_lr: ...` and is followed by what would be right;
+unknown keys get the nearest valid name. Tags and aliases are refused: nothing is built but plain values.
 """
 
 from __future__ import annotations
 
+import dataclasses
+import math
 import types
-from collections.abc import Mapping
-from dataclasses import MISSING, fields, is_dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, NoReturn, TypeVar, Union, get_args, get_origin, get_type_hints
+
+import yaml
 
 from .columns import nearest
 from .errors import InputError
 
 T = TypeVar("T")
-_WORDS = {str: "text", int: "a whole number", float: "a number", bool: "true or false"}
+Path_ = tuple[str, ...]
+Lines = dict[Path_, int]
+WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
+COMMAND_LINE = 0
+"""The line number of a value that `--set` gave."""
+TAGS = frozenset(f"tag:yaml.org,2002:{name}" for name in ("map", "seq", "str", "int", "float", "bool", "null"))
 
 
-def read_yaml(path: Path, error: type[InputError] = InputError) -> dict[str, Any]:
-    """The mapping in a YAML file. Raises `error` with the line for what is no YAML, no mapping, or not there."""
-    import yaml
+def ranged(default: Any, low: float | None = None, high: float | None = None) -> Any:
+    """A dataclass field whose number (or every number of its tuple) must lie in [low, high]."""
+    return dataclasses.field(default=default, metadata={"low": low, "high": high})
 
+
+def load(cls: type[T], path: str | Path, overrides: Sequence[str] = (), error: type[InputError] = InputError) -> T:
+    """Read a YAML file into the dataclass `cls`; `overrides` are `a.b=value`, the value in YAML.
+
+    Raises `error` for a missing file, broken YAML, an unknown or repeated key, a wrong type, a value out of range.
+    """
     try:
-        body = yaml.safe_load(path.read_text())
+        text = Path(path).read_text()
     except FileNotFoundError:
         raise error(f"{path}: no such file") from None
-    except yaml.MarkedYAMLError as problem:
-        line = problem.problem_mark.line + 1 if problem.problem_mark else 1
-        raise error(f"{path}:{line}: not YAML: {problem.problem}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as problem:
-        raise error(f"{path}:1: not YAML: {problem}") from None
-    if not isinstance(body, dict):
-        raise error(f"{path}:1: expected a mapping of names to values")
-    return body
+    except OSError as problem:
+        raise error(f"{path}: cannot be read: {problem.strerror}") from None
+    except UnicodeDecodeError:
+        raise error(f"{path}: not a text file in UTF-8") from None
+    return loads(cls, text, str(path), overrides, error)
 
 
-def read_dataclass(cls: type[T], body: Mapping[str, Any], where: str, error: type[InputError] = InputError) -> T:
-    """An instance of `cls` from a mapping. Raises `error`: `where: dotted.path: what is wrong`."""
-    return _dataclass(cls, body, where, "", error)
+def loads(
+    cls: type[T],
+    text: str,
+    where: str = "config",
+    overrides: Sequence[str] = (),
+    error: type[InputError] = InputError,
+) -> T:
+    """As `load`, from text; `where` names it in errors."""
+    lines: Lines = {}
+    tree = _parse(text, where, lines, error)
+    tree = {} if tree is None else tree
+    if not isinstance(tree, dict):
+        raise error(f"{where}:1: {_show(tree)} is not a section; expected `name: value` lines")
+    for item in overrides:
+        _override(tree, item, lines, error)
+    return _Builder(where, lines, error).section(cls, tree, ())
 
 
-def _dataclass(cls: Any, body: Any, where: str, path: str, error: type[InputError]) -> Any:
-    if not isinstance(body, Mapping):
-        raise error(f"{where}: {path}: {body!r} is not a mapping of names to values")
-    known = {f.name: f for f in fields(cls)}
-    prefix = f"{path}." if path else ""
-    for key in body:
-        if key not in known:
-            raise error(f"{where}: {prefix}{key}: unknown key; {nearest(str(key), known)}")
-    hints, values = get_type_hints(cls), {}
-    for name, item in known.items():
-        if name in body:
-            try:
-                raw = item.metadata["parse"](body[name]) if "parse" in item.metadata else body[name]
-            except ValueError as problem:
-                raise error(f"{where}: {prefix}{name}: {problem}") from None
-            values[name] = _value(hints[name], raw, where, prefix + name, error)
-        elif item.default is MISSING and item.default_factory is MISSING:
-            raise error(f"{where}: {prefix}{name}: is missing")
+def dump(value: Any) -> str:
+    """The dataclass as YAML that `loads` reads back to an equal object."""
+    return yaml.safe_dump(plain(value), sort_keys=False, allow_unicode=True, width=100)
+
+
+def plain(value: Any) -> Any:
+    """Dataclasses, tuples and mappings as dicts, lists and scalars."""
+    if dataclasses.is_dataclass(value):
+        return {f.name: plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {key: plain(item) for key, item in value.items()}
+    if isinstance(value, tuple | list):
+        return [plain(item) for item in value]
+    return value
+
+
+def _parse(text: str, where: str, lines: Lines, error: type[InputError]) -> Any:
     try:
-        return cls(**values)
-    except ValueError as problem:
-        raise error(f"{where}: {prefix}{problem}") from None
+        for event in yaml.parse(text, Loader=yaml.SafeLoader):
+            if isinstance(event, yaml.AliasEvent):
+                raise error(f"{where}:{event.start_mark.line + 1}: *{event.anchor}: aliases are not read; write it out")
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
+        return None if node is None else _plain_node(node, (), where, lines, error)
+    except yaml.YAMLError as problem:
+        mark = getattr(problem, "problem_mark", None)
+        line = f":{mark.line + 1}" if mark else ""
+        raise error(f"{where}{line}: not YAML: {getattr(problem, 'problem', None) or problem}") from None
+    except RecursionError:
+        raise error(f"{where}: nested too deeply") from None
 
 
-def _value(hint: Any, raw: Any, where: str, path: str, error: type[InputError]) -> Any:
-    origin, parts = get_origin(hint), get_args(hint)
-    if origin in (Union, types.UnionType):
-        if raw is None and type(None) in parts:
-            return None
-        return _value(next(p for p in parts if p is not type(None)), raw, where, path, error)
-    if is_dataclass(hint):
-        return _dataclass(hint, raw, where, path, error)
-    if origin is Literal:
-        if raw not in parts:
-            raise error(f"{where}: {path}: {raw!r} is none of {', '.join(map(str, parts))}")
-        return raw
-    if origin is tuple:
-        if not isinstance(raw, list | tuple):
-            raise error(f"{where}: {path}: {raw!r} is not a list")
-        return tuple(_value(parts[0], item, where, f"{path}[{i}]", error) for i, item in enumerate(raw))
-    if hint is float and isinstance(raw, int) and not isinstance(raw, bool):
-        return float(raw)
-    if not isinstance(raw, hint) or (isinstance(raw, bool) and hint is not bool):
-        raise error(f"{where}: {path}: {raw!r} is not {_WORDS[hint]}")
-    return raw
+def _plain_node(node: yaml.Node, path: Path_, where: str, lines: Lines, error: type[InputError]) -> Any:
+    """A YAML node as plain Python; the line of every key goes into `lines`."""
+    lines.setdefault(path, node.start_mark.line + 1)
+    if node.tag not in TAGS:
+        kind = node.tag.removeprefix("tag:yaml.org,2002:")
+        raise error(f"{where}:{node.start_mark.line + 1}: {'.'.join(path)}: {kind} values are not read")
+    if isinstance(node, yaml.MappingNode):
+        tree: dict[str, Any] = {}
+        for key_node, item in node.value:
+            key, line = str(key_node.value), key_node.start_mark.line + 1
+            if key in tree:
+                raise error(f"{where}:{line}: {'.'.join((*path, key))}: given twice; keep one of the two lines")
+            lines[(*path, key)] = line
+            tree[key] = _plain_node(item, (*path, key), where, lines, error)
+        return tree
+    if isinstance(node, yaml.SequenceNode):
+        return [_plain_node(item, (*path, str(i)), where, lines, error) for i, item in enumerate(node.value)]
+    try:
+        return _scalar(node)
+    except ValueError as problem:  # such as !!int x
+        raise error(f"{where}:{node.start_mark.line + 1}: {'.'.join(path)}: {problem}") from None
+
+
+def _scalar(node: yaml.Node) -> Any:
+    """As YAML 1.1 has it, but 1e-3, which it takes for text, is a number."""
+    if node.tag == "tag:yaml.org,2002:str" and node.style is None and "e" in node.value.lower():
+        try:
+            return float(node.value)
+        except ValueError:
+            return node.value
+    return yaml.SafeLoader("").construct_object(node)
+
+
+def _override(tree: Any, item: str, lines: Lines, error: type[InputError]) -> None:
+    dotted, equals, text = item.partition("=")
+    path = tuple(dotted.strip().split("."))
+    if not equals or not all(path):
+        raise error(f"--set {item}: expected section.name=value")
+    value = _parse(text, f"--set {dotted}", {}, error)
+    for key in path[:-1]:
+        if not isinstance(tree.get(key), dict):
+            tree[key] = {}
+        tree = tree[key]
+    tree[path[-1]] = value
+    lines[path] = COMMAND_LINE
+
+
+class _Builder:
+    """Checks one tree; knows where every value stood."""
+
+    def __init__(self, where: str, lines: Lines, error: type[InputError]) -> None:
+        self.where, self.lines, self.error = where, lines, error
+
+    def fail(self, path: Path_, message: str) -> NoReturn:
+        known = (path[:n] for n in range(len(path), -1, -1))
+        line = next((self.lines[p] for p in known if p in self.lines), None)
+        place = "--set" if line == COMMAND_LINE else (f"{self.where}:{line}" if line else self.where)
+        raise self.error(": ".join(part for part in (place, ".".join(path), message) if part))
+
+    def section(self, cls: type[T], tree: Any, path: Path_) -> T:
+        if not isinstance(tree, dict):
+            self.fail(path, f"{_show(tree)} is not a section; expected `name: value` lines")
+        hints = get_type_hints(cls)
+        fields = {f.name: f for f in dataclasses.fields(cls) if f.init}  # type: ignore[arg-type]
+        values = {}
+        for key, item in tree.items():
+            if key not in fields:
+                self.fail((*path, key), f"unknown key; {nearest(key, fields)}")
+            values[key] = self.value(hints[key], self.parsed(fields[key].metadata, item, (*path, key)), (*path, key))
+            self.check_range(fields[key].metadata, values[key], (*path, key))
+        for name, field in fields.items():
+            required = field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+            if required and name not in values:
+                self.fail((*path, name), "missing")
+        try:
+            return cls(**values)
+        except ValueError as problem:  # a check of the dataclass itself: `field: what is wrong`
+            name, _, rest = str(problem).partition(": ")
+            at, message = ((*path, name), rest) if name in fields else (path, str(problem))
+            self.fail(at, message)
+
+    def parsed(self, metadata: Mapping[str, Any], item: Any, path: Path_) -> Any:
+        try:
+            return metadata["parse"](item) if "parse" in metadata else item
+        except ValueError as problem:
+            self.fail(path, str(problem))
+
+    def check_range(self, limits: Mapping[str, Any], value: Any, path: Path_) -> None:
+        low, high = limits.get("low"), limits.get("high")
+        for number in value if isinstance(value, tuple) else (value,):
+            if not isinstance(number, int | float):
+                continue
+            if (low is not None and number < low) or (high is not None and number > high):
+                self.fail(path, f"{number} is out of range; expected {_interval(low, high)}")
+
+    def value(self, kind: Any, item: Any, path: Path_) -> Any:
+        origin, args = get_origin(kind), get_args(kind)
+        if origin in (Union, types.UnionType):  # X | None
+            return None if item is None else self.value(next(a for a in args if a is not type(None)), item, path)
+        if origin is Literal:
+            if item not in args:
+                self.fail(path, f"{_show(item)} is not valid; {nearest(str(item), [str(a) for a in args])}")
+            return item
+        if dataclasses.is_dataclass(kind):
+            return self.section(kind, item, path)  # type: ignore[arg-type]
+        if origin is tuple:
+            return self.sequence(args, item, path)
+        if origin is dict:
+            if not isinstance(item, dict):
+                self.fail(path, f"{_show(item)} is not a mapping; expected `name: value` lines")
+            return {key: self.value(args[1], value, (*path, key)) for key, value in item.items()}
+        return self.scalar(kind, item, path)
+
+    def sequence(self, args: tuple[Any, ...], item: Any, path: Path_) -> Any:
+        if not isinstance(item, list):
+            self.fail(path, f"{_show(item)} is not a list; expected [..]")
+        kinds: Sequence[Any] = [args[0]] * len(item) if args[-1] is Ellipsis else args
+        if len(kinds) != len(item):
+            self.fail(path, f"{len(item)} values; expected {len(kinds)}")
+        return tuple(self.value(k, x, (*path, str(i))) for i, (k, x) in enumerate(zip(kinds, item)))
+
+    def scalar(self, kind: Any, item: Any, path: Path_) -> Any:
+        if kind is float and isinstance(item, int) and not isinstance(item, bool):
+            return float(item)
+        if kind is int and isinstance(item, float) and item.is_integer():  # 1e3
+            return int(item)
+        if not isinstance(item, kind) or (isinstance(item, bool) and kind is not bool):
+            self.fail(path, f"{_show(item)} is not {WORDS[kind]}")
+        if isinstance(item, float) and not math.isfinite(item):
+            self.fail(path, f"{item} is not a finite number")
+        return item
+
+
+def _interval(low: float | None, high: float | None) -> str:
+    if low is not None and high is not None:
+        return f"{low} to {high}"
+    return f"at least {low}" if high is None else f"at most {high}"
+
+
+def _show(item: Any) -> str:
+    text = repr(item)
+    return text if len(text) <= 60 else text[:57] + "..."

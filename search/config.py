@@ -12,8 +12,7 @@ from typing import Literal
 
 from lut.errors import InputError
 from lut.files import atomic_write
-
-from .strict import dump, load, loads, ranged
+from lut.strict import dump, load, loads, ranged
 
 
 @dataclass(frozen=True)

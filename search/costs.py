@@ -12,6 +12,7 @@ from cost_models.memory import PeakRam
 from cost_models.registry import build_costs
 from lut.calibrate import Calibration
 from lut.device import Device
+from lut.errors import LutError
 from lut.kernels.signature import SLACK
 from lut.table import LatencyTable
 from supernet.extract import Subnet
@@ -21,6 +22,8 @@ from .budget import Budget
 from .solve import cost_of
 
 Costs = dict[str, CostModel | PeakRam]
+FIELDS = {"latency": "latency_us", "weights": "weights_bytes", "ram": "ram_bytes", "macs": "macs"}
+"""Metric -> its name where a network's costs are reported."""
 
 
 def network_costs(
@@ -44,3 +47,14 @@ def resolve(net: Supernet, costs: Costs, budgets: Sequence[Budget]) -> list[Budg
     values = net.uniform(8, 8).choices
     reference = {b.metric: cost_of(net.schedule(), costs[b.metric], values) for b in budgets if b.relative}
     return [budget.resolve(reference) for budget in budgets]
+
+
+def predicted(subnet: Subnet, table: LatencyTable | None, device: Device | None = None) -> dict[str, float | None]:
+    """What the models say that a network costs, by FIELDS' names; None where a table has no row for the network."""
+    values: dict[str, float | None] = {}
+    for metric, cost in network_costs(subnet, FIELDS, table, device).items():
+        try:
+            values[FIELDS[metric]] = cost_of(subnet.schedule(), cost, subnet.values())
+        except LutError:
+            values[FIELDS[metric]] = None
+    return values

@@ -2,8 +2,9 @@
 
 Warm-up is most of what two searches have in common (weights under gates drawn from uniform alphas), so it is run once;
 every point copies its state, searches under its own budgets, chooses, fine-tunes, and is evaluated on validation, and
-on test once. Baselines are fine-tuned in the same way: uniform bits, and uniform bits at every narrower width
-(MobileNets' width multiplier, Howard et al. 2017, arXiv:1704.04861).
+on test once. Baselines, uniform bits and uniform bits at every narrower width (MobileNets' width multiplier, Howard et
+al. 2017, arXiv:1704.04861), are fine-tuned in the same way, for as many epochs as the weights of a found network see
+in warm-up, search and fine-tuning together.
 
 Files, from each of which an interrupted sweep continues:
     warmup/{last.pt, metrics.jsonl}  points/<name>/{last.pt, metrics.jsonl}  points/<name>.safetensors
@@ -16,7 +17,7 @@ from __future__ import annotations
 import copy
 import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -25,24 +26,21 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from lut.errors import InputError, LutError
+from lut.errors import InputError
 from lut.files import atomic_write
 from supernet.extract import Subnet
 from supernet.supernet import Supernet
 
+from .baselines import Baseline, baselines, widest
 from .bilevel import run_search
 from .budget import Budget
 from .choose import choose
 from .config import RunConfig, SearchConfig
-from .costs import Costs, expected_costs, network_costs, resolve
+from .costs import FIELDS, Costs, expected_costs, network_costs, predicted, resolve
 from .evaluate import evaluate
 from .outcome import share, table
 from .run import Run, say
-from .solve import cost_of, solve
-
-BASELINE_BITS = (8, 4)
-COSTS = {"latency": "latency_us", "weights": "weights_bytes", "ram": "ram_bytes", "macs": "macs"}
-"""Metric -> its field of a point."""
+from .solve import solve
 
 
 def parse_point(text: str) -> list[Budget]:
@@ -50,8 +48,11 @@ def parse_point(text: str) -> list[Budget]:
     return [Budget.parse(part) for part in text.split(",")]
 
 
-def run_sweep(config: RunConfig, folder: Path, command: list[str], force: bool = False) -> list[dict[str, Any]]:
-    """All points of `config.sweep` and the baselines, in pareto.json and the report. Raises BudgetError before
+def run_sweep(
+    config: RunConfig, folder: Path, command: list[str], force: bool = False, contenders: bool = False
+) -> list[dict[str, Any]]:
+    """All points of `config.sweep` and the baselines, in pareto.json and the report; with `contenders`, of the
+    baselines those alone that are the widest of their bits inside some point's budgets. Raises BudgetError before
     anything is searched when a point is out of reach, InputError for a damaged file."""
     from .report import write_report
 
@@ -68,24 +69,26 @@ def run_sweep(config: RunConfig, folder: Path, command: list[str], force: bool =
         solve(net.choices(), net.schedule(), np.zeros(net.alpha.shape), costs, budgets, n=1)
     points: list[dict[str, Any]] = []
 
-    def add(name: str, kind: str, make: Callable[[], Subnet]) -> None:
-        points.append(kept(run, name, kind, make))
+    def add(name: str, kind: str, make: Callable[[], Subnet], extra: Mapping[str, Any] | None = None) -> None:
+        points.append(kept(run, name, kind, make, extra or {}))
         atomic_write(folder / "pareto.json", json.dumps({"points": points}, indent=1))
 
     add("float32", "float", lambda: float_subnet)
-    for name, kind, bits, width in baselines(config, run):
-        add(name, kind, partial(baseline, run, model, name, bits, width))
+    plain = baselines(run)
+    for entry in widest(run, model, plain, limits.values()) if contenders else plain:
+        add(entry.name, entry.kind, partial(tuned_baseline, run, model, entry))
     if not all(point_path(run, text).exists() for text in limits):
         warm_up(run, net)
     for text, budgets in limits.items():
-        add(text, "found", partial(searched, run, model, net, costs, text, budgets))
+        found = {"limits": {FIELDS[b.metric]: b.limit for b in budgets if b.metric in FIELDS}}
+        add(text, "found", partial(searched, run, model, net, costs, text, budgets), found)
     write_report(folder)
     return points
 
 
 def point_costs(run: Run, net: Supernet, budgets: Sequence[Budget]) -> Costs:
     """Cost models of the budgets' metrics and of a point's fields."""
-    return network_costs(net, [*(b.metric for b in budgets), *COSTS], run.table, run.device)
+    return network_costs(net, [*(b.metric for b in budgets), *FIELDS], run.table, run.device)
 
 
 def warm_up(run: Run, net: Supernet) -> None:
@@ -107,24 +110,15 @@ def searched(run: Run, model: nn.Module, warm: Supernet, costs: Costs, name: str
     return run.finetuned(net, candidates[0].arch, f"points/{slug(name)}", model)
 
 
-def baselines(config: RunConfig, run: Run) -> list[tuple[str, str, int, float]]:
-    """(name, kind, bits, width) of the networks that need no search and that the space holds."""
-    space = run.space()
-    bits = [b for b in BASELINE_BITS if b in space.weight_bits and b in space.act_bits]
-    uniform = [(f"uniform {b}-bit", "uniform", b, 1.0) for b in bits]
-    widths = sorted((w for w in config.space.widths if w < 1), reverse=True)
-    return uniform + [(f"{b}-bit, {w:g} wide", "width", b, w) for b in bits for w in widths]
+def tuned_baseline(run: Run, model: nn.Module, entry: Baseline) -> Subnet:
+    """A baseline, fine-tuned from the float network."""
+    net, arch = entry.cut(run, model)
+    search = run.config.search
+    epochs = search.warmup_epochs + search.epochs + run.config.finetune.epochs
+    return run.finetuned(net, arch, f"points/{slug(entry.name)}", model, epochs)
 
 
-def baseline(run: Run, model: nn.Module, name: str, bits: int, width: float) -> Subnet:
-    """The same bits and the same share of channels everywhere, fine-tuned from the float network."""
-    widths = tuple(sorted({width, 1.0}))
-    space = replace(run.space(), weight_bits=(bits,), act_bits=(bits,), widths=widths, pin={})
-    net = run.supernet(copy.deepcopy(model), space)
-    return run.finetuned(net, net.uniform(bits, bits, width), f"points/{slug(name)}", model)
-
-
-def kept(run: Run, name: str, kind: str, make: Callable[[], Subnet]) -> dict[str, Any]:
+def kept(run: Run, name: str, kind: str, make: Callable[[], Subnet], extra: Mapping[str, Any]) -> dict[str, Any]:
     """A finished point from its file; else it is made, evaluated (on test this once) and written."""
     path = point_path(run, name)
     if path.exists():
@@ -138,22 +132,12 @@ def kept(run: Run, name: str, kind: str, make: Callable[[], Subnet]) -> dict[str
         "kind": kind,
         "top1": run.test_metric(subnet),
         "validation": evaluate(subnet, run.sources.data, "validation", run.sources.metric),
-        **predicted(run, subnet),
+        **predicted(subnet, run.table, run.device),
         "choices": subnet.values(),
+        **extra,
     }
     atomic_write(path, json.dumps(point, indent=1))
     return point
-
-
-def predicted(run: Run, subnet: Subnet) -> dict[str, float | None]:
-    """A point's costs by the models; latency None where an imported table has no row for the network."""
-    values: dict[str, float | None] = {}
-    for metric, cost in network_costs(subnet, COSTS, run.table, run.device).items():
-        try:
-            values[COSTS[metric]] = cost_of(subnet.schedule(), cost, subnet.values())
-        except LutError:
-            values[COSTS[metric]] = None
-    return values
 
 
 def text(points: Sequence[dict[str, Any]]) -> str:

@@ -193,8 +193,9 @@ class Run:
         )
         return result.scores.double().numpy()
 
-    def finetuned(self, net: Supernet, arch: Arch, name: str, teacher: nn.Module) -> Subnet:
-        """An architecture cut out of `net` and fine-tuned, kept in <name>.safetensors."""
+    def finetuned(self, net: Supernet, arch: Arch, name: str, teacher: nn.Module, epochs: int | None = None) -> Subnet:
+        """An architecture cut out of `net` and fine-tuned (for the config's epochs by default), kept in
+        <name>.safetensors."""
         path, checkpoint = self.folder / f"{name}.safetensors", self.folder / f"{name}.pt"
         if path.exists():
             kept = load_subnet(path)
@@ -206,6 +207,7 @@ class Run:
             subnet,
             self.sources.data,
             teacher if self.sources.classes else None,
+            epochs,
             config=self.config.finetune,
             loss=self.sources.loss,
             metric=self.sources.metric,

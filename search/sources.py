@@ -51,7 +51,7 @@ def _data(config: RunConfig, classes: bool) -> Any:
     if ".py:" in name:
         return user_dataset(name, classes)
     if Path(name).is_dir():
-        return datasets.image_folder(name, 32)
+        return datasets.image_folder(name, config.data.image_size)
     return datasets.load(name, config.data.root)
 
 

@@ -8,8 +8,11 @@ import small_run
 
 import search.pareto
 from lut.errors import InputError
+from lut.table import LatencyTable
+from search.baselines import baselines, widest
 from search.budget import Budget, BudgetError
 from search.config import RunConfig
+from search.costs import FIELDS
 from search.pareto import parse_point, run_sweep, slug, text
 from search.progress import read_metrics
 from search.report import context
@@ -61,7 +64,7 @@ def test_every_point_is_inside_its_budgets(finished):
     uniform = points["uniform 8-bit"]
     for name in SWEEP:
         for budget in parse_point(name):
-            field = search.pareto.COSTS[budget.metric]
+            field = FIELDS[budget.metric]
             assert points[name][field] <= budget.limit * uniform[field] * (1 + 1e-9)
 
 
@@ -83,9 +86,42 @@ def test_the_supernet_is_warmed_up_once_and_every_search_starts_from_it(finished
         assert rows[0]["limits"].keys() == {b.metric for b in parse_point(name)}
 
 
+def test_a_baseline_is_trained_for_as_many_epochs_as_a_found_network(finished):
+    config, folder, _ = finished
+    rows = read_metrics(folder / "metrics.jsonl")
+    epochs = {phase: sum(row["phase"] == phase for row in rows) for phase in {row["phase"] for row in rows}}
+    fine = config.finetune.epochs
+    total = fine + config.search.epochs + config.search.warmup_epochs
+    assert epochs[f"finetune points/{slug(SWEEP[0])}"] == fine
+    assert epochs[f"finetune points/{slug('8-bit, 0.5 wide')}"] == total == 3
+
+
+def test_contenders_are_the_widest_inside_some_budgets(files, finished, tmp_path):
+    config, folder, points = finished
+    shutil.copytree(folder, tmp_path / "run")
+    run = Run(config, tmp_path / "run")
+    run.table = LatencyTable.read(config.table)
+    model, plain = run.float_model(), baselines(run)
+    assert [entry.name for entry in plain] == [p["name"] for p in points if p["kind"] in ("uniform", "width")]
+    uniform = next(p for p in points if p["name"] == "uniform 8-bit")["weights_bytes"]
+
+    def names(*shares):
+        limits = [[Budget("weights", share * uniform, "B")] for share in shares]
+        return [entry.name for entry in widest(run, model, plain, limits)]
+
+    inside = {p["name"]: p["weights_bytes"] / uniform for p in points}
+    half8, full4 = inside["8-bit, 0.5 wide"], inside["uniform 4-bit"]
+    assert half8 < full4 < 1
+    assert names(1.0) == ["uniform 8-bit", "uniform 4-bit"]
+    assert names(full4) == ["uniform 4-bit", "8-bit, 0.5 wide"]
+    assert names(half8) == ["8-bit, 0.5 wide", "4-bit, 0.5 wide"]
+    assert names(1.0, half8) == [entry.name for entry in plain]
+    assert names(0.01) == []
+
+
 def test_a_finished_sweep_repeats_nothing(copied, monkeypatch):
     config, folder, points = copied
-    for step in ("warm_up", "searched", "baseline"):
+    for step in ("warm_up", "searched", "tuned_baseline"):
         monkeypatch.setattr(search.pareto, step, lambda *_: pytest.fail("ran again"))
     monkeypatch.setattr(Run, "test_metric", lambda *_: pytest.fail("the test split was read again"))
     (folder / "pareto.json").unlink()
