@@ -263,59 +263,6 @@ def test_full_disk_leaves_the_old_table_and_the_journal_resumes(engine, tmp_path
     assert len(calls(tmp_path)) == count, "the rows were in the journal"
 
 
-def journal(path, machine, rows=3):
-    with Journal.open(path, machine) as book:
-        for i in range(rows):
-            book.add_build(replace(CONV, c_in=4 + i), 1, 2)
-            book.add_samples(replace(CONV, c_in=4 + i), [1.0, 2.0 + i])
-        book.add_failure(CONV, Failure("timeout", "not done"))
-
-
-def test_journal_round_trip_and_cut_end(tmp_path):
-    path, machine = tmp_path / "j.jsonl", {"cpu": "a", "isa": "b"}
-    journal(path, machine)
-    raw = path.read_bytes()
-    whole = Journal.read(path)
-    assert whole.provenance == machine
-    assert whole.samples[replace(CONV, c_in=6)] == [[1.0, 4.0]]
-    assert whole.built[replace(CONV, c_in=5)] == (1, 2)
-    assert whole.failures == {CONV: Failure("timeout", "not done")}
-    first = raw.index(b"\n") + 1
-    for cut in range(first, len(raw), 7):
-        path.write_bytes(raw[:cut])
-        with Journal.open(path, machine) as book:
-            book.add_samples(CONV, [9.0])
-        again = Journal.read(path)
-        assert again.samples[CONV] == [[9.0]], "what follows a cut line is whole"
-        assert all(again.samples[s] == whole.samples[s] for s in again.samples if s != CONV)
-    path.write_bytes(raw[: first - 5])
-    with Journal.open(path, machine) as book:
-        assert not book.samples
-
-
-@pytest.mark.parametrize(
-    ("damage", "message"),
-    [
-        (lambda line: b"{" + line, ":3: no record of a journal"),
-        (lambda line: b"[1, 2]", ":3: no record of a journal"),
-        (lambda line: b'{"spec": {"kind": "conv2d"}}', ":3: no record of a journal"),
-        (lambda line: line.replace(b'"c_in":"4"', b'"c_in":"-4"'), ":3: c_in: -4 is not a whole number"),
-        (lambda line: line.replace(b"1.0", b"-1.0"), ":3: no record of a journal: samples are not positive"),
-        (lambda line: b"\xff\xfe", ":3: no record of a journal"),
-    ],
-)
-def test_journal_with_a_corrupt_line_is_refused(tmp_path, damage, message):
-    path = tmp_path / "j.jsonl"
-    journal(path, {"cpu": "a"})
-    lines = path.read_bytes().split(b"\n")
-    lines[2] = damage(lines[2])
-    path.write_bytes(b"\n".join(lines))
-    before = path.read_bytes()
-    with pytest.raises(LutError, match=message):
-        Journal.open(path, {"cpu": "a"})
-    assert path.read_bytes() == before
-
-
 def test_sentinels_and_drift(engine):
     rows = {replace(CONV, c_in=c): Latency(c * 16 / 100 + 0.0002, 0, 99) for c in range(4, 84, 4)}
     table = LatencyTable(rows, {"device": "host-cpu"})
@@ -394,36 +341,3 @@ def test_real_kernels_from_specs_to_sentinels(tmp_path):
     assert all(0.1 < row.us < 1000 and row.code_bytes > 100 for row in table.values())
     assert table.lookup(specs[1]).us > table.lookup(specs[0]).us
     assert remeasure(table, k=1, profiler=profiler).ratio == pytest.approx(1, abs=0.9)
-
-
-def test_tables_work_without_tvm(tmp_path):
-    """Reading, looking up, planning and importing run with TVM blocked."""
-    LatencyTable({CONV: Latency(1, 1, 1)}, {"collapse": "act_bits"}).write(tmp_path / "t.csv")
-    program = f"""
-import sys
-sys.modules["tvm"] = None
-sys.path.insert(0, {str(ROOT)!r})
-from dataclasses import replace
-import lut.build, lut.importers, lut.profilers.host
-from lut.machine import this_machine
-from lut.table import LatencyTable
-table = LatencyTable.read({str(tmp_path / "t.csv")!r})
-(spec,) = table
-assert table.lookup(replace(spec, in_bits=(4,))).us == 1
-assert this_machine(lut.build.Device.load("host-cpu"))["kernels"]
-assert "pandas" not in sys.modules and "torch" not in sys.modules
-"""
-    subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
-
-
-def test_memory_of_kernels_is_aligned_apart_and_readable_behind_its_end():
-    from lut.kernels.signature import SLACK
-    from lut.profilers.memory import HUGE_FROM, slab
-
-    for sizes in ([3, 100, 64], [HUGE_FROM, 5, 3 << 20]):
-        arrays = slab(sizes)
-        starts = [a.ctypes.data for a in arrays]
-        assert [a.nbytes for a in arrays] == sizes
-        assert not any(start % 64 for start in starts)
-        assert all(b >= a + size + SLACK for a, b, size in zip(starts, starts[1:], sizes))
-        assert not any(a.any() for a in arrays)

@@ -1,6 +1,9 @@
 """LatencyTable: lossless files, look-up in its order, merging, provenance, and every kind of bad row."""
 
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pandas
@@ -16,6 +19,7 @@ from lut.machine import MUST_MATCH
 from lut.spec import Latency, OpSpec
 from lut.table import LatencyTable
 
+ROOT = Path(__file__).parents[1]
 CONV = OpSpec("conv2d", 1, 16, 32, 8, 8, (3, 3), (1, 1), (1, 1), (1, 1, 1, 1), 1, 4, (8,), 8)
 ROW = Latency(12.5, 12.0, 13.25, 180, 64, 2048, "host", 100.0, None, "tile")
 
@@ -245,3 +249,23 @@ def test_a_large_table_reads_whole(tmp_path):
     table = LatencyTable.read(tmp_path / "t.csv")
     assert len(table) == 28_800
     assert np.isclose(sum(row.us for row in table.values()), 28_800 * 12.5)
+
+
+def test_tables_work_without_tvm(tmp_path):
+    """Reading, looking up, planning and importing run with TVM blocked."""
+    LatencyTable({CONV: Latency(1, 1, 1)}, {"collapse": "act_bits"}).write(tmp_path / "t.csv")
+    program = f"""
+import sys
+sys.modules["tvm"] = None
+sys.path.insert(0, {str(ROOT)!r})
+from dataclasses import replace
+import lut.build, lut.importers, lut.profilers.host
+from lut.machine import this_machine
+from lut.table import LatencyTable
+table = LatencyTable.read({str(tmp_path / "t.csv")!r})
+(spec,) = table
+assert table.lookup(replace(spec, in_bits=(4,))).us == 1
+assert this_machine(lut.build.Device.load("host-cpu"))["kernels"]
+assert "pandas" not in sys.modules and "torch" not in sys.modules
+"""
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=60)

@@ -1,20 +1,15 @@
-"""Data sets: splits, normalisation, augmentation, archive readers, downloads; each with damaged input."""
+"""Data sets: splits, normalisation, augmentation, folders; each with damaged input."""
 
-import gzip
 import hashlib
-import io
-import json
-import struct
-import tarfile
-import zipfile
 
 import numpy as np
 import pytest
 import torch
+from archives_toys import Response, idx, noise, pack
 from PIL import Image
 
 from lut.errors import InputError
-from search import archives, data, download
+from search import data, download
 from search.dataset import CROP, DataSource, augmented, from_arrays, stratified_split, to_bytes, to_float
 
 
@@ -28,33 +23,6 @@ def isolated(tmp_path, monkeypatch):
         raise OSError("no network")
 
     monkeypatch.setattr(download.urllib.request, "urlopen", offline)
-
-
-def pack(path, images_of, per_sprite=4, columns=2, labels=None, **meta):
-    """A .webp.zip of images {split: (N, H, W[, 3]) uint8} with labels i % 10."""
-    with zipfile.ZipFile(path, "w") as archive:
-        for split, images in images_of.items():
-            for start in range(0, len(images), per_sprite):
-                part = images[start : start + per_sprite]
-                rows = -(-len(part) // columns)
-                height, width = images.shape[1:3]
-                sprite = np.zeros((rows * height, columns * width, 3), np.uint8)
-                for i, image in enumerate(part):
-                    top, left = i // columns * height, i % columns * width
-                    sprite[top : top + height, left : left + width] = image.reshape(height, width, -1)
-                buffer = io.BytesIO()
-                Image.fromarray(sprite).save(buffer, "WEBP", lossless=True, exact=True)
-                archive.writestr(f"{split}_{start // per_sprite:03d}.webp", buffer.getvalue())
-        buffer = io.BytesIO()
-        np.savez(buffer, **(labels or {s: np.arange(len(x), dtype=np.uint8) % 10 for s, x in images_of.items()}))
-        archive.writestr("labels.npz", buffer.getvalue())
-        info = {s: {"shape": list(x.shape)} for s, x in images_of.items()}
-        archive.writestr("meta.json", json.dumps({"n_per_sprite": per_sprite, "cols": columns, "splits": info} | meta))
-    return path
-
-
-def noise(*shape):
-    return np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
 
 
 def small(channels=3, count=10):
@@ -197,136 +165,6 @@ def test_fsdd_splits_by_take(tmp_path):
     (tmp_path / "fsdd_logmel_40x64_u8.npz").write_bytes(b"PK\3\4 cut short")
     with pytest.raises(InputError, match=r"fsdd_logmel_40x64_u8.npz: not a complete npz archive"):
         data.load("fsdd", tmp_path)
-
-
-# --- archives
-
-
-def test_sprites_of_gray_and_colour_images_come_back(tmp_path):
-    images = {"train": noise(9, 5, 7), "test": noise(3, 5, 7)}
-    result = archives.read_webp_zip(pack(tmp_path / "gray.webp.zip", images))
-    assert all(np.array_equal(result[split][0][:, 0], images[split]) for split in images)
-    assert result["train"][1].tolist() == [0, 1, 2, 3, 4, 5, 6, 7, 8]
-    colour = {"train": noise(5, 3, 2, 3)}
-    result = archives.read_webp_zip(pack(tmp_path / "colour.webp.zip", colour, per_sprite=5, columns=3))
-    assert np.array_equal(result["train"][0].transpose(0, 2, 3, 1), colour["train"])
-
-
-def test_damaged_sprite_archives_name_the_archive(tmp_path):
-    images = {"train": noise(9, 5, 7)}
-    path = pack(tmp_path / "x.webp.zip", images)
-    whole = path.read_bytes()
-    damaged = bytearray(whole)
-    damaged[60] ^= 255
-    for broken in (b"", b"junk", whole[: len(whole) // 2], bytes(damaged)):
-        path.write_bytes(broken)
-        with pytest.raises(InputError, match=r"x.webp.zip: not a complete archive of WebP sprites"):
-            archives.read_webp_zip(path)
-    for changes, message in [
-        ({"labels": {"train": np.arange(8)}}, "labels of train for 9 images"),
-        ({"labels": {"other": np.arange(9)}}, "not a complete"),
-        ({"splits": {"train": {"shape": [9, 5]}}}, r"shape: \[9, 5\], expected"),
-        ({"splits": {"train": {"shape": [9, 5, 8]}}}, "train_000.webp: .*pixels, expected"),
-        ({"splits": {"train": {"shape": [13, 5, 7]}}, "labels": {"train": np.arange(13)}}, "x.webp.zip: "),
-        ({"cols": 0}, "expected"),
-        ({"n_per_sprite": None}, "not a complete"),
-    ]:
-        pack(path, images, **changes)
-        with pytest.raises(InputError, match=message):
-            archives.read_webp_zip(path)
-
-
-def cifar10_tar(path, records):
-    with tarfile.open(path, "w:gz") as archive:
-        for member, table in records.items():
-            info = tarfile.TarInfo(f"cifar-10-batches-bin/{member}")
-            info.size = table.size
-            archive.addfile(info, io.BytesIO(table.tobytes()))
-
-
-def test_official_cifar10_archive(tmp_path):
-    members = [f"data_batch_{i}.bin" for i in range(1, 6)] + ["test_batch.bin"]
-    records = {m: np.concatenate([np.arange(3, dtype=np.uint8)[:, None], noise(3, 3072)], 1) for m in members}
-    path = tmp_path / "cifar-10-binary.tar.gz"
-    cifar10_tar(path, records)
-    result = archives.read_cifar10_binary(path)
-    assert result["train"][1].tolist() == [0, 1, 2] * 5
-    assert np.array_equal(result["test"][0], noise(3, 3072).reshape(3, 3, 32, 32))
-    path.write_bytes(path.read_bytes()[:4000])
-    with pytest.raises(InputError, match=r"cifar-10-binary.tar.gz: not a complete"):
-        archives.read_cifar10_binary(path)
-    cifar10_tar(path, {**records, "test_batch.bin": np.zeros(3072, np.uint8)})
-    with pytest.raises(InputError, match=r"cifar-10-binary.tar.gz: not a complete"):
-        archives.read_cifar10_binary(path)
-    cifar10_tar(path, {"data_batch_1.bin": records["data_batch_1.bin"]})
-    with pytest.raises(InputError, match=r"data_batch_2.bin"):
-        archives.read_cifar10_binary(path)
-
-
-def idx(array):
-    header = struct.pack(f">HBB{array.ndim}I", 0, 8, array.ndim, *array.shape)
-    return gzip.compress(header + array.tobytes())
-
-
-def test_idx_files(tmp_path):
-    path = tmp_path / "x.gz"
-    path.write_bytes(idx(noise(3, 4, 5)))
-    assert np.array_equal(archives.read_idx(path), noise(3, 4, 5))
-    for broken in (b"", idx(noise(3, 4, 5))[:-20], gzip.compress(b"\0\0\x08"), gzip.compress(b"\0\0\x08\1\0\0\0\5abc")):
-        path.write_bytes(broken)
-        with pytest.raises(InputError, match=r"x.gz: not a complete IDX file"):
-            archives.read_idx(path)
-    path.write_bytes(gzip.compress(struct.pack(">HBBI", 0, 9, 1, 0)))
-    with pytest.raises(InputError, match="starts with 00000901"):
-        archives.read_idx(path)
-
-
-# --- downloads
-
-
-class Response(io.BytesIO):
-    def __init__(self, body, size):
-        super().__init__(body)
-        self.headers = {"Content-Length": str(size)}
-
-
-def served(monkeypatch, body, size=None):
-    calls = []
-
-    def urlopen(url, timeout):
-        calls.append(url)
-        return Response(body, len(body) if size is None else size)
-
-    monkeypatch.setattr(download.urllib.request, "urlopen", urlopen)
-    return calls
-
-
-def test_a_download_is_checked_kept_and_not_repeated(tmp_path, monkeypatch):
-    body = b"x" * 3_000_000
-    calls = served(monkeypatch, body)
-    sha256 = hashlib.sha256(body).hexdigest()
-    path = download.fetch("https://example.org/file.bin", sha256, tmp_path)
-    assert path == tmp_path / "file.bin"
-    assert path.read_bytes() == body
-    download.fetch("https://example.org/file.bin", sha256, tmp_path)
-    assert len(calls) == 1
-    path.write_bytes(b"damaged")
-    download.fetch("https://example.org/file.bin", sha256, tmp_path)
-    assert len(calls) == 2
-    assert path.read_bytes() == body
-
-
-def test_a_wrong_short_or_slow_download_leaves_nothing(tmp_path, monkeypatch):
-    served(monkeypatch, b"other")
-    with pytest.raises(InputError, match="SHA-256 of 5 bytes is"):
-        download.fetch("https://example.org/file.bin", "0" * 64, tmp_path)
-    served(monkeypatch, b"short", size=9)
-    with pytest.raises(InputError, match="5 of 9 bytes arrived"):
-        download.fetch("https://example.org/file.bin", "0" * 64, tmp_path)
-    monkeypatch.setattr(download, "TOTAL_SECONDS", -1.0)
-    with pytest.raises(InputError, match="still incomplete after"):
-        download.fetch("https://example.org/file.bin", "0" * 64, tmp_path)
-    assert list(tmp_path.iterdir()) == []
 
 
 def test_mnist_from_downloaded_idx_files(tmp_path, monkeypatch):

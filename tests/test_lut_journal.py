@@ -1,0 +1,65 @@
+"""The journal of a profiling run: what was written comes back, a cut end is dropped, anything else is refused."""
+
+from dataclasses import replace
+
+import pytest
+
+from lut.errors import LutError
+from lut.profilers.base import Failure
+from lut.profilers.journal import Journal
+from lut.spec import OpSpec
+
+CONV = OpSpec("conv2d", 1, 16, 16, 8, 8, (3, 3), pad=(1, 1, 1, 1))
+
+
+def journal(path, machine, rows=3):
+    with Journal.open(path, machine) as book:
+        for i in range(rows):
+            book.add_build(replace(CONV, c_in=4 + i), 1, 2)
+            book.add_samples(replace(CONV, c_in=4 + i), [1.0, 2.0 + i])
+        book.add_failure(CONV, Failure("timeout", "not done"))
+
+
+def test_journal_round_trip_and_cut_end(tmp_path):
+    path, machine = tmp_path / "j.jsonl", {"cpu": "a", "isa": "b"}
+    journal(path, machine)
+    raw = path.read_bytes()
+    whole = Journal.read(path)
+    assert whole.provenance == machine
+    assert whole.samples[replace(CONV, c_in=6)] == [[1.0, 4.0]]
+    assert whole.built[replace(CONV, c_in=5)] == (1, 2)
+    assert whole.failures == {CONV: Failure("timeout", "not done")}
+    first = raw.index(b"\n") + 1
+    for cut in range(first, len(raw), 7):
+        path.write_bytes(raw[:cut])
+        with Journal.open(path, machine) as book:
+            book.add_samples(CONV, [9.0])
+        again = Journal.read(path)
+        assert again.samples[CONV] == [[9.0]], "what follows a cut line is whole"
+        assert all(again.samples[s] == whole.samples[s] for s in again.samples if s != CONV)
+    path.write_bytes(raw[: first - 5])
+    with Journal.open(path, machine) as book:
+        assert not book.samples
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda line: b"{" + line, ":3: no record of a journal"),
+        (lambda line: b"[1, 2]", ":3: no record of a journal"),
+        (lambda line: b'{"spec": {"kind": "conv2d"}}', ":3: no record of a journal"),
+        (lambda line: line.replace(b'"c_in":"4"', b'"c_in":"-4"'), ":3: c_in: -4 is not a whole number"),
+        (lambda line: line.replace(b"1.0", b"-1.0"), ":3: no record of a journal: samples are not positive"),
+        (lambda line: b"\xff\xfe", ":3: no record of a journal"),
+    ],
+)
+def test_journal_with_a_corrupt_line_is_refused(tmp_path, damage, message):
+    path = tmp_path / "j.jsonl"
+    journal(path, {"cpu": "a"})
+    lines = path.read_bytes().split(b"\n")
+    lines[2] = damage(lines[2])
+    path.write_bytes(b"\n".join(lines))
+    before = path.read_bytes()
+    with pytest.raises(LutError, match=message):
+        Journal.open(path, {"cpu": "a"})
+    assert path.read_bytes() == before
