@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 import json
 import sys
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from deploy.lower import lower
+from deploy.program import Program
 from lut.build import build_table
 from lut.device import Device
 from lut.errors import InputError
@@ -32,11 +34,11 @@ from supernet.space import SearchSpace
 from supernet.supernet import Supernet
 
 from .bilevel import run_search
-from .budget import Budget
+from .budget import Budget, BudgetError
 from .choose import choose
 from .config import RunConfig
 from .costs import Costs, expected_costs, network_costs, resolve
-from .deployment import broken, budget_rows, deployment, tighten
+from .deployment import Deployment, broken, budget_rows, deployment, tighten
 from .environment import environment
 from .evaluate import evaluate
 from .finetune import finetune
@@ -229,6 +231,36 @@ class Run:
         candidates[0].arch.write(self.folder / "arch.json")
         return candidates[0].arch
 
+    def deployed(
+        self,
+        net: Supernet,
+        scores: np.ndarray,
+        costs: Costs,
+        limits: list[Budget],
+        teacher: nn.Module,
+        target: Deployment,
+        programs: Mapping[str, Program],
+    ) -> tuple[Subnet, dict[str, Any]]:
+        """The found network, and what the device says of it beside `programs`. Where the measured latency breaks a
+        limit, the limit is tightened by the observed ratio and solved again, `config.deploy.tighten` times at most,
+        or until nothing smaller is left."""
+        arch, tightened = self.chosen(net, scores, costs, limits), limits
+        for attempt in range(self.config.deploy.tighten + 1):
+            subnet = self.finetuned(net, arch, "subnet", teacher)
+            validation = target.validate({**programs, "found": lower(subnet, "found")})
+            ratios = broken(validation, limits)
+            if not ratios or attempt == self.config.deploy.tighten:
+                break
+            tightened = tighten(tightened, ratios)
+            over = ", ".join(f"{metric} {ratio - 1:.1%}" for metric, ratio in ratios.items())
+            say(f"measured above the limit ({over}); solving again with " + ", ".join(b.describe() for b in tightened))
+            try:
+                arch = self.chosen(net, scores, costs, tightened)
+            except BudgetError as error:
+                say(f"{error}\nthe last network is kept")
+                break
+        return subnet, validation
+
     def uniform8(self, model: nn.Module) -> tuple[Supernet, Arch]:
         """The uniform 8-bit network at full width: the baseline of every budget."""
         net = self.supernet(model, replace(self.space(), weight_bits=(8,), act_bits=(8,), widths=(1.0,), pin={}))
@@ -260,16 +292,7 @@ def run_chain(config: RunConfig, folder: Path, command: list[str], force: bool =
     uniform8 = run.finetuned(base, uniform, "uniform8", model)
     target = deployment(run.device, table, folder, run.sources, config.deploy)
     programs = {"float": lower(float_subnet, "float32"), "uniform8": lower(uniform8, "uniform8")}
-    tightened = list(limits)
-    for attempt in range(config.deploy.tighten + 1):
-        arch = run.chosen(net, scores, costs, tightened)
-        subnet = run.finetuned(net, arch, "subnet", model)
-        validation = target.validate({**programs, "found": lower(subnet, "found")})
-        ratios = broken(validation, limits)
-        if not ratios or attempt == config.deploy.tighten:
-            break
-        tightened = tighten(tightened, ratios)
-        say(f"measured above the limit ({ratios}); solving again with " + ", ".join(b.describe() for b in tightened))
+    subnet, validation = run.deployed(net, scores, costs, limits, model, target, programs)
     return write_validation(
         run, net, validation, {"float": float_subnet, "uniform8": uniform8, "found": subnet}, limits
     )
