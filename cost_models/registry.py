@@ -11,9 +11,9 @@ from supernet.schedule import Schedule
 from .base import CostModel
 from .counts import COUNTS
 from .memory import PeakRam, Storage
-from .table import QUANTILES, Lookup, TableLatency, TableWorkspace
+from .table import TABLED, Lookup, TableLatency, TableWorkspace
 
-METRICS = (*QUANTILES, "ram", *COUNTS)
+METRICS = (*TABLED, "ram", *COUNTS)
 
 
 def build_costs(
@@ -34,7 +34,7 @@ def build_costs(
             costs[metric] = COUNTS[metric]
         elif metric == "ram":
             costs[metric] = PeakRam(schedule, storage, None if table is None else TableWorkspace(table), slack)
-        elif metric not in QUANTILES:
+        elif metric not in TABLED:
             raise InputError(f"metric: {metric!r} is unknown; it is one of {', '.join(METRICS)}")
         elif table is None:
             raise InputError(f"metric: {metric!r} needs a latency table; build or import one for the device")

@@ -1,7 +1,7 @@
 """Latency as the sum of a table's rows: latency(net) = call + sum over ops of (scale row(op) + per op).
 
 The additive model of ProxylessNAS (Cai 2019) and FBNet (Wu 2019). The sum of medians estimates the median; the sum of
-90th percentiles is an upper estimate of the network's.
+90th percentiles is an upper estimate of the network's. Cycles and energy, where the table has them, are plain sums.
 """
 
 from __future__ import annotations
@@ -10,12 +10,15 @@ from collections.abc import Mapping
 from typing import Protocol
 
 from lut.calibrate import Calibration
-from lut.errors import InputError
+from lut.columns import describe
+from lut.errors import InputError, LutError
+from lut.rules import FREE
 from lut.spec import Latency, OpSpec
 
 from .base import CostModel
 
-QUANTILES = {"latency": "us", "latency.p90": "p90"}
+TIMES = {"latency": "us", "latency.p90": "p90"}
+TABLED = {**TIMES, "cycles": "cycles", "energy": "energy_uj"}
 """Metric name -> the field of Latency that it adds up."""
 
 
@@ -28,25 +31,29 @@ class Lookup(Protocol):
 
 
 class TableLatency(CostModel):
-    """Latency in microseconds by table. `lookup` raises LutError for a row that is neither measured nor interpolated.
+    """A metric of TABLED: microseconds, cycles or microjoules. `lookup` raises LutError for a row that is neither
+    measured nor interpolated; so does a row without the metric.
 
-    calibration: what whole networks cost beyond their rows (lut/calibrate.py); default the plain sum.
+    calibration: what whole networks take beyond their rows (lut/calibrate.py), for times; default the plain sum.
     """
 
-    unit = "us"
-
     def __init__(self, table: Lookup, metric: str = "latency", calibration: Calibration | None = None):
-        if metric not in QUANTILES:
-            raise InputError(f"metric: {metric!r} is not in a latency table; it is one of {', '.join(QUANTILES)}")
+        if metric not in TABLED:
+            raise InputError(f"metric: {metric!r} is not in a latency table; it is one of {', '.join(TABLED)}")
         self.name = metric
-        self.calibration = calibration or Calibration()
+        self.unit = "us" if metric in TIMES else "uJ" if metric == "energy" else ""
+        self.calibration = calibration if calibration and metric in TIMES else Calibration()
         self.fixed = self.calibration.call_us
         self.table = table
-        self.field = QUANTILES[metric]
+        self.field = TABLED[metric]
         self.ignores = _ignored(table)
 
     def __call__(self, op: OpSpec) -> float:
-        return self.calibration.scale * getattr(self.table.lookup(op), self.field) + self.calibration.op_us
+        row = self.table.lookup(op)
+        value = getattr(row, self.field)
+        if value is None:
+            raise LutError(f"{describe(op)}: its row has no {self.name}; measure it, or set a budget on latency")
+        return self.calibration.scale * value + (self.calibration.op_us if row is not FREE else 0.0)
 
 
 class TableWorkspace(CostModel):
@@ -63,6 +70,8 @@ class TableWorkspace(CostModel):
 
 
 def _ignored(table: Lookup) -> frozenset[str]:
-    """Activation bits, where the table says that its rows do not depend on them."""
-    collapsed = table.provenance.get("collapse") == "act_bits"
-    return frozenset({"in_bits", "out_bits"}) if collapsed else frozenset()
+    """Fields that the table says its rows do not depend on."""
+    fields = set(table.provenance.get("ignores", "").split())
+    if table.provenance.get("collapse") == "act_bits":
+        fields |= {"in_bits", "out_bits"}
+    return frozenset(fields)

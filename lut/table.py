@@ -1,8 +1,9 @@
 """The latency table: a mapping from operators to what they cost on one device, as CSV under a `#` header.
 
-Look-up goes from the certain to the inferred: the exact row; the row without its site; on a device whose cost does
-not depend on activation bits (`collapse: act_bits` in the header) the row of the canonical key; a row interpolated
-by the rule that the header declares (`interpolation`); else an error that names the nearest rows.
+Look-up goes from the certain to the inferred: the exact row; the row that the header's rules (rules.py) make of the
+question, with its site, then without; on a device whose cost does not depend on activation bits (`collapse: act_bits`
+in the header) the row of the canonical key; a row interpolated by the rule that the header declares (`interpolation`);
+else an error that names the nearest rows.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from .errors import LutError
 from .files import atomic_write
 from .interpolate import RULES, Interpolator
 from .machine import MUST_MATCH, differences
+from .rules import FREE, Rules
 from .spec import Latency, OpSpec
 
 if TYPE_CHECKING:
@@ -47,7 +49,9 @@ class LatencyTable(Mapping[OpSpec, Latency]):
         self._rows = dict(rows)
         self.provenance: Mapping[str, str] = MappingProxyType(dict(provenance or {}))
         self.path = Path(path)
+        self.rules = Rules.of(self.provenance, str(self.path))
         self._cache: dict[OpSpec, Latency | None] = {}
+        self._canonical: dict[OpSpec, Latency] | None = None
         self._interpolator: Interpolator | None = None
 
     def __getitem__(self, spec: OpSpec) -> Latency:
@@ -91,17 +95,40 @@ class LatencyTable(Mapping[OpSpec, Latency]):
     def _find(self, spec: OpSpec) -> Latency | None:
         if (row := self._rows.get(spec)) is not None:
             return row
+        if spec.kind in self.rules.free:
+            return FREE
+        spec = self.rules.canonical(spec)
+        if (row := self._canonical_rows().get(spec)) is not None:
+            return row
+        spec = spec.without_site()
         if spec not in self._cache:
-            row = self._rows.get(spec.without_site()) or self._rows.get(self.key(spec))
+            row = self._canonical_rows().get(spec) or self._rows.get(self.key(spec))
             self._cache[spec] = row or self._interpolated(self.key(spec))
         return self._cache[spec]
+
+    def _canonical_rows(self) -> Mapping[OpSpec, Latency]:
+        """The rows with their ignored fields neutral. LutError where two of them differ in nothing else."""
+        if not self.rules.ignores:
+            return self._rows
+        if self._canonical is None:
+            rows: dict[OpSpec, OpSpec] = {}
+            for spec in self._rows:
+                other = rows.setdefault(self.rules.canonical(spec), spec)
+                if other is not spec and self._rows[other] != self._rows[spec]:
+                    raise LutError(
+                        f"{self.path}: ignores: {' '.join(sorted(self.rules.ignores))}: but {describe(other)} and "
+                        f"{describe(spec)} differ in nothing else and cost {self._rows[other].us} and "
+                        f"{self._rows[spec].us} us; keep one of the rows, or ignore less"
+                    )
+            self._canonical = {key: self._rows[spec] for key, spec in rows.items()}
+        return self._canonical
 
     def _interpolated(self, key: OpSpec) -> Latency | None:
         if self._interpolator is None:
             rule = self.provenance.get("interpolation", "none")
             if rule not in RULES:
                 raise LutError(f"{self.path}: interpolation: {rule!r} is no rule; {nearest(rule, RULES)}")
-            self._interpolator = RULES[rule](self._rows, self.provenance)
+            self._interpolator = RULES[rule](self._canonical_rows(), self.provenance)
         return self._interpolator(key)
 
     # --- whole tables

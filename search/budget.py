@@ -1,6 +1,7 @@
 """Budgets as a person states them: a metric, a limit and its unit, or a share of the uniform 8-bit network's cost.
 
-latency=5ms   latency.p90=5ms   ram=64KiB   weights=40KiB   macs=12M   bitops=1.5G   params=100k   latency=60%
+latency=5ms   latency.p90=5ms   energy=2mJ   cycles=20M   ram=64KiB   weights=40KiB   macs=12M   bitops=1.5G
+params=100k   latency=60%
 """
 
 from __future__ import annotations
@@ -13,19 +14,25 @@ from dataclasses import dataclass
 from lut.errors import InputError
 
 _TIME = {"us": 1.0, "ms": 1e3, "s": 1e6}
+_ENERGY = {"uJ": 1.0, "mJ": 1e3, "J": 1e6}
 _BYTES = {"B": 1.0, "KiB": 1024.0, "MiB": 1024.0**2}
 _COUNT = {"": 1.0, "k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12}
 UNITS: dict[str, Mapping[str, float]] = {
     "latency": _TIME,
     "latency.p90": _TIME,
+    "energy": _ENERGY,
+    "cycles": _COUNT,
     "ram": _BYTES,
     "weights": _BYTES,
     "macs": _COUNT,
     "bitops": _COUNT,
     "params": _COUNT,
 }
-"""Metric -> what its units are worth in the base unit (us, B, a count), which comes first."""
-EXAMPLES = "latency=5ms, latency.p90=5ms, ram=64KiB, weights=40KiB, macs=12M, bitops=1.5G, params=100k, latency=60%"
+"""Metric -> what its units are worth in the base unit (us, uJ, B, a count), which comes first."""
+EXAMPLES = (
+    "latency=5ms, latency.p90=5ms, energy=2mJ, cycles=20M, ram=64KiB, weights=40KiB, macs=12M, bitops=1.5G, "
+    "params=100k, latency=60%"
+)
 SLACK = 1e-9
 """Relative rounding error that a cost inside its budget may show."""
 
@@ -42,7 +49,7 @@ class BudgetError(InputError):
 
 @dataclass(frozen=True)
 class Budget:
-    """cost <= limit. limit: in `unit`, the metric's base unit (us, B or a count), or `%`, a share to be resolved."""
+    """cost <= limit. limit: in the metric's base unit (us, uJ, B or a count), or `%`, a share to be resolved."""
 
     metric: str
     limit: float

@@ -65,7 +65,8 @@ def test_quantity_takes_the_unit_that_reads_best():
     assert quantity("ram", 1023) == "1023 B"
     assert quantity("latency", 0.5) == "0.5 us"
     assert quantity("macs", 12_345_678) == "12.35 M"
-    assert [next(iter(units)) for units in UNITS.values()] == ["us", "us", "B", "B", "", "", ""]
+    assert quantity("energy", 2500) == "2.5 mJ"
+    assert [next(iter(units)) for units in UNITS.values()] == ["us", "us", "uJ", "", "B", "B", "", "", ""]
 
 
 def test_exit_status_of_an_unreachable_budget():
