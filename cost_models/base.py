@@ -17,12 +17,14 @@ class CostModel(Protocol):
     """name: the metric's name in budgets. unit: of the returned number: `us`, `B` or `` for a count.
 
     ignores: fields of OpSpec that the cost does not depend on; choices that fill no other field need no axis.
+    blocks: kinds of blocks that the cost prices as a whole, in place of their layers.
     fixed: what a network costs besides its operators, in the same unit.
     """
 
     name: str
     unit: str
     ignores: frozenset[str] = frozenset()
+    blocks: frozenset[str] = frozenset()
     fixed: float = 0.0
 
     def __call__(self, op: OpSpec) -> float: ...

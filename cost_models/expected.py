@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from supernet.choice import Choice, Gates
-from supernet.schedule import SearchOp
+from supernet.schedule import Schedule, SearchOp
 
 from .base import CostModel
 from .memory import PeakRam
@@ -96,9 +96,11 @@ class ExpectedPeak(nn.Module):
         return smooth + (peak - smooth.detach())
 
 
-def expected(cost: CostModel | PeakRam, ops: Sequence[SearchOp], choices: Sequence[Choice]) -> nn.Module:
-    """The differentiable form of any cost."""
-    return ExpectedPeak(cost, choices) if isinstance(cost, PeakRam) else ExpectedCost(ops, cost, choices)
+def expected(cost: CostModel | PeakRam, schedule: Schedule, choices: Sequence[Choice]) -> nn.Module:
+    """The differentiable form of any cost of a network."""
+    if isinstance(cost, PeakRam):
+        return ExpectedPeak(cost, choices)
+    return ExpectedCost(schedule.priced(cost.blocks), cost, choices)
 
 
 def _check(terms: Sequence[Term], choices: Sequence[Choice]) -> None:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
 
+from lut.errors import InputError
 from supernet.choice import Choice
 from supernet.schedule import Schedule, SearchTensor, Values
 
@@ -57,6 +58,15 @@ class PeakRam:
     slack: int = 0
     name: str = "ram"
     unit: str = "B"
+
+    def __post_init__(self) -> None:
+        for op in self.schedule.ops:
+            for choice in op.choices:
+                if choice.kind == "op":
+                    raise InputError(
+                        f"ram: {choice.name}: memory is not yet bounded over operator choices; set a budget on "
+                        "latency, weights or macs, and read the found network's memory off its deployment"
+                    )
 
     def bytes(self, tensor: SearchTensor, values: Values) -> int:
         """Bytes of one tensor and its slack; 0 when it has no channels."""

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 from lut.calibrate import Calibration
 from lut.errors import InputError
+from lut.table import LatencyTable
 from supernet.schedule import Schedule
 
 from .base import CostModel
@@ -33,7 +34,7 @@ def build_costs(
         if metric in COUNTS:
             costs[metric] = COUNTS[metric]
         elif metric == "ram":
-            costs[metric] = PeakRam(schedule, storage, None if table is None else TableWorkspace(table), slack)
+            costs[metric] = PeakRam(schedule, storage, _workspace(table), slack)
         elif metric not in TABLED:
             raise InputError(f"metric: {metric!r} is unknown; it is one of {', '.join(METRICS)}")
         elif table is None:
@@ -41,3 +42,10 @@ def build_costs(
         else:
             costs[metric] = TableLatency(table, metric, calibration)
     return costs
+
+
+def _workspace(table: Lookup | None) -> TableWorkspace | None:
+    """Scratch bytes, where the table knows of any: imported ones do not, and need not hold every layer."""
+    if table is None or (isinstance(table, LatencyTable) and not any(r.workspace_bytes for r in table.values())):
+        return None
+    return TableWorkspace(table)

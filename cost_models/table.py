@@ -47,6 +47,7 @@ class TableLatency(CostModel):
         self.table = table
         self.field = TABLED[metric]
         self.ignores = _ignored(table)
+        self.blocks = frozenset(getattr(table, "kinds", ()))
 
     def __call__(self, op: OpSpec) -> float:
         row = self.table.lookup(op)

@@ -19,6 +19,7 @@ from supernet.extract import Subnet
 from supernet.fuse import Node
 from supernet.layers import MixedLayer
 from supernet.network import MOVES
+from supernet.ops import schedule_of
 from supernet.quantizers import SMALLEST_STEP, act_range, weight_range, zero_point
 
 from .program import Op, Program, Tensor
@@ -46,8 +47,8 @@ def fixed_point(real: np.ndarray, unit: float = 1.0) -> tuple[np.ndarray, int]:
 class _Lowering:
     def __init__(self, subnet: Subnet, name: str):
         self.net, self.name = subnet, name
-        self.specs = {op.name: spec for op in subnet.schedule().ops if (spec := op.spec({})) is not None}
-        self.in_place = {op.name: op.in_place for op in subnet.schedule().ops}
+        self.specs = {op.name: spec.without_site() for op in schedule_of(subnet).ops if (spec := op.spec({}))}
+        self.in_place = {op.name: op.in_place for op in schedule_of(subnet).ops}
         self.nodes = {node.name: node for node in subnet.nodes}
         self.output = subnet.nodes[-1].name
         self.tensors: dict[str, Tensor] = {}

@@ -5,6 +5,7 @@ Nothing here needs a compiler or the device.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from cost_models.arena import Buffer, lifetimes, plan
@@ -19,7 +20,7 @@ from .program import Program
 
 def rows_of(program: Program, table: LatencyTable) -> dict[str, Latency]:
     """The table's row of every operator, by name. LutError for one that it can't answer for."""
-    return {op.name: table.lookup(op.spec) for op in program.ops}
+    return {op.name: table.lookup(replace(op.spec, site=op.name)) for op in program.ops}
 
 
 def predicted_us(program: Program, table: LatencyTable) -> float:

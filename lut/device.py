@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from .columns import nearest
 from .errors import LutError
+from .spec import FLOAT_BITS
 from .strict import load
 
 FOLDER = Path(__file__).parent / "devices"
@@ -53,8 +54,8 @@ class Supports:
     def __post_init__(self) -> None:
         for name in ("weight_bits", "act_bits"):
             bits = getattr(self, name)
-            if not bits or any(not 1 <= b <= 8 for b in bits):
-                raise ValueError(f"{name}: {list(bits)} are not bit-widths from 1 to 8")
+            if not bits or any(not 1 <= b <= 8 and b != FLOAT_BITS for b in bits):
+                raise ValueError(f"{name}: {list(bits)} are not bit-widths from 1 to 8, or 32 for float32")
         for name in ("channel_multiple", "max_kernel"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}: {getattr(self, name)} is not positive")

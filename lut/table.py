@@ -11,6 +11,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Iterable, Iterator, Mapping
+from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
@@ -66,6 +67,11 @@ class LatencyTable(Mapping[OpSpec, Latency]):
     def __repr__(self) -> str:
         return f"LatencyTable({self.provenance.get('device', '?')}, {len(self)} rows, {self.path})"
 
+    @cached_property
+    def kinds(self) -> frozenset[str]:
+        """Kinds that the table has rows of."""
+        return frozenset(spec.kind for spec in self._rows)
+
     def replace(self, rows: Mapping[OpSpec, Latency] | None = None, **provenance: str) -> LatencyTable:
         """The same table with other rows, or with some provenance set."""
         return LatencyTable(self._rows if rows is None else rows, {**self.provenance, **provenance}, self.path)
@@ -84,9 +90,12 @@ class LatencyTable(Mapping[OpSpec, Latency]):
         """The operator's cost. Raises LutError when no row and no declared rule gives it."""
         if (found := self._find(spec)) is not None:
             return found
-        alike = sorted(self._rows, key=lambda other: _distance(spec, other))[:3]
-        rows = "; ".join(map(describe, alike)) or "none, the table is empty"
+        rows = "; ".join(map(describe, self.nearest(spec))) or "none, the table is empty"
         raise LutError(f"{self.path}: no row for {describe(spec)}, and none to interpolate from; nearest rows: {rows}")
+
+    def nearest(self, spec: OpSpec, n: int = 3) -> list[OpSpec]:
+        """The rows that agree with an operator in its kind and in most fields."""
+        return sorted(self._rows, key=lambda other: _distance(spec, other))[:n]
 
     def missing(self, specs: Iterable[OpSpec]) -> list[OpSpec]:
         """The distinct specs that `lookup` would refuse, in order."""
@@ -95,7 +104,7 @@ class LatencyTable(Mapping[OpSpec, Latency]):
     def _find(self, spec: OpSpec) -> Latency | None:
         if (row := self._rows.get(spec)) is not None:
             return row
-        if spec.kind in self.rules.free:
+        if self.rules.frees(spec):
             return FREE
         spec = self.rules.canonical(spec)
         if (row := self._canonical_rows().get(spec)) is not None:

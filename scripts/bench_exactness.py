@@ -90,7 +90,7 @@ def exactness(name: str, archs: int) -> Iterator[Exactness]:
     """One row per relaxation."""
     net, x = supernet(name)
     costs: dict[str, CostModel | PeakRam] = {**COUNTS, "latency": Staircase(), "ram": PeakRam(net.schedule(), "packed")}
-    expectations = {metric: expected(cost, net.ops(), net.choices()) for metric, cost in costs.items()}
+    expectations = {metric: expected(cost, net.schedule(), net.choices()) for metric, cost in costs.items()}
     for relaxation, make in RELAXATIONS.items():
         draw, generator = random.Random(relaxation), torch.Generator().manual_seed(0)
         outputs, errors = [], []

@@ -36,6 +36,16 @@ class ModelConfig:
 
 
 @dataclass(frozen=True)
+class PriceConfig:
+    """The input for which costs count, where the network is searched on smaller images than it will see; default the
+    data's own. Networks of the registry only."""
+
+    image_size: int | None = ranged(None, 1)  # pixels
+    channels: int | None = ranged(None, 1)
+    classes: int | None = ranged(None, 2)
+
+
+@dataclass(frozen=True)
 class Recipe:
     """How a network with fixed choices is trained: linear warm-up of the learning rate, then half a cosine to 0."""
 
@@ -79,8 +89,8 @@ class PinConfig:
 class SpaceConfig:
     """The options of every layer; `pin` takes a layer's name to its fixed options."""
 
-    weight_bits: tuple[int, ...] = ranged((2, 4, 8), 2, 8)
-    act_bits: tuple[int, ...] = ranged((2, 4, 8), 1, 8)
+    weight_bits: tuple[int, ...] = ranged((2, 4, 8), 2, 32)  # 2 to 8, or 32 alone: float32
+    act_bits: tuple[int, ...] = ranged((2, 4, 8), 1, 32)
     widths: tuple[float, ...] = ranged((0.25, 0.5, 0.75, 1.0), 0.01, 1.0)
     channel_multiple: int = ranged(4, 1)
     first_last_bits: int | None = ranged(8, 2, 8)  # weights of the first and the last layer; null leaves them free
@@ -91,6 +101,8 @@ class SpaceConfig:
             options = getattr(self, name)
             if not options or list(options) != sorted(set(options)):
                 raise InputError(f"{name}: {list(options)} must be ascending, without repeats, and not empty")
+            if name != "widths" and options != (32,) and max(options) > 8:
+                raise InputError(f"{name}: {list(options)}: bits are at most 8, or 32 alone: float32")
 
 
 @dataclass(frozen=True)
@@ -139,6 +151,7 @@ class RunConfig:
     table: str | None = None
     data: DataConfig = field(default_factory=DataConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
+    price: PriceConfig = field(default_factory=PriceConfig)
     train: Recipe = field(default_factory=Recipe)
     space: SpaceConfig = field(default_factory=SpaceConfig)
     search: SearchConfig = field(default_factory=SearchConfig)

@@ -37,9 +37,14 @@ def network_costs(
     return build_costs(dict.fromkeys(metrics), net.schedule(), table, storage, calibration, slack)
 
 
+def reported(net: Supernet) -> list[str]:
+    """Metrics that a run reports beside its budgets', latency aside: memory has no bound over operator choices yet."""
+    return ["weights", "macs"] if net.op else ["weights", "ram", "macs"]
+
+
 def expected_costs(net: Supernet, costs: Costs) -> dict[str, nn.Module]:
     """The differentiable form of each cost."""
-    return {metric: expected(cost, net.ops(), net.choices()) for metric, cost in costs.items()}
+    return {metric: expected(cost, net.schedule(), net.choices()) for metric, cost in costs.items()}
 
 
 def resolve(net: Supernet, costs: Costs, budgets: Sequence[Budget]) -> list[Budget]:

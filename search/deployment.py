@@ -85,9 +85,19 @@ def broken(validation: Mapping[str, Any], limits: Sequence[Budget]) -> dict[str,
     return {metric: ratio for metric, ratio in ratios.items() if ratio > 1}
 
 
-def tighten(limits: Sequence[Budget], ratios: Mapping[str, float]) -> list[Budget]:
-    """The limits that were broken, divided by the observed ratio."""
-    return [replace(b, limit=b.limit / ratios.get(b.metric, 1.0)) for b in limits]
+def tighten(
+    limits: Sequence[Budget], tightened: Sequence[Budget], validation: Mapping[str, Any], arch: Arch
+) -> list[Budget]:
+    """Limits for the next solve: of those in `limits` that were broken, what remains after division by measured /
+    predicted, and never more than in `tightened`, which the last solve had."""
+    result = []
+    for asked, last in zip(limits, tightened):
+        if asked.metric in broken(validation, limits):
+            measured = _measured(validation, asked)
+            assert measured is not None
+            last = replace(last, limit=min(last.limit, asked.limit * arch.predicted[asked.metric] / measured))
+        result.append(last)
+    return result
 
 
 def budget_rows(validation: Mapping[str, Any], limits: Sequence[Budget], arch: Arch) -> list[dict[str, Any]]:

@@ -30,7 +30,7 @@ class Data(Protocol):
 
 def top1(output: Tensor, target: Tensor) -> float:
     """Share of rows whose largest score is the target's; output (batch, classes), target int64 (batch,)."""
-    return (output.argmax(1) == target).float().mean().item()
+    return (output.argmax(1) == target).double().mean().item()
 
 
 @torch.no_grad()
@@ -43,14 +43,17 @@ def evaluate(
     forward: Forward | None = None,
     batch_size: int = 256,
 ) -> float:
-    """Mean of metric(output, target) over a split, batches weighted by their size; the model's mode is kept."""
+    """Mean of metric(output, target) over a split, batches weighted by their size; the model's mode is kept.
+
+    Rounded to 12 digits, so that equal counts compare equal however they were summed.
+    """
     total, seen = 0.0, 0
     with mode(model, training=False):
         for x, y in data.batches(split, batch_size, False, False, None):
             x, y = on_device(model, x, y)
             total, seen = total + float(metric((forward or model)(x), y)) * len(x), seen + len(x)
     require_batches(seen, split)
-    return total / seen
+    return round(total / seen, 12)
 
 
 @torch.no_grad()

@@ -32,6 +32,8 @@ def networks(validation: Mapping[str, Any]) -> str:
     """The headline: float, uniform 8-bit, found."""
     rows = [("network", "float %", "fake-quant %", "integer %", "KiB packed", "predicted us", "measured us", "error %")]
     for name, label in (("float", "float32"), ("uniform8", "uniform 8-bit"), ("found", "found")):
+        if name not in validation["networks"]:
+            continue
         network = validation["networks"][name]
         top1, latency = network["top1"], network["latency_us"]
         rows.append(

@@ -36,7 +36,7 @@ from .bilevel import run_search
 from .budget import Budget
 from .choose import choose
 from .config import RunConfig, SearchConfig
-from .costs import FIELDS, Costs, expected_costs, network_costs, predicted, resolve
+from .costs import FIELDS, Costs, expected_costs, network_costs, predicted, reported, resolve
 from .evaluate import evaluate
 from .outcome import share, table
 from .run import Run, say
@@ -88,7 +88,8 @@ def run_sweep(
 
 def point_costs(run: Run, net: Supernet, budgets: Sequence[Budget]) -> Costs:
     """Cost models of the budgets' metrics and of a point's fields."""
-    return network_costs(net, [*(b.metric for b in budgets), *FIELDS], run.table, run.device)
+    metrics = [*(budget.metric for budget in budgets), "latency", *reported(net)]
+    return network_costs(net, metrics, run.table, run.device)
 
 
 def warm_up(run: Run, net: Supernet) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from cost_models.table import TABLED
 from lut.build import SHARE
 from lut.columns import describe
 from lut.errors import LutError
@@ -24,11 +25,9 @@ from lut.table import LatencyTable
 from supernet.supernet import Supernet
 
 from .budget import UNITS, Budget, BudgetError, quantity
-from .costs import Costs, network_costs, resolve
-from .run import Run, space_specs
+from .costs import Costs, network_costs, reported, resolve
+from .run import Run, priced_specs, require_rows, space_specs
 from .solve import reachable, solve
-
-ALWAYS = ("weights", "ram", "macs")
 
 
 def make_plan(run: Run) -> dict[str, Any]:
@@ -43,8 +42,8 @@ def make_plan(run: Run) -> dict[str, Any]:
     budgets = run.budgets()
     if table is None:
         notes.append(f"latency: left out, {rows['problem']}")
-        budgets = [b for b in budgets if not b.metric.startswith("latency")]
-    metrics = [b.metric for b in budgets] + [*ALWAYS, *(["latency"] if table is not None else [])]
+        budgets = [b for b in budgets if b.metric not in TABLED]
+    metrics = [b.metric for b in budgets] + [*reported(net), *(["latency"] if table is not None else [])]
     costs = network_costs(net, metrics, table, run.device)
     reach, late = _reach(net, costs)
     limits = resolve(net, costs, budgets)
@@ -109,7 +108,13 @@ def _rows(run: Run, net: Supernet) -> tuple[dict[str, Any], LatencyTable | None]
         keys = [key for key in dict.fromkeys(map(row_key, [*specs, *baseline])) if supported(key) is None]
         todo = tuple(key for key in plan(keys, LANES, SHARE).measure if table is None or key not in table)
         rows |= {"space": len(keys), "measure": len(todo), "minutes": Plan(todo, ()).minutes()}
-    if table is not None and (missing := table.missing(specs)):
+    if table is not None and run.device.runner == "imported":
+        rows["space"] = len(set(priced_specs(net, table)))
+        try:
+            require_rows(net, table)
+        except LutError as error:
+            problem = str(error)
+    elif table is not None and (missing := table.missing(specs)):
         problem = f"{path} has no row for {len(missing)} operators, such as {describe(missing[0])}"
     rows["problem"] = problem
     return rows, None if problem else table

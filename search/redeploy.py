@@ -8,14 +8,14 @@ from typing import Any
 
 from deploy.lower import lower
 from lut.errors import InputError
-from supernet.extract import load_subnet
+from supernet.extract import load_subnet, price
 
 from .config import RunConfig
 from .costs import resolve
 from .deployment import deployment
 from .run import Run, write_validation
 
-NEEDED = ("config.yaml", "float.safetensors", "uniform8.safetensors", "subnet.safetensors")
+NEEDED = ("config.yaml", "float.safetensors", "subnet.safetensors")
 
 
 def redeploy(folder: Path, force: bool = False) -> dict[str, Any]:
@@ -24,20 +24,31 @@ def redeploy(folder: Path, force: bool = False) -> dict[str, Any]:
     Raises InputError when the run is not finished or a file of it is damaged, LutError when its table is not this
     machine's.
     """
-    missing = [name for name in NEEDED if not (folder / name).exists()]
-    if missing:
-        resume = f"; finish the run with: python scripts/run_search.py --run {folder}" if folder.is_dir() else ""
-        raise InputError(f"{folder / missing[0]}: no such file{resume}")
+    _require(folder, NEEDED)
     config = RunConfig.read(folder / "config.yaml")
     run = Run(config, folder)
-    uniform8, found = (load_subnet(folder / f"{name}.safetensors") for name in ("uniform8", "subnet"))
+    if not run.space().is_float:
+        _require(folder, ("uniform8.safetensors",))
+    found = load_subnet(folder / "subnet.safetensors")
     model = run.float_model()
     net = run.supernet(copy.deepcopy(model), run.space())
     float_subnet = run.float_subnet(model)
     table = run.measure_table(net, float_subnet, force)
     limits = resolve(net, run.costs(net), run.budgets())
-    networks = {"float": float_subnet, "uniform8": uniform8, "found": found}
+    price(found, net)
+    networks = {"float": float_subnet}
+    if not run.space().is_float:
+        networks["uniform8"] = run.finetuned(*run.uniform8(model), "uniform8", model)
+    networks["found"] = found
     target = deployment(run.device, table, folder, run.sources, config.deploy)
     names = {"float": "float32"}
     validation = target.validate({key: lower(subnet, names.get(key, key)) for key, subnet in networks.items()})
     return write_validation(run, net, validation, networks, limits)
+
+
+def _require(folder: Path, names: tuple[str, ...]) -> None:
+    """InputError when a file of a finished run is not there."""
+    for name in names:
+        if not (folder / name).exists():
+            resume = f"; finish the run with: python scripts/run_search.py --run {folder}" if folder.is_dir() else ""
+            raise InputError(f"{folder / name}: no such file{resume}")

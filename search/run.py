@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 import json
 import sys
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -23,21 +24,23 @@ from torch import Tensor, nn
 from deploy.lower import lower
 from deploy.program import Program
 from lut.build import build_table
+from lut.columns import describe
 from lut.device import Device
-from lut.errors import InputError
+from lut.errors import InputError, LutError
 from lut.files import atomic_write
 from lut.spec import OpSpec
 from lut.table import LatencyTable
 from supernet.arch import Arch
-from supernet.extract import Subnet, extract, load_subnet, save_subnet, unquantized
+from supernet.extract import Subnet, extract, load_subnet, price, save_subnet, unquantized
+from supernet.networks import BUILDERS, build
 from supernet.space import SearchSpace
 from supernet.supernet import Supernet
 
 from .bilevel import run_search
 from .budget import Budget, BudgetError
 from .choose import choose
-from .config import RunConfig
-from .costs import Costs, expected_costs, network_costs, resolve
+from .config import PriceConfig, RunConfig
+from .costs import Costs, expected_costs, network_costs, predicted, reported, resolve
 from .deployment import Deployment, broken, budget_rows, deployment, tighten
 from .environment import environment
 from .evaluate import evaluate
@@ -129,7 +132,21 @@ class Run:
 
     def supernet(self, model: nn.Module, space: SearchSpace) -> Supernet:
         mean, std = (torch.tensor(values) for values in (self.sources.data.mean, self.sources.data.std))
-        return Supernet.from_model(model, self.example(), space, mean, std)
+        net = Supernet.from_model(model, self.example(), space, mean, std)
+        if (elsewhere := self.priced_input()) is not None:
+            net.price_as(Supernet.from_model(*elsewhere, space))
+        return net
+
+    def priced_input(self) -> tuple[nn.Module, Tensor] | None:
+        """The network and an example of the input for which costs count, when it is not the data's."""
+        price, data, name = self.config.price, self.sources.data, self.config.model.name
+        if price == PriceConfig():
+            return None
+        if name not in BUILDERS:
+            raise InputError(f"price: {name}: only a network of the registry can be built for another input")
+        rows, cols = data.image_size if price.image_size is None else (price.image_size, price.image_size)
+        channels, classes = price.channels or data.channels, price.classes or data.num_classes
+        return build(name, classes, channels, (rows, cols)).eval(), torch.zeros(1, channels, rows, cols)
 
     def float_subnet(self, model: nn.Module) -> Subnet:
         """The float32 baseline as a network of the same operators."""
@@ -144,6 +161,7 @@ class Run:
         path = self.table_path()
         if self.device.runner == "imported":
             self.table = LatencyTable.read(path)
+            require_rows(net, self.table)
         else:
             specs = space_specs(net) + [spec for op in float_subnet.schedule().ops if (spec := op.spec({}))]
             self.table = build_table(self.device, specs, path, force=force, progress=self.progress)
@@ -162,7 +180,7 @@ class Run:
         return [Budget.parse(text) for text in self.config.budgets]
 
     def costs(self, net: Supernet) -> Costs:
-        metrics = [b.metric for b in self.budgets()] + ["weights", "ram", "macs"]
+        metrics = [b.metric for b in self.budgets()] + reported(net)
         if self.table is not None:
             metrics.append("latency")
         return network_costs(net, metrics, self.table, self.device)
@@ -202,6 +220,7 @@ class Run:
         if path.exists():
             kept = load_subnet(path)
             if dict(kept.arch.choices) == net.check(arch):
+                price(kept, net)
                 return kept
         subnet = extract(net, arch)
         self.seed()
@@ -242,8 +261,8 @@ class Run:
         programs: Mapping[str, Program],
     ) -> tuple[Subnet, dict[str, Any]]:
         """The found network, and what the device says of it beside `programs`. Where the measured latency breaks a
-        limit, the limit is tightened by the observed ratio and solved again, `config.deploy.tighten` times at most,
-        or until nothing smaller is left."""
+        limit, the limit is divided by measured / predicted and solved again, `config.deploy.tighten` times at most, or
+        until nothing smaller is left."""
         arch, tightened = self.chosen(net, scores, costs, limits), limits
         for attempt in range(self.config.deploy.tighten + 1):
             subnet = self.finetuned(net, arch, "subnet", teacher)
@@ -251,7 +270,7 @@ class Run:
             ratios = broken(validation, limits)
             if not ratios or attempt == self.config.deploy.tighten:
                 break
-            tightened = tighten(tightened, ratios)
+            tightened = tighten(limits, tightened, validation, arch)
             over = ", ".join(f"{metric} {ratio - 1:.1%}" for metric, ratio in ratios.items())
             say(f"measured above the limit ({over}); solving again with " + ", ".join(b.describe() for b in tightened))
             try:
@@ -272,8 +291,27 @@ class Run:
 
 
 def space_specs(net: Supernet) -> list[OpSpec]:
-    """Every distinct spec of a network's search space."""
-    return list(dict.fromkeys(spec for op in net.ops() for spec in op.grid() if spec is not None))
+    """Every distinct spec of a network's search space, whatever the layer."""
+    return list(dict.fromkeys(spec.without_site() for op in net.ops() for spec in op.grid() if spec is not None))
+
+
+def priced_specs(net: Supernet, table: LatencyTable) -> list[OpSpec]:
+    """What a search asks a table for: every spec of every layer or block."""
+    return [spec for op in net.schedule().priced(table.kinds) for spec in op.grid() if spec is not None]
+
+
+def require_rows(net: Supernet, table: LatencyTable) -> None:
+    """LutError when a table that nobody here can extend does not answer for the whole space."""
+    asked = priced_specs(net, table)
+    if missing := table.missing(asked):
+        by_kind = Counter(spec.kind for spec in missing)
+        counts = ", ".join(f"{count} {kind}" for kind, count in by_kind.most_common())
+        raise LutError(
+            f"{table.path}: lacks {len(missing)} of the {len(set(asked))} operators of the space ({counts}), "
+            f"such as {describe(missing[0])}; the nearest rows: {'; '.join(map(describe, table.nearest(missing[0])))}. "
+            "Cut the space to what the table has (space.*, space.pin), or let its header say what is free, equal "
+            "or ignored (docs/your-device.md)"
+        )
 
 
 def run_chain(config: RunConfig, folder: Path, command: list[str], force: bool = False) -> dict[str, Any]:
@@ -288,14 +326,14 @@ def run_chain(config: RunConfig, folder: Path, command: list[str], force: bool =
     limits = resolve(net, costs, run.budgets())
     say("budgets: " + ", ".join(b.describe() for b in limits))
     scores = run.search(net, costs, limits)
-    base, uniform = run.uniform8(model)
-    uniform8 = run.finetuned(base, uniform, "uniform8", model)
+    networks = {"float": float_subnet}
+    if not run.space().is_float:
+        networks["uniform8"] = run.finetuned(*run.uniform8(model), "uniform8", model)
     target = deployment(run.device, table, folder, run.sources, config.deploy)
-    programs = {"float": lower(float_subnet, "float32"), "uniform8": lower(uniform8, "uniform8")}
+    names = {"float": "float32"}
+    programs = {name: lower(network, names.get(name, name)) for name, network in networks.items()}
     subnet, validation = run.deployed(net, scores, costs, limits, model, target, programs)
-    return write_validation(
-        run, net, validation, {"float": float_subnet, "uniform8": uniform8, "found": subnet}, limits
-    )
+    return write_validation(run, net, validation, {**networks, "found": subnet}, limits)
 
 
 def write_validation(
@@ -305,6 +343,10 @@ def write_validation(
     from .report import write_report
 
     for name, network in networks.items():
+        if validation["source"] != "host":  # as the search priced it, blocks and another resolution included
+            for field, value in predicted(network, run.table, run.device).items():
+                if field in validation["networks"][name]:
+                    validation["networks"][name][field]["predicted"] = value
         scores = validation["networks"][name]["top1"]
         scores["float"] = run.test_metric(unquantized(network))
         if name != "float":

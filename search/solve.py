@@ -102,7 +102,9 @@ def log_probabilities(choices: Sequence[Choice], alpha: torch.Tensor) -> np.ndar
 
 def cost_of(schedule: Schedule, cost: CostModel | PeakRam, values: Values) -> float:
     """Exact cost of one architecture; memory as the arena planner places it."""
-    return cost.planned(values) if isinstance(cost, PeakRam) else discrete_cost(schedule.ops, cost, values)
+    return (
+        cost.planned(values) if isinstance(cost, PeakRam) else discrete_cost(schedule.priced(cost.blocks), cost, values)
+    )
 
 
 def reachable(
@@ -158,7 +160,7 @@ def _rows(schedule: Schedule, costs: Costs) -> tuple[list[Row], list[str]]:
         if isinstance(cost, PeakRam):
             new = [Row(tuple(terms), cost.slack) for terms in cost.rows()]
         else:
-            new = [Row(tuple(op_terms(schedule.ops, cost)), cost.fixed)]
+            new = [Row(tuple(op_terms(schedule.priced(cost.blocks), cost)), cost.fixed)]
         rows += new
         owners += [metric] * len(new)
     return rows, owners

@@ -13,7 +13,7 @@ from safetensors import SafetensorError
 from torch import nn
 
 from lut.errors import InputError
-from supernet.networks import NETWORKS, build, pretrained
+from supernet.networks import BUILDERS, build, pretrained
 
 from . import data as datasets
 from .config import RunConfig
@@ -67,7 +67,7 @@ def _model(config: RunConfig, data: Any) -> tuple[nn.Module, bool, Any]:
             raise InputError(f"model.checkpoint: the published {name} is for cifar10, not {data.name}")
         return model, True, data.normalised(normalisation.mean, normalisation.std)
     else:
-        model = build(name, data.num_classes, data.channels, data.image_size) if name in NETWORKS else _unknown(name)
+        model = build(name, data.num_classes, data.channels, data.image_size) if name in BUILDERS else _unknown(name)
     if checkpoint:
         load_weights(model, checkpoint)
     return model, bool(checkpoint), data

@@ -33,7 +33,7 @@ class DivergedError(InputError):
 
 @dataclass(frozen=True)
 class Trained:
-    """metric: the best on validation, reached after epoch `epoch` (from 0); the model holds that epoch's weights."""
+    """metric: the best on validation, last reached after epoch `epoch` (from 0); the model holds its weights."""
 
     metric: float
     epoch: int
@@ -56,7 +56,8 @@ def train(
     metrics: Metrics | None = None,
     checkpoint: str | Path | None = None,
 ) -> Trained:
-    """Train `model` in place and leave it, in eval mode, with the weights that were best on the validation split.
+    """Train `model` in place and leave it, in eval mode, with the weights that were best on the validation split; of
+    epochs that are equally good with the last one's, at the lowest learning rate.
 
     forward: model's call, e.g. with gates; parameters: those to train (default all). With `checkpoint`, the state is
     written there after every epoch, and a run that finds it continues to the bit. Rows (phase, epoch, loss, metric,
@@ -70,16 +71,17 @@ def train(
     generator = torch.Generator().manual_seed(seed)
     saved = Checkpoint(Path(checkpoint), phase, {**asdict(recipe), "seed": seed}) if checkpoint else None
     steps = -(-data.size("train") // recipe.batch_size)
-    epoch, best, best_epoch, best_state = 0, -math.inf, -1, to_cpu(model.state_dict())
+    epoch, best, best_epoch, improved, best_state = 0, -math.inf, -1, -1, to_cpu(model.state_dict())
     if saved and (state := saved.load()):
         model.load_state_dict(state["model"])
         optimizer.load_state_dict(state["optimizer"])
         generator.set_state(state["generator"])
-        epoch, best, best_epoch, best_state = (state[k] for k in ("epoch", "best", "best_epoch", "best_state"))
+        names = ("epoch", "best", "best_epoch", "improved", "best_state")
+        epoch, best, best_epoch, improved, best_state = (state[name] for name in names)
 
     metrics.rewind((phase,), epoch)
     with Progress(phase, steps * (recipe.epochs - epoch)) as progress:
-        while epoch < recipe.epochs and epoch - best_epoch <= (recipe.patience or recipe.epochs):
+        while epoch < recipe.epochs and epoch - improved <= (recipe.patience or recipe.epochs):
             watch, total, seen = Stopwatch(), 0.0, 0
             model.train()
             for step, (x, y) in enumerate(data.batches("train", recipe.batch_size, True, augment, generator)):
@@ -95,6 +97,8 @@ def train(
             require_batches(seen, "train")
             score = evaluate(model, data, "validation", metric, forward=forward)
             if score > best:
+                improved = epoch
+            if score >= best:
                 best, best_epoch, best_state = score, epoch, to_cpu(model.state_dict())
             rate = optimizer.param_groups[0]["lr"]
             metrics.append(
@@ -110,6 +114,7 @@ def train(
                         "epoch": epoch,
                         "best": best,
                         "best_epoch": best_epoch,
+                        "improved": improved,
                         "best_state": best_state,
                     }
                 )

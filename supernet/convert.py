@@ -16,10 +16,10 @@ from lut.errors import InputError
 from .choice import Choice
 from .fuse import Node, fuse
 from .layers import MixedConv2d, MixedLayer, MixedLinear
-from .network import MOVES
+from .network import KINDS, MOVES
 from .quantizers import ActQuantizer
 from .space import SearchSpace
-from .ties import Group, tie
+from .ties import Group, UnionFind, tie
 from .trace import trace
 
 
@@ -111,8 +111,9 @@ def _pins(nodes: list[Node], groups: Mapping[str, Group], space: SearchSpace) ->
 
 def _choices(nodes: list[Node], groups: Mapping[str, Group], space: SearchSpace) -> dict[str, dict[str, Choice]]:
     pins = _pins(nodes, groups, space)
-    found: dict[str, dict[str, Choice]] = {"width": {}, "weight_bits": {}, "act_bits": {}}
+    found: dict[str, dict[str, Choice]] = {kind: {} for kind in KINDS}
     count = 0
+    owners = _bit_owners(nodes)
 
     def add(kind: str, name: str, options: tuple[int, ...]) -> None:
         nonlocal count
@@ -128,10 +129,28 @@ def _choices(nodes: list[Node], groups: Mapping[str, Group], space: SearchSpace)
         own = pins.get(node.name, {})
         if node.layer is not None:
             add("weight_bits", node.name, (int(own["weight_bits"]),) if "weight_bits" in own else space.weight_bits)
-        if node.kind not in MOVES and node is not nodes[-1]:
-            bits = (int(own["act_bits"]),) if "act_bits" in own and not space.is_float else space.act_bits
-            add("act_bits", node.name, bits)
+        if node.kind == "mix":
+            add("op", node.name, tuple(range(len(node.inputs))))
+        if node.kind in MOVES or node is nodes[-1]:
+            continue
+        if (owner := owners[node.name]) != node.name:
+            found["act_bits"][node.name] = found["act_bits"][owner]
+            continue
+        pinned = [pins[n]["act_bits"] for n, o in owners.items() if o == owner and "act_bits" in pins.get(n, {})]
+        add("act_bits", node.name, (int(pinned[0]),) if pinned and not space.is_float else space.act_bits)
     return found
+
+
+def _bit_owners(nodes: list[Node]) -> dict[str, str]:
+    """For every quantizer the first of those with the same bits: a mix has one number of bits."""
+    sources: dict[str, set[str]] = {}  # quantizers that may have made a tensor
+    tied = UnionFind(node.name for node in nodes)
+    for node in nodes:
+        sources[node.name] = {q for n in node.inputs for q in sources[n]} if node.kind in MOVES else {node.name}
+        first, *others = sources[node.name]
+        for name in others:
+            tied.union(first, name)
+    return {node.name: tied.find(node.name) for node in nodes if node.kind not in MOVES}
 
 
 def _ranks(nodes: list[Node], groups: Mapping[str, Group]) -> dict[str, Tensor]:

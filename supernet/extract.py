@@ -26,6 +26,7 @@ from .choice import Choice
 from .convert import Parts
 from .fuse import Node
 from .layers import MixedConv2d, MixedLayer, MixedLinear
+from .mixed import Block
 from .network import MOVES, QuantNetwork
 from .ops import schedule_of
 from .quantizers import ActQuantizer
@@ -40,13 +41,15 @@ class Subnet(QuantNetwork):
     def __init__(self, parts: Parts, arch: Arch):
         super().__init__(*parts)
         self.arch = arch
+        self.priced: Schedule | None = None
 
     def forward(self, x: Tensor) -> Tensor:
         """Scores (n, classes) of a normalised batch (n, C, H, W)."""
         return self.run(x, None)
 
     def schedule(self) -> Schedule:
-        return schedule_of(self)
+        """What it costs: its own operators, or those for the input that the supernet was priced for."""
+        return self.priced or schedule_of(self)
 
     def values(self) -> dict[str, int]:
         """Value of every choice by name."""
@@ -60,6 +63,18 @@ class Subnet(QuantNetwork):
 def _kept(net: Supernet, values: Mapping[str, int]) -> dict[str, Tensor]:
     """Kept channel indices, in their old order, by group name."""
     return {name: torch.nonzero(net.rank(name) < values[choice.name]).flatten() for name, choice in net.width.items()}
+
+
+def _chosen(net: Supernet, values: Mapping[str, int]) -> dict[str, str]:
+    """The node that makes each tensor that exists in the architecture; for a mix, its candidate's."""
+    made: dict[str, str] = {}
+    for node in net.nodes:
+        if node.kind == "mix":
+            if (source := node.inputs[values[net.op[node.name].name]]) in made:
+                made[node.name] = made[source]
+        elif all(values[net.op[mix].name] == at for mix, at in node.when):
+            made[node.name] = node.name
+    return made
 
 
 def _norm(norm: nn.BatchNorm2d | None, keep: Tensor) -> nn.BatchNorm2d | None:
@@ -102,7 +117,11 @@ def extract(net: Supernet, arch: Arch | Mapping[str, int]) -> Subnet:
     values = net.check(arch)
     kept = _kept(net, values)
     nodes, layers, quantizers = [], {}, {}
+    chosen = _chosen(net, values)
     for node in net.nodes:
+        if node.name not in chosen or node.kind == "mix":
+            continue
+        node = replace(node, inputs=tuple(chosen[name] for name in node.inputs), when=())
         out = kept[net.groups[node.name].name]
         into = kept[net.groups[node.inputs[0]].name] if node.inputs else out
         groups = len(out) if node.depthwise else node.groups
@@ -120,16 +139,31 @@ def extract(net: Supernet, arch: Arch | Mapping[str, int]) -> Subnet:
             if old.step is not None:
                 index = choice.position(bits)
                 quantizers[node.name].step.data = old.step.detach()[index : index + 1].clone()  # type: ignore
+    names = {node.name for node in nodes}
+    used = {net.groups[name].name for name in names}
     groups_cut = {
-        name: replace(group, channels=len(kept[group.name]), pinned=group.pinned) for name, group in net.groups.items()
+        name: replace(group, channels=len(kept[group.name]), members=tuple(m for m in group.members if m in names))
+        for name, group in net.groups.items()
+        if name in names | used
     }
-    ranks = {name: net.rank(name)[keep].argsort().argsort() for name, keep in kept.items()}
-    choices = _pinned({"width": net.width, "weight_bits": net.weight, "act_bits": net.act}, values)
+    ranks = {name: net.rank(name)[keep].argsort().argsort() for name, keep in kept.items() if name in used}
+    tables = {"width": (net.width, used), "weight_bits": (net.weight, names), "act_bits": (net.act, names)}
+    choices = {
+        kind: {name: replace(c, options=(values[c.name],)) for name, c in table.items() if name in left}
+        for kind, (table, left) in tables.items()
+    }
     full = arch if isinstance(arch, Arch) else Arch({}, net.space.hash())
     parts = Parts(nodes, groups_cut, layers, quantizers, ranks, choices, net.mean.clone(), net.std.clone())
     subnet = Subnet(parts, replace(full, choices=values))
+    price(subnet, net)
     subnet.to(net.alpha.device).train(net.training)
     return subnet
+
+
+def price(subnet: Subnet, net: Supernet) -> None:
+    """Let a subnet of `net` cost what the supernet says, where that is priced for another input."""
+    if net.priced_elsewhere:
+        subnet.priced = net.schedule().fixed(net.check(subnet.arch))
 
 
 def unquantized(subnet: Subnet) -> Subnet:
@@ -138,13 +172,6 @@ def unquantized(subnet: Subnet) -> Subnet:
     for part in [*plain.layers.values(), *plain.quantizers.values()]:
         part.step = None  # type: ignore[assignment]
     return plain
-
-
-def _pinned(choices: Mapping[str, Mapping[str, Choice]], values: Mapping[str, int]) -> dict[str, dict[str, Choice]]:
-    return {
-        kind: {name: replace(choice, options=(values[choice.name],)) for name, choice in table.items()}
-        for kind, table in choices.items()
-    }
 
 
 def save_subnet(subnet: Subnet, path: str | Path) -> None:
@@ -186,8 +213,10 @@ def load_subnet(path: str | Path) -> Subnet:
 
 
 def _node(body: Mapping[str, Any]) -> Node:
-    body = {k: tuple(v) if isinstance(v, list) else v for k, v in body.items()}
-    return Node(**body)
+    fields: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in body.items()}
+    if fields.get("block"):
+        fields["block"] = Block(**fields["block"])
+    return Node(**fields)
 
 
 def _rebuild(graph: Mapping[str, Any], tensors: Mapping[str, Tensor], arch: Arch) -> Subnet:

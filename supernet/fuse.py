@@ -12,6 +12,7 @@ from torch import nn
 
 from lut.errors import InputError
 
+from .mixed import Block
 from .trace import RawOp
 
 
@@ -21,7 +22,8 @@ class Node:
 
     shape: (C, H, W) of the output. act_high: None without an activation, else ReLU's upper bound. pad: top, left,
     bottom, right. gather: per output channel of a resample its source channel, -1 for zero; None: all in order.
-    layer, norm: the user's modules, until a network is built from the node.
+    layer, norm: the user's modules, until a network is built from the node. A `mix` reads one tensor per candidate;
+    when: the (mix, candidate) pairs under which the node exists. block: the block that it is a layer of.
     """
 
     name: str
@@ -38,6 +40,8 @@ class Node:
     groups: int = 1
     depthwise: bool = False
     gather: tuple[int, ...] | None = None
+    when: tuple[tuple[str, int], ...] = ()
+    block: Block | None = None
 
 
 def _shape(raw: RawOp) -> tuple[int, int, int]:
@@ -65,6 +69,7 @@ class _Fuser:
         return self.nodes[self.at[raw.inputs[index]]]
 
     def _put(self, raw: RawOp, node: Node) -> None:
+        node.when, node.block = raw.when, raw.block or node.block
         self.nodes[node.name] = node
         self.at[raw.name] = node.name
 
@@ -170,6 +175,9 @@ class _Fuser:
             self.at[raw.name] = source.name
             return
         self._put(raw, Node(raw.name, "resample", (source.name,), _shape(raw), gather=gather))
+
+    def _mix(self, raw: RawOp) -> None:
+        self._put(raw, Node(raw.name, "mix", tuple(self.at[name] for name in raw.inputs), _shape(raw)))
 
     def _flatten(self, raw: RawOp) -> None:
         wrong = [user.name for user in self.users[raw.name] if user.op != "linear"]

@@ -2,6 +2,7 @@
 
 Each node makes one tensor. Order on an edge: conv, batch norm, residual, activation, quantizer, mask. Max pools and
 resamples only move codes, so their output shares their input's quantizer. The last node's scores are not quantized.
+A `mix` weighs its candidates' quantized outputs, so it needs no quantizer of its own, and one candidate is exact.
 """
 
 from __future__ import annotations
@@ -18,7 +19,12 @@ from .layers import MixedLayer, activate
 from .quantizers import ActQuantizer
 from .ties import Group
 
-MOVES = ("max_pool", "resample")
+MOVES = ("max_pool", "resample", "mix")
+"""Kinds whose output has its input's quantizer; that of a mix differs by candidate, its bits do not."""
+
+
+KINDS = ("width", "weight_bits", "act_bits", "op")
+"""Kinds of choices, in the order of a QuantNetwork's four tables of them."""
 
 
 def key(name: str) -> str:
@@ -29,9 +35,9 @@ def key(name: str) -> str:
 class QuantNetwork(nn.Module):
     """Runs `nodes` in order.
 
-    groups: width group per node name. width, weight, act: the choice of a group, a layer, a quantizer, by the name of
-    the group, the layer's node, the quantizer's node. ranks: per group name, the importance rank of each channel
-    (0 = kept longest). mean, std: the input's bytes are normalised as (byte - mean) / std per channel.
+    groups: width group per node name. width, weight, act, op: the choice of a group, a layer, a quantizer, a mix, by
+    the name of the group, the layer's node, the quantizer's node, the mix's node. ranks: per group name, the importance
+    rank of each channel (0 = kept longest). mean, std: the input's bytes are normalised as (byte - mean) / std.
     """
 
     mean: Tensor
@@ -44,7 +50,7 @@ class QuantNetwork(nn.Module):
         self.nodes, self.groups = nodes, dict(groups)
         self.layers = nn.ModuleDict({key(name): layer for name, layer in layers.items()})
         self.quantizers = nn.ModuleDict({key(name): quantizer for name, quantizer in quantizers.items()})
-        self.width, self.weight, self.act = (dict(choices[kind]) for kind in ("width", "weight_bits", "act_bits"))
+        self.width, self.weight, self.act, self.op = (dict(choices.get(kind, {})) for kind in KINDS)
         self.register_buffer("mean", mean)
         self.register_buffer("std", std)
         for name, rank in ranks.items():
@@ -55,8 +61,8 @@ class QuantNetwork(nn.Module):
 
     def choices(self) -> tuple[Choice, ...]:
         """Every choice, by its row in the alpha matrix; pinned ones have one option."""
-        found = [*self.width.values(), *self.weight.values(), *self.act.values()]
-        return tuple(sorted(found, key=lambda choice: choice.index))
+        found = [*self.width.values(), *self.weight.values(), *self.act.values(), *self.op.values()]
+        return tuple(sorted(dict.fromkeys(found), key=lambda choice: choice.index))
 
     def quantizer_of(self, name: str) -> str:
         """The node whose quantizer made the codes of a node's output."""
@@ -80,8 +86,9 @@ class QuantNetwork(nn.Module):
         """
         values: dict[str, Tensor] = {}
         for node in self.nodes:
-            inputs = [values[name] for name in node.inputs]
-            y = self._node(node, inputs, x, gates)
+            if node.when and gates is not None and not self._runs(node, gates):
+                continue
+            y = self._mix(node, values, gates) if node.kind == "mix" else self._node(node, values, x, gates)
             if node.kind not in MOVES and node is not self.nodes[-1]:
                 if observe is None:
                     p, active = _weights(self.act[node.name], gates)
@@ -94,7 +101,20 @@ class QuantNetwork(nn.Module):
                     values.pop(name, None)
         return y.flatten(1)
 
-    def _node(self, node: Node, inputs: list[Tensor], x: Tensor, gates: Gates | None) -> Tensor:
+    def _runs(self, node: Node, gates: Gates) -> bool:
+        """Whether the candidates that a node belongs to must be computed."""
+        return all(at in gates.active(self.op[mix]) for mix, at in node.when)
+
+    def _mix(self, node: Node, values: Mapping[str, Tensor], gates: Gates | None) -> Tensor:
+        """sum_o p_o y_o over the candidates that ran; their plain mean without gates."""
+        if gates is None:
+            return torch.stack([values[name] for name in node.inputs]).mean(0)
+        active, p = gates.active(self.op[node.name]), gates.of(self.op[node.name])
+        parts = [p[i] * values[node.inputs[i]] for i in active]
+        return torch.stack(parts).sum(0) if len(parts) > 1 else parts[0]
+
+    def _node(self, node: Node, values: Mapping[str, Tensor], x: Tensor, gates: Gates | None) -> Tensor:
+        inputs = [values[name] for name in node.inputs]
         match node.kind:
             case "input":
                 return x

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import partial
 
 from lut.spec import FLOAT_BITS, OpSpec
 
 from .choice import Choice
 from .fuse import Node
+from .mixed import Block
 from .network import QuantNetwork
-from .schedule import Schedule, SearchOp, SearchTensor, Values
+from .schedule import Schedule, SearchBlock, SearchOp, SearchTensor, Values
 
 SCORE_BITS = 16
+
+
+def _value(choice: Choice, values: Values) -> int:
+    """What was chosen; a pinned choice has one option, whatever another network's choice of the name has."""
+    return choice.options[0] if choice.pinned else values.get(choice.name, choice.options[-1])
 
 
 class _Describer:
@@ -33,16 +39,22 @@ class _Describer:
             return FLOAT_BITS if self.is_float else SCORE_BITS
         choice = self.act[name]
         assert choice is not None
-        return values.get(choice.name, choice.options[-1])
+        return _value(choice, values)
 
     def channels(self, name: str, values: Values) -> int:
-        choice = self.width(name)
-        return values.get(choice.name, choice.options[-1])
+        return _value(self.width(name), values)
 
     def tensor(self, node: Node, values: Values) -> tuple[int, int, int, int]:
         return (self.channels(node.name, values), node.shape[1], node.shape[2], self.bits(node.name, values))
 
-    def spec(self, node: Node, values: Values) -> OpSpec:
+    def search_tensor(self, node: Node) -> SearchTensor:
+        choices = (self.width(node.name), self.act[node.name] if node.name != self.output else None)
+        return SearchTensor(node.name, tuple(c for c in choices if c and not c.pinned), partial(self.tensor, node))
+
+    def spec(self, node: Node, values: Values) -> OpSpec | None:
+        """None where another candidate was chosen."""
+        if any(values[self.network.op[mix].name] != at for mix, at in node.when):
+            return None
         source = self.nodes[node.inputs[0]] if node.inputs else node
         c_in, c_out = self.channels(source.name, values), self.channels(node.name, values)
         height, width = source.shape[1:]
@@ -50,8 +62,7 @@ class _Describer:
             c_in, height, width = c_in * height * width, 1, 1
         w_bits = 8
         if node.name in self.network.weight:
-            choice = self.network.weight[node.name]
-            w_bits = values.get(choice.name, choice.options[-1])
+            w_bits = _value(self.network.weight[node.name], values)
         elif self.is_float:
             w_bits = FLOAT_BITS
         return OpSpec(
@@ -69,6 +80,7 @@ class _Describer:
             w_bits,
             tuple(self.bits(name, values) for name in node.inputs) or (8,),
             self.bits(node.name, values),
+            site=node.name,
         )
 
     def axes(self, node: Node) -> dict[Choice, set[str]]:
@@ -87,6 +99,8 @@ class _Describer:
             fill(self.act[name], {"in_bits"})
         if node.name != self.output:
             fill(self.act[node.name], {"out_bits"})
+        for mix, _ in node.when:
+            fields.setdefault(self.network.op[mix], set())
         return fields
 
 
@@ -95,11 +109,11 @@ def schedule_of(network: QuantNetwork) -> Schedule:
     describe = _Describer(network)
     ops, tensors = [], {}
     for node in network.nodes:
+        if node.kind == "mix":  # a name for the chosen candidate's tensor
+            tensors[node.name] = describe.search_tensor(node)
+            continue
         fields = describe.axes(node)
-        tensor_choices = [describe.width(node.name), describe.act[node.name] if node.name != describe.output else None]
-        tensors[node.name] = SearchTensor(
-            node.name, tuple(c for c in tensor_choices if c and not c.pinned), partial(describe.tensor, node)
-        )
+        tensors[node.name] = describe.search_tensor(node)
         ops.append(
             SearchOp(
                 node.name,
@@ -111,6 +125,50 @@ def schedule_of(network: QuantNetwork) -> Schedule:
                 1 if node.kind == "conv2d_add" else 0 if node.kind == "add" else None,
             )
         )
+    blocks = tuple(_blocks(describe, {op.name: op for op in ops}))
     first = network.nodes[0]
     tensors["image"] = SearchTensor("image", (), lambda _: (first.shape[0], first.shape[1], first.shape[2], 8))
-    return Schedule(tuple(ops), tensors, "image", network.nodes[-1].name)
+    mixes = {node.name: (network.op[node.name], node.inputs) for node in network.nodes if node.kind == "mix"}
+    return Schedule(tuple(ops), tensors, "image", network.nodes[-1].name, blocks, mixes)
+
+
+def _blocks(describe: _Describer, ops: dict[str, SearchOp]) -> Iterator[SearchBlock]:
+    """Every block of the network as one operator, from what its first layer reads to what its last one writes."""
+    members: dict[Block, list[Node]] = {}
+    for node in describe.network.nodes:
+        if node.block is not None:
+            members.setdefault(node.block, []).append(node)
+    for block, nodes in members.items():
+        first, last = nodes[0], nodes[-1]
+        begins, ends = ops[first.name], ops[last.name]
+        fields: dict[Choice, frozenset[str]] = {}
+        bits_seen = {"in_bits", "w_bits", "out_bits"} if block.by_bits else set()
+        for op, seen in ((begins, {"c_in"} | bits_seen - {"out_bits"}), (ends, {"c_out"} | bits_seen & {"out_bits"})):
+            for choice, names in zip(op.choices, op.fields):
+                if names & seen or not names:
+                    fields[choice] = fields.get(choice, frozenset()) | names & seen
+
+        def make(values: Values, block: Block = block, first: Node = first, last: Node = last) -> OpSpec | None:
+            begin, end = describe.spec(first, values), describe.spec(last, values)
+            if begin is None or end is None:
+                return None
+            bits = (begin.w_bits, begin.in_bits[:1], end.out_bits) if block.by_bits else (8, (8,), 8)
+            return OpSpec(
+                block.kind,
+                1,
+                begin.c_in,
+                end.c_out,
+                begin.height,
+                begin.width,
+                (block.kernel, block.kernel),
+                (block.stride, block.stride),
+                (1, 1),
+                (block.kernel // 2,) * 4,
+                1,
+                *bits,
+                attrs=block.attrs,
+                site=block.name,
+            )
+
+        op = SearchOp(block.name, tuple(fields), tuple(fields.values()), make, begins.inputs[:1], ends.output)
+        yield SearchBlock(op, block.kind, frozenset(node.name for node in nodes))

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 from lut.spec import OpSpec
 
@@ -56,13 +57,58 @@ class SearchTensor:
 
 
 @dataclass(frozen=True)
+class SearchBlock:
+    """Operators that some tables price as one row. op: that row, in place of the operators called `members`."""
+
+    op: SearchOp
+    kind: str
+    members: frozenset[str]
+
+
+@dataclass(frozen=True)
 class Schedule:
-    """`ops` in execution order; `tensors` by name; the network's input and output tensors by name."""
+    """`ops` in execution order; `tensors` by name; the network's input and output tensors by name; its blocks.
+
+    mixes: by the name of a tensor that operators choose between, the choice and each option's tensor.
+    """
 
     ops: tuple[SearchOp, ...]
     tensors: Mapping[str, SearchTensor]
     input: str
     output: str
+    blocks: tuple[SearchBlock, ...] = ()
+    mixes: Mapping[str, tuple[Choice, tuple[str, ...]]] = field(default_factory=dict)
+
+    def priced(self, kinds: frozenset[str] = frozenset()) -> tuple[SearchOp, ...]:
+        """The operators, with one in place of each block of the `kinds` that are priced as a whole."""
+        whole = {name: block for block in self.blocks if block.kind in kinds for name in block.members}
+        ops: dict[str, SearchOp] = {}
+        for op in self.ops:
+            single = whole[op.name].op if op.name in whole else op
+            ops.setdefault(single.name, single)
+        return tuple(ops.values())
+
+    def fixed(self, values: Values) -> Schedule:
+        """The schedule of one architecture: the operators that exist, without choices."""
+
+        def made(make: Callable[[Values], Any]) -> Callable[[Values], Any]:
+            return lambda _: make(values)
+
+        def source(name: str) -> str:
+            if name not in self.mixes:
+                return name
+            choice, inputs = self.mixes[name]
+            return source(inputs[choice.position(values[choice.name])])
+
+        def settled(op: SearchOp) -> SearchOp:
+            return replace(op, choices=(), fields=(), make=made(op.make), inputs=tuple(map(source, op.inputs)))
+
+        ops = tuple(settled(op) for op in self.ops if op.spec(values) is not None)
+        names = {op.name for op in ops}
+        blocks = tuple(replace(b, op=settled(b.op)) for b in self.blocks if b.members & names)
+        used = {self.input, *(op.output for op in ops)}
+        tensors = {name: SearchTensor(name, (), made(self.tensors[name].make)) for name in self.tensors if name in used}
+        return Schedule(ops, tensors, self.input, self.output, blocks)
 
     def live_sets(self) -> list[tuple[str, ...]]:
         """Names of the tensors alive during each op: made before or by it, and still needed by it or a later one.

@@ -4,22 +4,29 @@ from __future__ import annotations
 
 from typing import Any
 
+from .fuse import Node
 from .network import QuantNetwork
-from .schedule import Schedule
 
 
 def _options(options: tuple[int, ...] | None) -> str:
     return "-" if options is None else "/".join(map(str, options))
 
 
-def summarise(network: QuantNetwork, schedule: Schedule, device: Any = None) -> str:
-    """Columns: node, kind, output, channels, weight bits, activation bits, width tied with, note.
+def _skips(network: QuantNetwork, node: Node) -> bool:
+    """Whether one of a mix's candidates is its own input, made outside of it."""
+    made = {n.name: n for n in network.nodes}
+    return any((node.name, i) not in made[name].when for i, name in enumerate(node.inputs) if made[name].kind != "mix")
+
+
+def summarise(network: QuantNetwork, device: Any = None) -> str:
+    """Columns: node, kind, output, channels, weight bits, activation bits, width tied with, note. A mix stands behind
+    the layers of its candidates.
 
     device: with `supports.kinds`; kinds it lacks are marked.
     """
     kinds = getattr(getattr(device, "supports", None), "kinds", None) or None  # empty: any
     rows = [("node", "kind", "output", "channels", "weight bits", "act bits", "width group", "note")]
-    for node, op in zip(network.nodes, schedule.ops):
+    for node in network.nodes:
         group = network.groups[node.name]
         weight = network.weight.get(node.name)
         act = network.act.get(network.quantizer_of(node.name))
@@ -28,7 +35,9 @@ def summarise(network: QuantNetwork, schedule: Schedule, device: Any = None) -> 
             note.append(f"width pinned: {group.pinned}")
         if weight is not None and weight.pinned:
             note.append("weight bits pinned")
-        if kinds is not None and op.output and node.kind not in kinds:
+        if node.kind == "mix":
+            note.append(f"one of {len(node.inputs)} operators" + (", or none" if _skips(network, node) else ""))
+        elif kinds is not None and node.kind not in kinds:
             note.append(f"{node.kind} is not supported by the device")
         rows.append(
             (

@@ -48,6 +48,7 @@ class Supernet(QuantNetwork):
         self.alpha = nn.Parameter(torch.zeros(valid.shape))
         self._fixed: Gates | None = None
         self._schedule: Schedule | None = None
+        self.priced_elsewhere = False
 
     @classmethod
     def from_model(cls, model: nn.Module, example_input: Tensor, space: SearchSpace | None = None,
@@ -80,9 +81,19 @@ class Supernet(QuantNetwork):
         return relaxation.sample(self.logits(), generator)
 
     def schedule(self) -> Schedule:
+        """Operators and tensors as functions of the choices; for another input after `price_as`."""
         if self._schedule is None:
             self._schedule = schedule_of(self)
         return self._schedule
+
+    def price_as(self, other: Supernet) -> None:
+        """Let `schedule` be that of the same network for another input: trained at one resolution, deployed at
+        another. Raises InputError when the two do not have the same choices."""
+        mine, theirs = ({c for c in net.choices() if not c.pinned} for net in (self, other))
+        if mine != theirs:
+            names = ", ".join(sorted({c.name for c in mine ^ theirs})[:3])
+            raise InputError(f"price: the network for that input has other choices: {names}")
+        self._schedule, self.priced_elsewhere = other.schedule(), True
 
     def ops(self) -> list[SearchOp]:
         return list(self.schedule().ops)
@@ -120,9 +131,12 @@ class Supernet(QuantNetwork):
         self._fixed = Gates(gates.weights.to(self.alpha.device), gates.run)
 
     def uniform(self, weight_bits: int, act_bits: int, width: float = 1.0) -> Arch:
-        """The architecture nearest to the same bits and the same fraction of channels everywhere; pins stay."""
+        """The architecture nearest to the same bits and the same fraction of channels everywhere; pins stay, and
+        operators are the default ones."""
 
         def value(choice: Choice) -> int:
+            if choice.kind == "op":
+                return choice.options[0]
             wanted: float = {"weight_bits": weight_bits, "act_bits": act_bits}.get(
                 choice.kind, width * choice.options[-1]
             )
@@ -132,7 +146,7 @@ class Supernet(QuantNetwork):
 
     def summary(self, device: Any = None) -> str:
         """A table, one line per node: searchable widths and bits, ties, why pinned, deployable on `device`."""
-        return summarise(self, self.schedule(), device)
+        return summarise(self, device)
 
     def _apply(self, fn: Any, recurse: bool = True) -> Supernet:
         if self._fixed is not None:

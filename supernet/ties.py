@@ -1,15 +1,34 @@
 """Which tensors share one width: a union-find over the graph.
 
-An add, a depthwise convolution, pools and strided slices keep channel i at position i, so their tensors are tied. A
+An add, a mix, a depthwise convolution, pools and strided slices keep channel i at position i: their tensors are tied. A
 convolution starts a new group. Zero channels of a shortcut have no counterpart in its input, so a resample that adds
 channels starts a group too: its output follows the add that reads it, and channels dead in its input stay zero.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from .fuse import Node
+
+
+class UnionFind:
+    """Sets of names; the representative of a set is the name that came first."""
+
+    def __init__(self, names: Iterable[str]):
+        self.parent = {name: name for name in names}
+        self.position = {name: i for i, name in enumerate(self.parent)}
+
+    def find(self, name: str) -> str:
+        while self.parent[name] != name:
+            self.parent[name] = self.parent[self.parent[name]]
+            name = self.parent[name]
+        return name
+
+    def union(self, a: str, b: str) -> None:
+        first, second = sorted((self.find(a), self.find(b)), key=self.position.__getitem__)
+        self.parent[second] = first
 
 
 @dataclass(frozen=True)
@@ -24,21 +43,9 @@ class Group:
 
 def tie(nodes: list[Node]) -> dict[str, Group]:
     """The width group of every node's output, by node name."""
-    parent = {node.name: node.name for node in nodes}
-
-    def find(name: str) -> str:
-        while parent[name] != name:
-            parent[name] = parent[parent[name]]
-            name = parent[name]
-        return name
-
-    order = {node.name: i for i, node in enumerate(nodes)}
+    tied = UnionFind(node.name for node in nodes)
+    union, find = tied.union, tied.find
     reasons: dict[str, str] = {}
-
-    def union(a: str, b: str) -> None:
-        first, second = sorted((find(a), find(b)), key=order.__getitem__)
-        parent[second] = first
-
     for node in nodes:
         match node.kind:
             case "conv2d" | "conv2d_add" if node.depthwise:
@@ -47,9 +54,9 @@ def tie(nodes: list[Node]) -> dict[str, Group]:
                 union(node.name, node.inputs[0])
             case "resample" if node.gather is None:
                 union(node.name, node.inputs[0])
-            case "add":
-                union(node.name, node.inputs[0])
-                union(node.name, node.inputs[1])
+            case "add" | "mix":
+                for name in node.inputs:
+                    union(node.name, name)
         if node.kind == "conv2d_add":
             union(node.name, node.inputs[1])
     for node in nodes:

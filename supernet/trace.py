@@ -1,8 +1,9 @@
 """A user's model as a flat list of primitive operators with shapes, by torch.fx.
 
 Only what a deployed network can hold survives: convolutions, batch norms, activations, linear layers, adds, pools,
-spatial and channel zero pads, strided slices, flattens. Dropout and identities vanish. Anything else is an error that
-names the module and the way out, never a silent zero cost.
+spatial and channel zero pads, strided slices, flattens. Dropout and identities vanish. The candidates of a MixedOp are
+traced one after the other and joined by a `mix`. Anything else is an error that names the module and the way out, never
+a silent zero cost.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import io
 import operator
 import traceback
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -22,13 +23,16 @@ from torch.fx.passes.shape_prop import ShapeProp
 
 from lut.errors import InputError
 
+from .mixed import Block, MixedOp, block_of
+
 
 @dataclass
 class RawOp:
-    """One primitive. op: conv bn act linear add avg_pool max_pool pad channel_pad stride flatten input.
+    """One primitive. op: conv bn act linear add avg_pool max_pool pad channel_pad stride flatten mix input.
 
     attrs: act {'high': float}; pools {'kernel','stride','pad'}; pad {'pad': (t,l,b,r)}; channel_pad
     {'before','after'}; stride {'stride': (rows, cols)}. shape: of the output without the batch, (C, H, W) or (F,).
+    when: the (mix, candidate) pairs under which it exists, outermost first. block: the block that it is a layer of.
     """
 
     name: str
@@ -37,6 +41,13 @@ class RawOp:
     shape: tuple[int, ...]
     module: nn.Module | None = None
     attrs: dict[str, Any] = field(default_factory=dict)
+    when: tuple[tuple[str, int], ...] = ()
+    block: Block | None = None
+
+
+class _Tracer(fx.Tracer):
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        return isinstance(m, MixedOp) or super().is_leaf_module(m, module_qualified_name)
 
 
 def _pair(value: Any) -> tuple[int, int]:
@@ -182,7 +193,7 @@ def trace(model: nn.Module, example: Tensor) -> list[RawOp]:
     if example.dim() != 4:
         raise InputError(f"example input: shape {tuple(example.shape)}; expected (batch, channels, height, width)")
     try:
-        graph_module = fx.symbolic_trace(model)
+        graph_module = fx.GraphModule(model, _Tracer().trace(model))
     except fx.proxy.TraceError as error:
         frames = [f for f in traceback.extract_tb(error.__traceback__) if "torch" not in f.filename.split("/")]
         where = f"{frames[-1].filename}:{frames[-1].lineno}: " if frames else ""
@@ -201,7 +212,7 @@ def trace(model: nn.Module, example: Tensor) -> list[RawOp]:
         ) from error
     finally:
         model.train(was_training)
-    return _collect(graph_module)
+    return _collect(graph_module, model, example)
 
 
 def _reason(error: RuntimeError) -> str:
@@ -210,7 +221,7 @@ def _reason(error: RuntimeError) -> str:
     return str(cause).strip().splitlines()[0]
 
 
-def _collect(graph_module: fx.GraphModule) -> list[RawOp]:
+def _collect(graph_module: fx.GraphModule, model: nn.Module, example: Tensor) -> list[RawOp]:
     ops: dict[str, RawOp] = {}
     alias: dict[str, str] = {}  # nodes that vanish -> the one they pass on
     seen: dict[str, str] = {}
@@ -237,6 +248,14 @@ def _collect(graph_module: fx.GraphModule) -> list[RawOp]:
             op = "input"
         elif node.op == "call_module":
             module = graph_module.get_submodule(str(node.target))
+            if isinstance(module, MixedOp):
+                name = str(node.target)
+                if name in seen:
+                    raise _skip(node, "the module is used twice; give each use its own weights", module)
+                seen[name] = alias[node.name] = name
+                made = _candidates(name, module, inputs[0], example.new_zeros(1, *make(tensors[0])))
+                ops.update((raw.name, raw) for raw in made)
+                continue
             op, attrs = _module(node, module, make(tensors[0]))
             if op in ("conv", "linear", "bn"):
                 name = str(node.target)
@@ -256,11 +275,56 @@ def _collect(graph_module: fx.GraphModule) -> list[RawOp]:
             continue
         if op == "flatten" and len(make(node)) != 1:
             raise _skip(node, "only a flatten of all but the batch is deployable")
-        ops[name] = RawOp(name, op, inputs, make(node), module, attrs)
+        ops[name] = RawOp(name, op, inputs, make(node), module, attrs, block=_block(node, model))
         if name != node.name:
             alias[node.name] = name
     if result not in ops:
         raise InputError("the model returns its input")
+    return _needed(ops, result)
+
+
+def _block(node: fx.Node, root: nn.Module) -> Block | None:
+    """The outermost module around an operator that describes itself as a block."""
+    for path, _ in node.meta.get("nn_module_stack", {}).values():
+        if path and (found := block_of(root.get_submodule(path), path)) is not None:
+            return found
+    return None
+
+
+def _candidates(name: str, mixed: MixedOp, source: str, example: Tensor) -> list[RawOp]:
+    """The primitives of every candidate, reading `source`, and the `mix` that joins them."""
+    ops: list[RawOp] = []
+    ends: list[str] = []
+    for i, candidate in enumerate(mixed.candidates):
+        path = f"{name}.candidates.{i}"
+        if isinstance(candidate, nn.Identity):
+            ends.append(source)
+            continue
+        try:
+            first, *inner = trace(nn.Sequential(candidate).train(candidate.training), example)
+        except InputError as error:
+            raise InputError(f"{path}: {error}") from error
+        renamed = {raw.name: _inside(path, raw.name) for raw in inner} | {first.name: source}
+        for raw in inner:
+            raw.name, raw.inputs = renamed[raw.name], [renamed[i] for i in raw.inputs]
+            raw.when = ((name, i), *((_inside(path, mix), at) for mix, at in raw.when))
+            raw.block = raw.block and replace(raw.block, name=_inside(path, raw.block.name))
+        ops += inner
+        ends.append(inner[-1].name)
+    shapes = {raw.name: raw.shape for raw in ops} | {source: tuple(example.shape[1:])}
+    if len({shapes[end] for end in ends}) > 1:
+        each = ", ".join("x".join(map(str, shapes[end])) for end in ends)
+        raise InputError(f"MixedOp '{name}': candidates of one edge must agree in their output's shape: {each}")
+    return [*ops, RawOp(name, "mix", ends, shapes[ends[0]])]
+
+
+def _inside(path: str, name: str) -> str:
+    """A name in nn.Sequential(candidate) as one below the candidate's path."""
+    return path + name[1:] if name == "0" or name.startswith("0.") else f"{path}.{name}"
+
+
+def _needed(ops: dict[str, RawOp], result: str) -> list[RawOp]:
+    """What the result depends on, in order, the result last."""
     needed = {result}
     for raw in reversed(list(ops.values())):
         if raw.name in needed:

@@ -57,7 +57,7 @@ def test_equals_brute_force_in_value_and_gradient(cost, seed):
 def test_one_hot_gates_give_the_discrete_cost(metric):
     choices, schedule = random_schedule(0, layers=4, max_options=2, skip=True)
     cost = build_costs([metric], schedule, HashTable({}))[metric]
-    module = expected(cost, schedule.ops, choices)
+    module = expected(cost, schedule, choices)
     for values in assignments(choices):
         exact = cost.bound(values) if metric == "ram" else discrete_cost(schedule.ops, cost, values)
         assert float(module(one_hot_gates(choices, values, torch.float64))) == pytest.approx(exact, rel=1e-12)

@@ -287,7 +287,9 @@ def test_a_table_that_lacks_a_row(home, tmp_path, capsys):
     path.write_text("".join(line for line in lines if not line.startswith("avg_pool")))
     words = arguments(home, "--table", str(path), "--out", str(tmp_path / "run"), "--set", "train.epochs=0")
     assert run_search.main(words) == 2
-    assert f"{path}: no row for avg_pool" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert re.search(rf"{path}: lacks (\d+) of the \d+ operators of the space \(\1 avg_pool\), such as avg_pool", error)
+    assert "the nearest rows: conv2d" in error
 
 
 def test_a_full_disk(done, tmp_path, monkeypatch, capsys):

@@ -1,61 +1,91 @@
-"""Importers: the contract of all, the CSV map's values and its mistakes, and the command line."""
-
-import json
+"""Importers: the contract of all, the CSV map's values and its mistakes."""
 
 import pytest
+from import_samples import COLUMNS, CONSTANTS, CSV, OPTIONS, SAMPLES, attempt, options, sample
 
 from lut.errors import LutError
-from lut.importers import IMPORTERS
+from lut.importers import FORMATS, IMPORTERS, sniff
+from lut.importers.sniff import KNOWN
 from lut.spec import OpSpec
 from lut.table import LatencyTable
-from scripts.import_lut import main
-
-THEIRS = "lat,ic,oc,h,w,k,s,p,note\n0.5,16,32,8,8,3,1x1,1,first\n1.25,32,32,8,8,1,2x2,0,second\n"
-COLUMNS = {
-    "latency_us": "lat",
-    "c_in": "ic",
-    "c_out": "oc",
-    "height": "h",
-    "width": "w",
-    "kernel": "k",
-    "stride": "s",
-    "pad": "p",
-}
-CONSTANTS = {
-    "kind": "conv2d",
-    "batch": "1",
-    "dilation": "1",
-    "groups": "1",
-    "w_bits": "8",
-    "in_bits": "8",
-    "out_bits": "8",
-}
-OPTIONS = {"csv": {"columns": COLUMNS, "constants": CONSTANTS, "unit": "ms"}}
-SAMPLES = {"csv": THEIRS}
 
 
 @pytest.fixture
 def theirs(tmp_path):
     path = tmp_path / "theirs.csv"
-    path.write_text(THEIRS)
+    path.write_text(CSV)
     return path
+
+
+def test_every_format_has_a_sample():
+    assert set(IMPORTERS) == set(FORMATS) == set(SAMPLES) == set(KNOWN)
 
 
 @pytest.mark.parametrize("name", sorted(IMPORTERS))
 def test_contract(name, tmp_path):
     """Rows are imported ones, provenance says so, and the table survives its file and refuses no machine."""
     source = tmp_path / "source"
-    source.write_text(SAMPLES[name])
-    table = IMPORTERS[name](source, device="pixel-1", **OPTIONS[name])
+    source.write_bytes(sample(name))
+    table = IMPORTERS[name](source, **options(name))
     assert len(table) > 0
     assert {row.source for row in table.values()} == {"imported"}
+    assert all(0 < row.p10 <= row.us <= row.p90 and row.n >= 1 for row in table.values())
     assert table.provenance["profiler"] == "imported"
     assert table.provenance["device"] == "pixel-1"
+    assert table.provenance["origin"] == "source"
+    assert table.provenance["unit"] == (FORMATS[name].unit or "ms")
     table.check({"cpu": "mine"})
     table.write(tmp_path / "t.csv")
-    assert dict(LatencyTable.read(tmp_path / "t.csv")) == dict(table)
-    with pytest.raises(LutError):
-        IMPORTERS[name](tmp_path / "absent", device="pixel-1", **OPTIONS[name])
+    again = LatencyTable.read(tmp_path / "t.csv")
+    assert dict(again) == dict(table)
+    assert again.provenance == table.provenance
+    assert all(table.lookup(spec) == row for spec, row in table.items())
+    assert table.rules.ignores <= set(OpSpec.__dataclass_fields__)
+
+
+@pytest.mark.parametrize("name", sorted(IMPORTERS))
+def test_what_is_no_file(name, tmp_path):
+    (tmp_path / "empty").write_bytes(b"")
+    (tmp_path / "blank").write_bytes(b"\n \n")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "latin").write_bytes(b"\xe9\xff" * 9)
+    for other in ("absent", "empty", "blank", "folder", "latin"):
+        with pytest.raises(LutError, match=other):
+            IMPORTERS[name](tmp_path / other, **options(name))
+    with pytest.raises(LutError, match="looks like no known format; choose one with --format: apq, csv"):
+        sniff(tmp_path / "latin")
+
+
+@pytest.mark.parametrize("name", sorted(IMPORTERS))
+def test_formats_are_told_apart(name, tmp_path):
+    source = tmp_path / "source"
+    source.write_bytes(sample(name))
+    assert sniff(source) == name
+    for other in sorted(set(IMPORTERS) - {name}):
+        with pytest.raises(LutError) as error:
+            IMPORTERS[other](source, **options(other))
+        if name != "csv":  # most text could be CSV
+            assert f"this looks like {name}, not {other}; use --format {name}" in str(error.value)
+
+
+@pytest.mark.parametrize("name", sorted(IMPORTERS))
+def test_a_file_that_was_cut_off(name, tmp_path):
+    """It is refused, or, where it ends between two rows, holds true rows only. A number cut in two can't be told."""
+    content, source = sample(name), tmp_path / "source"
+    source.write_bytes(content)
+    whole = IMPORTERS[name](source, **options(name))
+    mark = {"csv": b",", "fbnet": b" "}.get(name)  # their last cell may be cut in two
+    last = content.rindex(mark) if mark else len(content) - 1
+    refused = 0
+    for end in sorted({1, 2, *range(3, last, max(1, last // 50))}):
+        source.write_bytes(content[:end])
+        part = attempt(name, source)
+        if isinstance(part, str):
+            refused += 1
+            assert str(source) in part
+        else:
+            assert dict(part).items() <= dict(whole).items()
+    assert refused > 0
 
 
 def test_values(theirs):
@@ -98,22 +128,6 @@ def test_bad_maps(theirs, change, message):
     ],
 )
 def test_bad_rows(theirs, row, message):
-    theirs.write_text(THEIRS + row + "\n")
+    theirs.write_text(CSV + row + "\n")
     with pytest.raises(LutError, match=message):
         IMPORTERS["csv"](theirs, device="d", **OPTIONS["csv"])
-
-
-def test_command_line(theirs, tmp_path, capsys):
-    out = tmp_path / "t.csv"
-    columns = ",".join(f"{ours}={name}" for ours, name in COLUMNS.items())
-    constants = [f"{name}={value}" for name, value in CONSTANTS.items()]
-    command = [str(theirs), "--columns", columns, "--device", "pixel-1", "--unit", "ms", "--out", str(out)]
-    assert main([*command, "--set", *constants, "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["rows"] == 2
-    assert len(LatencyTable.read(out)) == 2
-    before = out.read_bytes()
-    assert main([*command, "--set", *constants[:-1]]) == 2
-    assert "out_bits: neither a column nor a constant" in capsys.readouterr().err
-    assert main([*command, "--set", "kind"]) == 2
-    assert "'kind' is not name=value" in capsys.readouterr().err
-    assert out.read_bytes() == before

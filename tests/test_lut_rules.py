@@ -33,6 +33,12 @@ def test_rules_meet_in_one_look_up():
     assert declared.lookup(ADD).us == 7.0
     assert declared.lookup(replace(ADD, site="layer1")).us == 7.0
     assert declared.lookup(replace(CONV, kind="input")).us == 0.0
+    promoting = table(promote="bits")
+    assert promoting.lookup(replace(CONV, w_bits=2)).us == promoting.lookup(replace(CONV, in_bits=(2,))).us == 7.0
+    assert promoting.missing([replace(CONV, w_bits=2, in_bits=(2,)), replace(CONV, w_bits=8)]) != []
+    sited = table(free_sites="conv1 fc")
+    assert sited.lookup(replace(CONV, c_in=3, site="conv1")).us == 0.0
+    assert sited.missing([replace(CONV, c_in=3), replace(CONV, c_in=3, site="conv2")]) != []
     for other in (replace(ADD, c_in=4), replace(ADD, in_bits=(6, 4)), replace(CONV, kind="max_pool")):
         with pytest.raises(LutError, match="no row for"):
             declared.lookup(other)
@@ -76,6 +82,7 @@ def test_a_metric_that_the_rows_lack_is_refused(metric):
     [
         ({"alias": "conv2d_add"}, "x.csv: alias: 'conv2d_add' is not kind=other"),
         ({"ignores": "outbits"}, "x.csv: ignores: 'outbits' .*did you mean out_bits"),
+        ({"promote": "all"}, "x.csv: promote: 'all' is not bits"),
         ({"ignores": "kind"}, "x.csv: ignores: 'kind' is no field that rows may ignore"),
     ],
 )

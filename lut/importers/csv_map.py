@@ -7,6 +7,7 @@ Nothing is assumed: a field of OpSpec that has neither a column nor a constant i
 from __future__ import annotations
 
 import csv
+import math
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,6 +17,7 @@ from ..columns import COLUMNS, SPEC_COLUMNS, describe, latency_from, nearest, pa
 from ..errors import LutError
 from ..spec import Latency, OpSpec
 from ..table import LatencyTable
+from .sniff import expect
 
 UNITS = {"ns": 1e-3, "us": 1.0, "ms": 1e3, "s": 1e6}
 _TIMES = ("latency_us", "latency_us_p10", "latency_us_p90")
@@ -37,6 +39,7 @@ def read_csv_map(
             raise LutError(f"column map: {name}: no column of a table; {nearest(name, COLUMNS)}")
     if both := sorted(set(columns) & set(constants)):
         raise LutError(f"column map: {both[0]}: has both a column and a constant")
+    expect(path, "csv")
     try:
         with path.open() as file:
             lines = file.readlines()
@@ -74,6 +77,9 @@ def _map(theirs: list[str], columns: Mapping[str, str], constants: Mapping[str, 
         if name not in theirs:
             raise LutError(f"{where}: {name}: no such column for {ours}; {nearest(name, theirs)}")
     mapped = {name: name for name in COLUMNS if name in theirs and name not in constants} | dict(columns)
+    for ours, name in mapped.items():
+        if theirs.count(name) > 1:
+            raise LutError(f"{where}: {name}: the column for {ours} occurs twice")
     absent = [
         n for n in (*SPEC_COLUMNS, "latency_us") if n not in mapped and n not in constants and n not in _MAY_BE_ABSENT
     ]
@@ -95,5 +101,7 @@ def _row(
     for name in _TIMES:
         if name in values and name in mapped:
             values[name] *= scale
+            if not math.isfinite(values[name]) or (values[name] == 0 and name == "latency_us"):
+                raise LutError(f"{where}: {name}: {values[name]} us is out of all proportion")
     values.setdefault("source", "imported")
     return spec_from(values), latency_from(values, where)

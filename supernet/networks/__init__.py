@@ -9,15 +9,18 @@ from torch import nn
 
 from lut.errors import InputError
 
+from .apq import apq
 from .common import Size
 from .ds_cnn import ds_cnn
 from .lenet5 import lenet5
 from .mobilenet_v2 import mobilenet_v2
+from .proxylessnas import proxyless_mobile
 from .resnet8 import resnet8
 from .resnet_cifar import resnet20, resnet32, resnet44, resnet56
+from .resnet_imagenet import resnet18, resnet50, resnet50_v1
 from .weights import Normalisation, pretrained
 
-__all__ = ["NETWORKS", "Normalisation", "build", "pretrained"]
+__all__ = ["BUILDERS", "NETWORKS", "Normalisation", "build", "pretrained"]
 
 NETWORKS: dict[str, Callable[..., nn.Module]] = {
     "resnet8": resnet8,
@@ -30,12 +33,21 @@ NETWORKS: dict[str, Callable[..., nn.Module]] = {
     "lenet5": lenet5,
 }
 """Builders by name: (num_classes, in_channels, image_size) -> a freshly initialised network."""
+IMAGENET: dict[str, Callable[..., nn.Module]] = {
+    "resnet18": resnet18,
+    "resnet50": resnet50,
+    "resnet50_v1": resnet50_v1,
+    "apq": apq,
+    "proxyless_mobile": proxyless_mobile,
+}
+"""The same for networks of ImageNet's size, some with operator choices; smaller images strip their early strides."""
+BUILDERS = NETWORKS | IMAGENET
 
 
 def build(name: str, num_classes: int, in_channels: int, image_size: Size) -> nn.Module:
     """A network of the registry, freshly initialised. Raises InputError with the nearest name when it is unknown."""
-    if name not in NETWORKS:
-        nearest = difflib.get_close_matches(name, NETWORKS, n=1)
-        hint = f"did you mean {nearest[0]}?" if nearest else f"known: {', '.join(NETWORKS)}"
+    if name not in BUILDERS:
+        nearest = difflib.get_close_matches(name, BUILDERS, n=1)
+        hint = f"did you mean {nearest[0]}?" if nearest else f"known: {', '.join(BUILDERS)}"
         raise InputError(f"model: no network is called {name!r}; {hint}")
-    return NETWORKS[name](num_classes, in_channels, image_size)
+    return BUILDERS[name](num_classes, in_channels, image_size)
