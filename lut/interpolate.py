@@ -27,7 +27,7 @@ Interpolator = Callable[[OpSpec], Latency | None]
 NOISE = 0.01  # relative standard deviation of a measured row
 AMPLITUDE = 0.05  # relative standard deviation of what the trend misses
 LENGTH = np.array([2.0, 2.0, 1.0, 1.0])  # correlation length: octaves of I and B, tails (0 or 1)
-LEAST_ROWS = 3
+LEAST_ROWS = 2
 DEFAULT_LANES = 16
 
 

@@ -2,9 +2,10 @@
 
 Groups are interpolate.py's: all rows that differ in channel counts alone. Of a small group every row is measured.
 Of a large one, in this order until `share` of it is reached: its corners; the rim, where the other axis is at its
-greatest, at both edges of every step (the last channel count of a full vector and the first above it); then, one at a
-time, the row farthest from all chosen ones (maximin design; Johnson, Moore and Ylvisaker 1990) in octaves of padded
-channels and in whether the last vector is full.
+greatest, at both edges of every step (the last channel count of a full vector and the first above it; none when
+`lanes` is 1, for devices whose steps are not known); then, one at a time, the row farthest from all chosen ones
+(maximin design; Johnson, Moore and Ylvisaker 1990) in octaves of padded channels and in whether the last vector is
+full.
 """
 
 from __future__ import annotations
@@ -78,6 +79,8 @@ def _corners(group: Sequence[OpSpec]) -> list[OpSpec]:
 
 def _steps(group: Sequence[OpSpec], lanes: int) -> list[OpSpec]:
     """Least and greatest c_out of every step of `lanes`, each at the greatest c_in that occurs with it."""
+    if lanes == 1:
+        return []
     steps: dict[int, list[OpSpec]] = defaultdict(list)
     for spec in group:
         steps[-(-spec.c_out // lanes)].append(spec)

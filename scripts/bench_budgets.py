@@ -1,11 +1,13 @@
 """Hard budgets: searches under random budgets, and whether what comes out is inside every one of them.
 
     python -m scripts.bench_budgets [--runs 24] [--epochs 0] [--model resnet8] [--table tables/host-cpu.csv] [--json]
+    python -m scripts.bench_budgets --runs 20 --config scripts/configs/apq-bitfusion.yaml --metrics latency,energy
 
 Each run has a seed, one or two metrics, and limits drawn from 10 % of the reachable range below its smallest end to
-60 % above it. Without epochs the logits are random, which asks more of the solver than a search that knows the budgets.
-The costs that are held against the limits are counted anew from the operators of the extracted network. A refusal
-(exit 3) counts when the smallest reachable cost that it names is above the limit.
+60 % above it; with --config, from the smallest end on. Without epochs the logits are random, which asks more of the
+solver than a search that knows the budgets. The costs that are held against the limits are counted anew from the
+operators of the extracted network. A refusal (exit 3) counts when the smallest reachable cost that it names is above
+the limit.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ import copy
 import itertools
 import json
 import sys
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -24,15 +27,16 @@ import torch
 
 from cost_models.counts import COUNTS
 from cost_models.memory import PeakRam
+from cost_models.table import TABLED, TIMES
 from lut.calibrate import Calibration
 from lut.table import LatencyTable
 from search import search
 from search.budget import UNITS, Budget, BudgetError, quantity
-from search.config import SearchConfig
+from search.config import RunConfig, SearchConfig
 from search.costs import network_costs
 from search.data import load
 from search.dataset import DataSource
-from search.run import space_specs
+from search.run import Run, require_rows, space_specs
 from search.solve import reachable
 from supernet import SearchSpace, Subnet, Supernet, extract
 from supernet.networks import NETWORKS, build
@@ -53,7 +57,8 @@ class Outcome:
 
 def own_costs(subnet: Subnet, metrics: Sequence[str], table: LatencyTable | None) -> dict[str, float]:
     """Costs of an extracted network, from its own operators."""
-    specs = [op.spec({}) for op in subnet.schedule().ops]
+    schedule = subnet.schedule()
+    specs = [op.spec({}) for op in schedule.ops]
     found: dict[str, float] = {}
     for metric in metrics:
         if metric in COUNTED:
@@ -61,21 +66,21 @@ def own_costs(subnet: Subnet, metrics: Sequence[str], table: LatencyTable | None
         elif metric == "ram":
             found[metric] = PeakRam(subnet.schedule()).planned({})
         elif table is not None:
-            calibration = Calibration.of(table)
-            rows = [table.lookup(spec) for spec in specs if spec]
-            total = sum(row.us if metric == "latency" else row.p90 for row in rows)
+            calibration = Calibration.of(table) if metric in TIMES else Calibration()
+            rows = [table.lookup(spec) for op in schedule.priced(table.kinds) if (spec := op.spec({}))]
+            total = sum(getattr(row, TABLED[metric]) for row in rows)
             found[metric] = calibration.predict(total, len(rows))
     return found
 
 
 def draw_budgets(
-    ends: Mapping[str, tuple[float, float]], metrics: Sequence[str], draw: np.random.Generator
+    ends: Mapping[str, tuple[float, float]], metrics: Sequence[str], draw: np.random.Generator, least: float = -0.1
 ) -> list[Budget]:
-    """Limits from 10 % of the range below its smallest end to 60 % above."""
+    """Limits from `least` of the range above its smallest end to 60 % above."""
     budgets = []
     for metric in metrics:
         low, high = ends[metric]
-        share = draw.uniform(-0.1, 0.6)
+        share = draw.uniform(least, 0.6)
         budgets.append(Budget(metric, max(low + share * (high - low), 0.5 * low), next(iter(UNITS[metric]))))
     return budgets
 
@@ -111,6 +116,34 @@ def latency_table(path: str, net: Supernet) -> LatencyTable | None:
     return table
 
 
+Setting = tuple[Supernet, DataSource, LatencyTable | None, list[tuple[str, ...]]]
+"""A supernet, data to score candidates on, the table, and the metrics of the budgets that take turns."""
+
+
+def registered(args: argparse.Namespace) -> Setting:
+    """A network of the registry on the host's table: every metric and every pair of them."""
+    data = load(args.dataset)
+    torch.manual_seed(0)
+    model = build(args.model, data.num_classes, data.channels, data.image_size)
+    example, _ = next(iter(data.batches("train", 64)))
+    mean, std = torch.tensor(data.mean), torch.tensor(data.std)
+    net = Supernet.from_model(model, example, SearchSpace(act_bits=(2, 4, 8)), mean, std)
+    table = latency_table(args.table, net)
+    metrics = (*(("latency", "latency.p90") if table else ()), "weights", "ram", "macs", "bitops")
+    return net, data, table, [*((metric,) for metric in metrics), *itertools.combinations(metrics, 2)]
+
+
+def configured(args: argparse.Namespace) -> Setting:
+    """The network of a run's settings, by its imported table."""
+    with tempfile.TemporaryDirectory() as folder:
+        settings = Run(RunConfig.read(args.config), Path(folder))
+        model = settings.sources.model
+        net = settings.supernet(model, settings.space())
+        table = LatencyTable.read(settings.table_path())
+    require_rows(net, table)
+    return net, settings.sources.data, table, [tuple((args.metrics or "latency").split(","))]
+
+
 def line(outcome: Outcome) -> str:
     pairs = [
         f"{metric} {quantity(metric, outcome.costs[metric])} of {quantity(metric, limit)}"
@@ -126,21 +159,17 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--model", choices=sorted(NETWORKS), default="resnet8")
     parser.add_argument("--dataset", default="digits")
     parser.add_argument("--table", default="tables/host-cpu.csv", help="latency budgets need it (%(default)s)")
+    parser.add_argument("--config", help="network, space, table and data of a run's settings instead")
+    parser.add_argument("--metrics", help="with --config: the metrics of every run's budgets, joined by commas")
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
     args = parser.parse_args(arguments)
-    data = load(args.dataset)
-    torch.manual_seed(0)
-    model = build(args.model, data.num_classes, data.channels, data.image_size)
-    example, _ = next(iter(data.batches("train", 64)))
-    mean, std = torch.tensor(data.mean), torch.tensor(data.std)
-    net = Supernet.from_model(model, example, SearchSpace(act_bits=(2, 4, 8)), mean, std)
-    table = latency_table(args.table, net)
-    metrics = (*(("latency", "latency.p90") if table else ()), "weights", "ram", "macs", "bitops")
+    net, data, table, kinds = configured(args) if args.config else registered(args)
+    metrics = list(dict.fromkeys(metric for kind in kinds for metric in kind))
     ends = reachable(net.choices(), net.schedule(), network_costs(net, metrics, table))
-    kinds = [*((metric,) for metric in metrics), *itertools.combinations(metrics, 2)]
+    least = 0.0 if args.config else -0.1
     outcomes = []
     for seed in range(args.runs):
-        budgets = draw_budgets(ends, kinds[seed % len(kinds)], np.random.default_rng(seed))
+        budgets = draw_budgets(ends, kinds[seed % len(kinds)], np.random.default_rng(seed), least)
         config = SearchConfig(epochs=args.epochs, warmup_epochs=min(args.epochs, 1), seed=seed)
         outcomes.append(run(net, data, budgets, table, config))
         print(line(outcomes[-1]), file=sys.stderr if args.json else sys.stdout, flush=True)
