@@ -15,8 +15,11 @@ program is solved on the columns below L + delta; a solution below L + delta is 
 
 from __future__ import annotations
 
+import os
+import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -32,6 +35,21 @@ SHARES = (0.2, 0.4, 0.8, 1.0)
 """Shares of the columns, cheapest first, on which the program is tried."""
 INFEASIBLE = 2
 """scipy's status."""
+
+
+@contextmanager
+def silent() -> Iterator[None]:
+    """Nothing that C code prints inside reaches standard output: HiGHS 1.12 prints debugging lines there, which would
+    end up in the middle of a --json result."""
+    sys.stdout.flush()
+    kept = os.dup(1)
+    try:
+        with open(os.devnull, "w") as nowhere:
+            os.dup2(nowhere.fileno(), 1)
+        yield
+    finally:
+        os.dup2(kept, 1)
+        os.close(kept)
 
 
 @dataclass(frozen=True)
@@ -112,13 +130,14 @@ class Program:
             delta = np.quantile(price, share)
             kept = np.flatnonzero(price <= delta)
             left = max(deadline - time.monotonic(), 0.01)
-            result = milp(
-                objective[kept],
-                constraints=LinearConstraint(both[:, kept], ends.lb, ends.ub),
-                integrality=kept < self.binaries,
-                bounds=Bounds(0, np.where(kept < self.size, 1, np.inf)),  # without, HiGHS 1.12's presolve may loop
-                options={"time_limit": left, "mip_rel_gap": 1e-7},
-            )
+            with silent():
+                result = milp(
+                    objective[kept],
+                    constraints=LinearConstraint(both[:, kept], ends.lb, ends.ub),
+                    integrality=kept < self.binaries,
+                    bounds=Bounds(0, np.where(kept < self.size, 1, np.inf)),  # without, HiGHS 1.12's presolve may loop
+                    options={"time_limit": left, "mip_rel_gap": 1e-7},
+                )
             if result.status not in (0, INFEASIBLE):
                 raise TimeoutError(f"the integer program was not solved within {seconds:g} s: {result.message}")
             if result.x is not None and (share == 1 or result.fun <= relaxed.fun + delta):

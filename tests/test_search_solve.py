@@ -1,5 +1,6 @@
 """The budget solver against brute force over all architectures."""
 
+import os
 from dataclasses import dataclass
 from types import SimpleNamespace
 
@@ -13,6 +14,7 @@ from cost_models.memory import PeakRam
 from cost_models.table import TableLatency
 from lut.calibrate import Calibration
 from search.budget import Budget, BudgetError
+from search.program import silent
 from search.solve import cost_of, log_probabilities, reachable, solve, solve_net
 
 
@@ -180,3 +182,10 @@ def test_a_plan_that_keeps_missing_its_bound_does_not_end_the_search(monkeypatch
     found = solve(*arguments, n=1)
     assert len(found) == 1
     assert all(ram.planned(arch.choices) <= limit for arch in found)
+
+
+def test_what_c_code_prints_does_not_reach_standard_output(capfd):
+    with silent():
+        os.write(1, b"debugging line of a solver\n")
+    print("result")
+    assert capfd.readouterr().out == "result\n"

@@ -40,7 +40,7 @@ IMAGENET: dict[str, Callable[..., nn.Module]] = {
     "apq": apq,
     "proxyless_mobile": proxyless_mobile,
 }
-"""The same for networks of ImageNet's size, some with operator choices; smaller images strip their early strides."""
+"""The same for networks of ImageNet's size, which halve the image five times; some have operator choices."""
 BUILDERS = NETWORKS | IMAGENET
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from ..mixed import Block
-from .common import Size, he_init, pair
+from .common import Size, he_init
 from .mbconv import MBConv, conv_bn_act
 from .proxylessnas import FIRST, HEAD, STAGES, STEM
 
@@ -39,10 +39,9 @@ class PlainMBConv(MBConv):
 class Apq(nn.Module):
     """x: (N, in_channels, height, width) -> scores (N, num_classes)."""
 
-    def __init__(self, num_classes: int, in_channels: int, image_size: tuple[int, int]) -> None:
+    def __init__(self, num_classes: int, in_channels: int) -> None:
         super().__init__()
-        small = min(image_size) <= 64
-        stem = conv_bn_act(in_channels, STEM, 3, stride=1 if small else 2)
+        stem = conv_bn_act(in_channels, STEM, 3, stride=2)
         self.head = Ends("head", 2, stem, PlainMBConv(STEM, FIRST, 3, 1, 1))
         blocks: list[nn.Module] = []
         channels = FIRST
@@ -61,4 +60,4 @@ class Apq(nn.Module):
 
 
 def apq(num_classes: int = 1000, in_channels: int = 3, image_size: Size = 224) -> Apq:
-    return Apq(num_classes, in_channels, pair(image_size))
+    return Apq(num_classes, in_channels)

@@ -4,8 +4,7 @@ The plan is MobileNetV2's with fixed channels: a stem of 32, one block of 16 wit
 blocks (STAGES). Each block chooses its depthwise kernel (3, 5, 7) and its expansion (3, 6); those that keep their
 shape may also be skipped: 6^6 7^15 networks. A block is one row of a latency table (kind `mbconv`).
 
-The default network has 3x3 kernels and expansion 6 everywhere. Above 64 pixels the strides are those of the published
-table; below, the stem keeps the image's size, so that a 32-pixel image ends at 2x2.
+The default network has 3x3 kernels and expansion 6 everywhere. The image is halved five times whatever its size.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from ..mixed import MixedOp
-from .common import Size, he_init, pair
+from .common import Size, he_init
 from .mbconv import MBConv, conv_bn_act
 
 STEM, FIRST, HEAD = 32, 16, 1280
@@ -26,10 +25,9 @@ CANDIDATES = ((3, 6), (3, 3), (5, 3), (5, 6), (7, 3), (7, 6))
 class ProxylessMobile(nn.Module):
     """x: (N, in_channels, height, width) -> scores (N, num_classes)."""
 
-    def __init__(self, num_classes: int, in_channels: int, image_size: tuple[int, int]) -> None:
+    def __init__(self, num_classes: int, in_channels: int) -> None:
         super().__init__()
-        small = min(image_size) <= 64
-        self.stem = conv_bn_act(in_channels, STEM, 3, stride=1 if small else 2)
+        self.stem = conv_bn_act(in_channels, STEM, 3, stride=2)
         self.first = MBConv(STEM, FIRST, 3, 1, 1)
         blocks: list[nn.Module] = []
         channels = FIRST
@@ -54,4 +52,4 @@ class ProxylessMobile(nn.Module):
 
 def proxyless_mobile(num_classes: int = 10, in_channels: int = 3, image_size: Size = 32) -> ProxylessMobile:
     """Build the space; as a plain module it is its default network."""
-    return ProxylessMobile(num_classes, in_channels, pair(image_size))
+    return ProxylessMobile(num_classes, in_channels)
