@@ -13,17 +13,15 @@ import json
 import sys
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from lut.cli import guard
 from lut.columns import PARSE, SPEC_COLUMNS, describe, format_cell, nearest
+from lut.compare import Comparison, compare
 from lut.errors import LutError
 from lut.files import atomic_write
 from lut.spec import Latency, OpSpec
 from lut.table import LatencyTable
-
-if TYPE_CHECKING:
-    from search.table_plots import Comparison
 
 OUTLIERS = 3
 """Common rows farthest from the median ratio that are printed."""
@@ -57,7 +55,7 @@ def run(args: argparse.Namespace) -> int:
 
     out = Path(args.out or f"{Path(args.table).stem}-figures")
     names = (titles := [title(table, tables) for table in tables])[0], titles[-1]
-    found = table_plots.compare(rows[0], rows[1], names) if len(rows) > 1 else None
+    found = compare(rows[0], rows[1], names) if len(rows) > 1 else None
     figures: dict[Path, str] = {}
     if found is not None:
         figures[out if out.suffix == ".svg" else out / "comparison.svg"] = table_plots.comparison(found, names)

@@ -88,7 +88,7 @@ def layers(rows: Sequence[Mapping[str, Any]]) -> str:
             axes.barh(y, row["max_channels"], height=0.72, facecolor="#f4f6f9", edgecolor="#c9d1db", linewidth=0.8)
             axes.barh(y, row["channels"], height=0.72, color=BITS.get(bits, PLAIN))
             axes.text(row["max_channels"] + widest * 0.012, y, _layer_label(row), va="center", color=INK)
-        axes.set_yticks(range(len(rows)), [_shorten(row["name"]) for row in rows], color=INK)
+        axes.set_yticks(range(len(rows)), [shorten(row["name"]) for row in rows], color=INK)
         axes.set_ylim(len(rows) - 0.4, -0.6)
         axes.set_xlim(0, widest * 1.32)
         axes.set_xlabel("output channels: filled = kept, outline = full width")
@@ -97,7 +97,7 @@ def layers(rows: Sequence[Mapping[str, Any]]) -> str:
         axes.tick_params(axis="y", length=0)
         used = sorted({row["weight_bits"] for row in rows if row.get("weight_bits")})
         _bits_legend(axes, used)
-        return _svg(figure, "Channels and bits of every layer", "layers")
+        return svg(figure, "Channels and bits of every layer", "layers")
 
 
 def _layer_label(row: Mapping[str, Any]) -> str:
@@ -141,7 +141,7 @@ def pareto(points: Sequence[Mapping[str, Any]], limits: Mapping[str, float]) -> 
             _label_points(figure, axes, [(x, y, name) for x, y, name, _ in known], front)
         handles = figure.axes[0].get_legend_handles_labels()
         figure.legend(*handles, loc="outside upper left", ncols=len(kinds), handlelength=1.0)
-        return _svg(figure, "Accuracy against cost", "pareto")
+        return svg(figure, "Accuracy against cost", "pareto")
 
 
 def _front(axes: Axes, points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
@@ -233,7 +233,7 @@ def history(rows: Sequence[Mapping[str, Any]]) -> str:
             axes.margins(y=0.15)
         for axes in figure.axes:
             axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
-        return _svg(figure, "Entropy and expected costs during the search", "history")
+        return svg(figure, "Entropy and expected costs during the search", "history")
 
 
 def agreement(ops: Sequence[Mapping[str, Any]], networks: Sequence[Mapping[str, Any]]) -> str:
@@ -265,7 +265,7 @@ def agreement(ops: Sequence[Mapping[str, Any]], networks: Sequence[Mapping[str, 
             for axis in (axes.xaxis, axes.yaxis):
                 _plain_log(axis)
             axes.legend(loc="upper left", fontsize=8.5)
-        return _svg(figure, "Predicted against measured latency", "agreement")
+        return svg(figure, "Predicted against measured latency", "agreement")
 
 
 def _limit_line(axes: Axes, limit: float | None, unit: float, vertical: bool) -> None:
@@ -293,11 +293,11 @@ def _figure(width: float, height: float) -> tuple[Figure, Axes]:
     return figure, figure.add_subplot()
 
 
-def _shorten(name: str, limit: int = 34) -> str:
+def shorten(name: str, limit: int = 34) -> str:
     return name if len(name) <= limit else f"{name[: limit // 2 - 1]}…{name[-limit // 2 :]}"
 
 
-def _svg(figure: Figure, title: str, prefix: str) -> str:
+def svg(figure: Figure, title: str, prefix: str) -> str:
     """The figure as an <svg> element: no prolog, no metadata, ids prefixed so that several can stand on one page."""
     buffer = io.StringIO()
     FigureCanvasSVG(figure).print_svg(buffer, metadata={"Date": None, "Creator": None})

@@ -1,5 +1,5 @@
 """Figures of latency tables, each a function to an inline SVG string: latency by channels, by kind, and two tables
-against each other. Interpolated rows are hollow. What is drawn is computed first, as plain values that can be checked.
+against each other. Interpolated rows are hollow. What is drawn comes as plain values from lut/panels.py and compare.py.
 """
 
 from __future__ import annotations
@@ -7,8 +7,7 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 import matplotlib as mpl
@@ -18,12 +17,12 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
-from lut.columns import SPEC_COLUMNS, describe, format_cell
-from lut.describe import duration, geometry_of, nearest_row
-from lut.errors import LutError
+from lut.compare import Comparison
+from lut.describe import duration
+from lut.panels import Point, medians, panels
 from lut.spec import Latency, OpSpec
 
-from .plots import FAINT, STYLE, _shorten, _svg
+from .plots import FAINT, STYLE, shorten, svg
 
 Rows = Mapping[OpSpec, Latency]
 
@@ -34,13 +33,8 @@ LOOKS = (
 """Colours that colour-blind people tell apart (Okabe and Ito 2008), and a marker beside each."""
 OTHER = ("#aab3bf", ".")
 """Look of what has none of its own."""
-PRODUCT = "input x output channels"
-LEAST = 4
-"""Rows that the largest panel should have."""
-BINS = 12
-"""Medians of a line over products of channel counts."""
-PANELS, KINDS = 6, 24
-"""Geometries and kinds that are drawn: those with the most rows."""
+KINDS = 24
+"""Kinds that are drawn: those with the most rows."""
 LEGEND_WIDTH = 130
 """Characters that a line of the legend has room for."""
 LOG_FROM = 8.0
@@ -51,95 +45,6 @@ DENSE_DECADES = 2.2
 """Decades up to which a panel's axis has ticks at 2 and 5 too."""
 FEW = 30
 """Rows of a kind up to which each is drawn as a point; above, they are a histogram."""
-
-
-@dataclass(frozen=True)
-class Point:
-    x: float
-    us: float
-    interpolated: bool = False
-
-
-@dataclass(frozen=True)
-class Panel:
-    """Rows that differ in channels and bits alone: points by bits, in order of x."""
-
-    title: str
-    x_label: str
-    product: bool  # x is that of both channel counts: points side by side need not be alike
-    lines: Mapping[str, list[Point]]
-
-
-def bits_label(spec: OpSpec) -> str:
-    """w4 a8>8: bits of weights, of inputs (once where they are equal) and of the output."""
-    inputs = spec.in_bits[:1] if len(set(spec.in_bits)) == 1 else spec.in_bits
-    return f"w{spec.w_bits} a{'+'.join(map(str, inputs))}>{spec.out_bits}"
-
-
-def panels(rows: Rows, count: int = PANELS) -> list[Panel]:
-    """The `count` geometries with the most rows, the largest first; of equal ones the first in the table.
-
-    Where none has LEAST rows, geometries that differ in attrs alone are one.
-    """
-    groups = _grouped(rows, geometry_of)
-    if max(map(len, groups.values())) < LEAST:
-        groups = _grouped(rows, lambda spec: replace(geometry_of(spec), attrs=""))
-    chosen = sorted(groups, key=lambda key: -len(groups[key]))[:count]
-    return [_panel(title, groups[key]) for title, key in zip(_titles(chosen), chosen)]
-
-
-def _grouped(rows: Rows, key: Callable[[OpSpec], OpSpec]) -> dict[OpSpec, dict[OpSpec, Latency]]:
-    groups: dict[OpSpec, dict[OpSpec, Latency]] = defaultdict(dict)
-    for spec, latency in rows.items():
-        groups[key(spec)][spec] = latency
-    return groups
-
-
-def _titles(keys: Sequence[OpSpec]) -> list[str]:
-    """Geometries in words, with more fields where the words are the same and these differ."""
-    short, more = [], []
-    for key in keys:
-        groups = {0: "depthwise", 1: ""}.get(key.groups, f"{key.groups} groups")
-        kernel, stride = (format_cell(name, getattr(key, name)) for name in ("kernel", "stride"))
-        short.append(f"{key.kind} {key.height}x{key.width} k{kernel} s{stride} {groups}".rstrip())
-        pad, dilation = (format_cell(name, getattr(key, name)) for name in ("pad", "dilation"))
-        more.append((key.attrs, f"pad {pad}", f"d{dilation}", f"batch {key.batch}"))
-    titles = []
-    for title, fields in zip(short, more):
-        alike = [other for name, other in zip(short, more) if name == title]
-        differ = [cell for cell, column in zip(fields, zip(*alike)) if len(set(column)) > 1]
-        titles.append(" ".join([title, *filter(None, differ)]))
-    return titles
-
-
-def _panel(title: str, rows: Rows) -> Panel:
-    ins, outs = {s.c_in for s in rows}, {s.c_out for s in rows}
-    along: Callable[[OpSpec], int]
-    if all(s.c_in == s.c_out for s in rows):
-        label, along = "channels", lambda s: s.c_out
-    elif len(ins) == 1:
-        label, along = f"output channels, from {min(ins)}", lambda s: s.c_out
-    elif len(outs) == 1:
-        label, along = f"input channels, to {min(outs)}", lambda s: s.c_in
-    else:
-        label, along = PRODUCT, lambda s: s.c_in * s.c_out
-    lines: dict[str, list[Point]] = defaultdict(list)
-    for spec in sorted(rows, key=lambda s: (s.w_bits, s.in_bits, s.out_bits, along(s))):
-        lines[bits_label(spec)].append(Point(along(spec), rows[spec].us, rows[spec].source == "interpolated"))
-    return Panel(
-        title, label, label == PRODUCT, {name: sorted(points, key=lambda p: p.x) for name, points in lines.items()}
-    )
-
-
-def medians(points: Sequence[Point], product: bool = False) -> list[Point]:
-    """The line that is drawn: the median at each x, in order; of products, in at most BINS steps of equal ratio."""
-    by_x: dict[float, list[Point]] = defaultdict(list)
-    xs = {point.x for point in points}
-    step = math.log(max(xs) / min(xs)) / BINS if product and len(xs) > BINS else 0.0
-    for point in points:
-        by_x[min(BINS - 1, int(math.log(point.x / min(xs)) / step)) if step else point.x].append(point)
-    middle = [(np.median([p.x for p in by_x[x]]), np.median([p.us for p in by_x[x]])) for x in sorted(by_x)]
-    return [Point(float(x), float(us)) for x, us in middle]
 
 
 def _looks(sizes: Mapping[str, int]) -> dict[str, tuple[str, str]]:
@@ -172,13 +77,13 @@ def channels(rows: Rows, device: str = "") -> str:
                 _points(axes, [Point(p.x, p.us / worth, p.interpolated) for p in points], look)
             _scale(axes, "x", [p.x for points in panel.lines.values() for p in points])
             _scale(axes, "y", [p.us / worth for points in panel.lines.values() for p in points])
-            axes.set_title(_shorten(panel.title, 44))
+            axes.set_title(shorten(panel.title, 44))
             axes.set_xlabel(panel.x_label)
             axes.set_ylabel(f"latency, {unit}" if i % columns == 0 else "")
         title = f"{_on(device)}bits of weights (w), inputs > output (a); lines: medians"
         rest = {f"{len(sizes) - len(looks)} others": OTHER} if len(sizes) > len(looks) else {}
         _legend(figure, {**looks, **rest}, title, any(point.interpolated for point in everything))
-        return _svg(figure, "Latency by channels", "channels")
+        return svg(figure, "Latency by channels", "channels")
 
 
 def latencies(rows: Rows, device: str = "") -> str:
@@ -196,17 +101,17 @@ def latencies(rows: Rows, device: str = "") -> str:
         axes = figure.add_subplot()
         for y, kind in enumerate(order):
             _kind_row(axes, y, kinds[kind], worth, edges)
-        axes.set_yticks([y + 0.3 for y in range(len(order))], [_shorten(kind) for kind in order])
+        axes.set_yticks([y + 0.3 for y in range(len(order))], [shorten(kind) for kind in order])
         axes.set_ylim(-0.25, len(order) - 0.1)
         axes.set_xlim(edges[0], edges[-1])
         axes.tick_params(axis="y", length=0)
         axes.grid(visible=False, axis="y")
         _scale(axes, "x", list(edges), logarithmic=True, wide=edges[-1] < 1e5 * edges[0])
         part = f" ({KINDS} of {len(kinds)} kinds)" if len(kinds) > KINDS else ""
-        axes.set_xlabel(f"latency{f' on {_shorten(device)}' if device else ''}, {unit}{part}")
+        axes.set_xlabel(f"latency{f' on {shorten(device)}' if device else ''}, {unit}{part}")
         hollow = any(row.source == "interpolated" for row in rows.values())
         _legend(figure, {}, "", hollow)
-        return _svg(figure, "Latency by kind of operator", "latencies")
+        return svg(figure, "Latency by kind of operator", "latencies")
 
 
 def _kind_row(axes: Axes, y: float, rows: Sequence[Latency], worth: float, edges: np.ndarray) -> None:
@@ -228,96 +133,12 @@ def _kind_row(axes: Axes, y: float, rows: Sequence[Latency], worth: float, edges
     axes.annotate(words, (1.0, y + 0.3), (8, 0), ("axes fraction", "data"), "offset points", va="center", fontsize=8.5)
 
 
-@dataclass(frozen=True)
-class Pair:
-    """An operator that two tables have: microseconds in each, and whether either was interpolated."""
-
-    spec: OpSpec
-    first_us: float
-    second_us: float
-    interpolated: bool
-
-    @property
-    def ratio(self) -> float:
-        return self.second_us / self.first_us
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """Common rows of two tables; spearman is None where fewer than two ranks differ. ratio: median second / first."""
-
-    pairs: list[Pair]
-    by_site: bool
-    spearman: float | None
-    ratio: float
-
-
-def compare(first: Rows, second: Rows, names: tuple[str, str] = ("first", "second")) -> Comparison:
-    """Rows of equal OpSpec; if there are none, of equal OpSpec without site, the median over each table's sites.
-
-    Raises LutError that names the nearest pair of rows where that finds none either.
-    """
-    common = [Pair(s, first[s].us, second[s].us, _guessed([first[s], second[s]])) for s in first if s in second]
-    by_site = bool(common)
-    if not common:
-        a, b = _without_sites(first), _without_sites(second)
-        common = [Pair(s, _middle(a[s]), _middle(b[s]), _guessed([*a[s], *b[s]])) for s in a if s in b]
-    if not common:
-        raise LutError(_apart(first, second, names))
-    ratio = float(np.median([pair.ratio for pair in common]))
-    return Comparison(common, by_site, spearman([p.first_us for p in common], [p.second_us for p in common]), ratio)
-
-
-def _middle(rows: Iterable[Latency]) -> float:
-    return float(np.median([row.us for row in rows]))
-
-
-def _guessed(rows: Iterable[Latency]) -> bool:
-    return any(row.source == "interpolated" for row in rows)
-
-
-def _without_sites(rows: Rows) -> dict[OpSpec, list[Latency]]:
-    found: dict[OpSpec, list[Latency]] = defaultdict(list)
-    for spec, latency in rows.items():
-        found[spec.without_site()].append(latency)
-    return found
-
-
-def _apart(first: Rows, second: Rows, names: tuple[str, str]) -> str:
-    """The message about two tables without a common row."""
-    message = f"{names[0]} ({len(first)} rows) and {names[1]} ({len(second)} rows) have no row in common, sites aside"
-    if not first or not second:
-        return message
-    fields = [name for name in SPEC_COLUMNS if name != "site"]
-    codes: dict[Any, int] = {}
-    theirs = np.array([[codes.setdefault(getattr(s, f), len(codes)) for s in second] for f in fields])
-    ours = np.array([[codes.setdefault(getattr(s, f), len(codes)) for s in first] for f in fields])
-    weights = np.array([len(fields) if name == "kind" else 1 for name in fields])
-    a = list(first)[int(np.argmax([(weights @ (theirs == column[:, None])).max() for column in ours.T]))]
-    b = nearest_row(a, second, fields)
-    differs = ", ".join(
-        f"{name} {format_cell(name, getattr(a, name)) or '-'} and {format_cell(name, getattr(b, name)) or '-'}"
-        for name in fields
-        if getattr(a, name) != getattr(b, name)
-    )
-    return f"{message}; the nearest pair is {describe(a)} and {describe(b)}: {differs}"
-
-
-def spearman(first: Sequence[float], second: Sequence[float]) -> float | None:
-    """Rank correlation, ties sharing their mean rank; None where all values of one side are equal."""
-    from scipy.stats import rankdata
-
-    a, b = (rankdata(values) - (len(values) + 1) / 2 for values in (first, second))
-    norm = math.sqrt(float(a @ a) * float(b @ b))
-    return float(a @ b) / norm if norm else None
-
-
 def comparison(found: Comparison, names: tuple[str, str]) -> str:
     """Second against first table, logarithmic, with the line of equal latency. names: of the tables."""
     kinds = [kind for kind, _ in Counter(pair.spec.kind for pair in found.pairs).most_common()]
     looks = dict(zip(kinds, LOOKS))
     unit, worth = _unit(us for pair in found.pairs for us in (pair.first_us, pair.second_us))
-    shorts = [_shorten(name, 40) for name in names]
+    shorts = [shorten(name, 40) for name in names]
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(10.4, 5.2))
         both, ratios = figure.subplots(1, 2)
@@ -341,14 +162,14 @@ def comparison(found: Comparison, names: tuple[str, str]) -> str:
         both.set_title(f"{rows}{'' if found.by_site else ', sites aside'} · Spearman correlation {rank}")
         ratios.set_title(f"median ratio {found.ratio:.3g}")
         both.set_ylabel(f"latency in {shorts[1]}, {unit}")
-        ratios.set_ylabel(f"{_shorten(names[1], 24)} / {_shorten(names[0], 24)}")
+        ratios.set_ylabel(f"{shorten(names[1], 24)} / {shorten(names[0], 24)}")
         for axes in (both, ratios):
             axes.set_xlabel(f"latency in {shorts[0]}, {unit}")
-        shown = {_shorten(kind): look for kind, look in looks.items()}
+        shown = {shorten(kind): look for kind, look in looks.items()}
         shown |= {f"{len(kinds) - len(looks)} other kinds": OTHER} if len(kinds) > len(looks) else {}
         lines = [Line2D([], [], label="equal", **EQUAL), Line2D([], [], label="median ratio", **MEDIAN)]
         _legend(figure, shown, "", any(pair.interpolated for pair in found.pairs), lines)
-        return _svg(figure, "Two tables on their common rows", "comparison")
+        return svg(figure, "Two tables on their common rows", "comparison")
 
 
 def _points(axes: Axes, points: Sequence[Point], look: tuple[str, str]) -> None:
@@ -397,7 +218,7 @@ def _unit(us: Iterable[float]) -> tuple[str, float]:
 
 
 def _on(device: str) -> str:
-    return f"{_shorten(device)} · " if device else ""
+    return f"{shorten(device)} · " if device else ""
 
 
 def _legend(

@@ -1,146 +1,26 @@
 """Figures of tables: what is drawn against values by hand, ranks of small permutations, and the command line."""
 
 import json
-import math
 import random
 import re
 import xml.etree.ElementTree as ElementTree
 from dataclasses import replace
 
 import pytest
+from table_toys import CONV, LINEAR, ROWS, row
 
-from lut.errors import LutError
-from lut.spec import Latency, OpSpec
+from lut.compare import compare
+from lut.panels import panels
 from lut.table import LatencyTable
 from scripts.plot_lut import conditions, main, select
 from search import table_plots
-from search.table_plots import LOOKS, Point, bits_label, compare, medians, panels, spearman
-
-CONV = OpSpec("conv2d", 1, 4, 16, 8, 8, (3, 3), (1, 1), (1, 1), (1, 1, 1, 1), 1, 8, (8,), 8)
-LINEAR = OpSpec("linear", 1, 32, 10, 1, 1, out_bits=16)
-
-
-def row(us, source="host"):
-    return Latency(us, us, us, 1, source=source)
-
-
-ROWS = {
-    replace(CONV, c_out=32): row(30.0),
-    CONV: row(10.0),
-    replace(CONV, c_in=8): row(40.0),
-    replace(CONV, c_in=8, c_out=32): row(70.0, "interpolated"),
-    replace(CONV, w_bits=4): row(5.0),
-    LINEAR: row(2.0),
-    replace(LINEAR, c_in=64): row(3.0),
-}
+from search.table_plots import LOOKS
 
 
 def parts(svg):
     """(texts, how many elements of each id) of a figure that must be well-formed."""
     tree = ElementTree.fromstring(svg)
     return [element.text for element in tree.iter() if element.tag.endswith("text")], tree
-
-
-def test_panels_by_hand():
-    first, second = panels(ROWS)
-    assert (first.title, first.x_label) == ("conv2d 8x8 k3x3 s1x1", "input x output channels")
-    assert first.lines == {
-        "w4 a8>8": [Point(64, 5.0)],
-        "w8 a8>8": [Point(64, 10.0), Point(128, 30.0), Point(128, 40.0), Point(256, 70.0, True)],
-    }
-    assert (second.title, second.x_label) == ("linear 1x1 k1x1 s1x1", "input channels, to 10")
-    assert second.lines == {"w8 a8>16": [Point(32, 2.0), Point(64, 3.0)]}
-    assert medians(first.lines["w8 a8>8"]) == [Point(64, 10.0), Point(128, 35.0), Point(256, 70.0)]
-
-
-def test_the_largest_geometries_and_their_axes():
-    sizes = {replace(CONV, height=h, c_out=c): row(1.0) for h in range(1, 9) for c in range(1, h + 2)}
-    shown = panels(sizes)
-    assert [panel.title.split()[1] for panel in shown] == [f"{h}x8" for h in (8, 7, 6, 5, 4, 3)]
-    assert shown[0].x_label == "output channels, from 4"
-    assert [point.x for point in shown[0].lines["w8 a8>8"]] == list(range(1, 10))
-    depthwise = [replace(CONV, c_in=c, c_out=c, groups=c) for c in (8, 16)]
-    (panel,) = panels(dict.fromkeys(depthwise, row(1.0)))
-    assert (panel.title, panel.x_label) == ("conv2d 8x8 k3x3 s1x1 depthwise", "channels")
-    assert [point.x for point in panel.lines["w8 a8>8"]] == [8, 16]
-
-
-def test_blocks_that_differ_in_attrs_alone_share_a_panel():
-    few = {replace(CONV, c_out=16 * i, attrs=f"mid={i}"): row(i) for i in (1, 2, 3)}
-    (panel,) = panels(few)
-    assert panel.title == "conv2d 8x8 k3x3 s1x1" and [p.x for p in panel.lines["w8 a8>8"]] == [16, 32, 48]
-    many = few | {replace(CONV, c_out=c, attrs="mid=1"): row(c) for c in (5, 6, 7)}
-    assert [panel.title[-5:] for panel in panels(many)] == ["mid=1", "mid=2", "mid=3"]
-
-
-def test_lines_over_many_products_are_smoothed():
-    points = [Point(2.0**i, float(i % 2 + 10 * (i // 4))) for i in range(48)]
-    assert medians(points) == [Point(p.x, p.us) for p in points]
-    line = medians(points, product=True)
-    assert len(line) == 12 and line[0] == Point(3.0, 0.5), "of 1 2 4 8 and of 0 1 0 1"
-    assert medians(points[:12], product=True) == medians(points[:12])
-
-
-def test_titles_name_what_differs():
-    specs = [CONV, replace(CONV, pad=(0, 0, 1, 1)), replace(CONV, batch=4), replace(CONV, kind="x", attrs="act=relu")]
-    assert {panel.title for panel in panels(dict.fromkeys(specs, row(1.0)))} == {
-        "conv2d 8x8 k3x3 s1x1 pad 1x1x1x1 batch 1",
-        "conv2d 8x8 k3x3 s1x1 pad 0x0x1x1 batch 1",
-        "conv2d 8x8 k3x3 s1x1 pad 1x1x1x1 batch 4",
-        "x 8x8 k3x3 s1x1",
-    }
-
-
-def test_inputs_of_equal_bits_share_a_line():
-    assert bits_label(replace(CONV, in_bits=(8, 8))) == bits_label(CONV) == "w8 a8>8"
-    assert bits_label(replace(CONV, in_bits=(8, 4))) == "w8 a8+4>8"
-
-
-@pytest.mark.parametrize(
-    ("first", "second", "rank"),
-    [
-        ([1.0, 2.0, 5.0, 9.0], [math.exp(x) for x in (1.0, 2.0, 5.0, 9.0)], 1.0),
-        ([1.0, 2.0, 5.0, 9.0], [-1.0, -2.0, -5.0, -9.0], -1.0),
-        ([1, 2, 3, 4, 5], [2, 1, 4, 3, 5], 1 - 6 * 4 / (5 * 24)),  # 1 - 6 sum d^2 / (n (n^2 - 1))
-        ([1, 2, 3], [1, 1, 2], math.sqrt(3) / 2),  # ranks 1.5 1.5 3
-        ([1.0, 1.0, 1.0], [1.0, 2.0, 3.0], None),
-        ([1.0], [2.0], None),
-    ],
-)
-def test_spearman_by_hand(first, second, rank):
-    assert spearman(first, second) == (None if rank is None else pytest.approx(rank, abs=1e-12))
-
-
-def test_common_rows():
-    second = {s: row(latency.us * f) for (s, latency), f in zip(ROWS.items(), (2, 3, 4, 5, 6))}
-    found = compare(ROWS, second)
-    assert [pair.ratio for pair in found.pairs] == [2, 3, 4, 5, 6] and found.ratio == 4 and found.by_site
-    assert [pair.interpolated for pair in found.pairs] == [False, False, False, True, False]
-    assert found.spearman == pytest.approx(math.sqrt(0.95))  # ranks 3 2 4 5 1 and 3 1.5 4 5 1.5
-
-
-def test_common_rows_without_sites():
-    first = {replace(CONV, site=f"layer{i}"): row(us) for i, us in enumerate((1.0, 2.0, 9.0))}
-    second = {replace(CONV, site="conv"): row(6.0), replace(LINEAR, site="fc"): row(1.0)}
-    found = compare(first, second)
-    assert [(p.spec, p.first_us, p.second_us) for p in found.pairs] == [(CONV, 2.0, 6.0)] and not found.by_site
-    assert not compare(first, {CONV: row(6.0, "interpolated")}).by_site
-    assert compare(first, {CONV: row(6.0, "interpolated")}).pairs[0].interpolated
-    both = compare({**first, LINEAR: row(1.0)}, {**second, LINEAR: row(5.0)})
-    assert both.by_site and [p.spec for p in both.pairs] == [LINEAR], "sites are left away only where nothing is equal"
-
-
-def test_no_common_rows_name_the_nearest_pair():
-    second = {replace(CONV, kind="add"): row(1.0), replace(CONV, stride=(2, 2), c_in=5): row(1.0),
-              replace(LINEAR, in_bits=(4,)): row(1.0)}  # fmt: skip
-    message = (
-        r"a \(7 rows\) and b \(3 rows\) have no row in common, sites aside; the nearest pair is "
-        r"linear 32->10 1x1 k1x1 s1x1 g1 w8 a8>16 and linear 32->10 1x1 k1x1 s1x1 g1 w8 a4>16: in_bits 8 and 4$"
-    )
-    with pytest.raises(LutError, match=message):
-        compare(ROWS, second, ("a", "b"))
-    with pytest.raises(LutError, match=r"b \(0 rows\) have no row in common, sites aside$"):
-        compare(ROWS, {}, ("a", "b"))
 
 
 def test_channels_figure():
