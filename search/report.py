@@ -30,9 +30,11 @@ import jinja2
 
 from lut.errors import InputError
 from lut.files import atomic_write
+from lut.table import LatencyTable
 
-from . import plots
+from . import plots, table_plots
 from .budget import UNITS, quantity
+from .config import RunConfig
 from .progress import read_metrics
 
 NAMES = {"float": "Float32", "uniform8": "Uniform 8-bit", "found": "Found"}
@@ -82,6 +84,7 @@ def context(folder: Path) -> dict[str, Any]:
         "agreement_plot": _agreement(networks),
         "ops": _ops(networks),
         "phases": phases(rows),
+        "table_plot": _table(config),
         "env": env,
     }
 
@@ -219,6 +222,16 @@ def _ops(networks: Mapping[str, Any]) -> list[dict[str, Any]]:
             error = (predicted - measured) / measured if predicted is not None and measured else None
             rows.append({**op, "network": NAMES.get(key, key), "error": error})
     return rows
+
+
+def _table(config: Path) -> str | None:
+    """Latency by channels of the run's table, where that is still to be found."""
+    try:
+        settings = RunConfig.read(config)
+        rows = LatencyTable.read(settings.table or f"tables/{Path(settings.device).stem}.csv")
+    except InputError:
+        return None
+    return table_plots.channels(dict(rows), rows.provenance.get("device", "")) if rows else None
 
 
 def _agreement(networks: Mapping[str, Any]) -> str | None:

@@ -3,16 +3,25 @@
 import json
 import re
 import xml.etree.ElementTree as ElementTree
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import pytest
 
 from lut.errors import InputError
+from lut.spec import Latency, OpSpec
+from lut.table import LatencyTable
 from search import plots
 from search.config import RunConfig
 from search.report import cost, headline, kib, microseconds, percent, phases, share, write_report
 
 VOID = {"meta", "br", "link", "img", "hr", "input"}
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path, monkeypatch):
+    """No tables beside the tests."""
+    monkeypatch.chdir(tmp_path)
 
 
 class Balanced(HTMLParser):
@@ -105,6 +114,18 @@ def test_a_full_run(run):
         assert figure.replace(" µs", "\N{NO-BREAK SPACE}µs") in text or figure in text, figure
     assert page.count("<svg") == 4
     assert "is missing" not in text
+
+
+def test_the_table_is_drawn_where_it_is_found(run, tmp_path):
+    before = write_report(run).read_text().count("<svg")
+    conv = OpSpec("conv2d", 1, 4, 16, 8, 8)
+    LatencyTable({replace(conv, c_out=c): Latency(c, c, c) for c in (4, 8, 16)}).write(tmp_path / "t.csv")
+    (run / "config.yaml").write_text("table: t.csv\n")
+    page, text = read(write_report(run))
+    assert page.count("<svg") == before + 1
+    assert "The table" in text
+    (tmp_path / "t.csv").write_text("damaged")
+    assert "The table" not in read(write_report(run))[1]
 
 
 def test_opens_without_network_or_scripts(run):
