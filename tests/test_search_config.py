@@ -1,13 +1,17 @@
 """Settings: defaults, round trip, overrides, and an error with line, path and cure for every kind of mistake."""
 
 import dataclasses
+from pathlib import Path
 
 import pytest
 import yaml
 
+from lut.device import Device
 from lut.errors import InputError
 from lut.strict import dump, loads
+from search.budget import Budget
 from search.config import DataConfig, PinConfig, RunConfig
+from supernet.networks import BUILDERS
 from supernet.space import SearchSpace
 
 
@@ -104,3 +108,14 @@ def test_a_field_without_default_is_required():
 
 def test_the_dump_is_plain_yaml():
     assert yaml.safe_load(dump(DataConfig())) == dataclasses.asdict(DataConfig())
+
+
+@pytest.mark.parametrize("path", sorted((Path(__file__).parents[1] / "scripts" / "configs").glob("*.yaml")), ids=str)
+def test_every_config_that_ships_names_things_that_exist(path):
+    config = RunConfig.read(path)
+    device = Device.load(config.device)
+    assert config.model.name in BUILDERS
+    for name in ("weight_bits", "act_bits"):
+        assert set(getattr(config.space, name)) <= set(getattr(device.supports, name))
+    for budget in config.budgets:
+        Budget.parse(budget)

@@ -94,7 +94,7 @@ def test_expected_cost_is_the_mean_of_sampled_architectures(name):
 @pytest.mark.parametrize(
     ("table", "model", "classes", "space"),
     [
-        ("proxylessnas", "proxyless_mobile", 1000, SearchSpace((32,), (32,), (1.0,))),
+        ("proxylessnas", "proxylessnas_space", 1000, SearchSpace((32,), (32,), (1.0,))),
         ("haq", "mobilenet_v2", 100, SearchSpace((2, 4, 8), (2, 4, 8), (1.0,))),
         ("hawq18", "resnet18", 1000, SearchSpace((4, 8), (4, 8), (1.0,))),
     ],

@@ -10,6 +10,7 @@ from torch import nn
 from lut.errors import InputError
 from search import data
 from supernet import networks
+from supernet.mixed import MixedOp
 from supernet.networks import weights
 from supernet.networks.ds_cnn import same_padding
 from supernet.networks.mobilenet_v2 import mobilenet_v2, scaled
@@ -50,6 +51,39 @@ def test_published_sizes(name):
     classes, channels, size, parameters, macs = CASES[name]
     model = networks.build(name, classes, channels, size)
     assert counts(model, (channels, *size)) == (parameters, macs, (1, classes))
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters", "macs"),
+    [
+        ("resnet18", 11_689_512, 1_814_073_344),
+        ("resnet50", 25_557_032, 4_089_184_256),
+        ("resnet50_v1", 25_557_032, 3_857_973_248),
+        ("proxylessnas_mobile", 4_080_512, 320_427_584),
+    ],
+)
+def test_published_sizes_at_224_pixels(name, parameters, macs):
+    assert counts(networks.build(name, 1000, 3, 224), (3, 224, 224)) == (parameters, macs, (1, 1000))
+
+
+def test_proxylessnas_space_holds_its_default_and_its_choices():
+    """6^6 7^15 networks; the default is MobileNetV2's plan, its largest network has kernels of 7 everywhere."""
+    space = networks.build("proxylessnas_space", 10, 3, 32)
+    mixed = [module for module in space.modules() if isinstance(module, MixedOp)]
+    assert [len(module.candidates) for module in mixed].count(6) == 6
+    assert [len(module.candidates) for module in mixed].count(7) == 15
+    assert {(block.kernel, block.hidden) for block in mixed[1].candidates[:-1]} == {
+        (kernel, 24 * expansion) for kernel in (3, 5, 7) for expansion in (3, 6)
+    }
+    assert space.eval()(torch.zeros(1, 3, 32, 32)).shape == (1, 10)
+
+
+def test_apq_has_the_layers_of_its_table():
+    net = networks.build("apq", 1000, 3, 224)
+    described = [module.table_block() for module in net.modules() if hasattr(module, "table_block")]
+    assert [block.kind for block in described if block] == ["head", "tail"]
+    middles = [module.hidden for module in net.blocks]
+    assert middles == [96, *[144] * 4, *[240] * 4, *[480] * 4, *[576] * 4, *[1152] * 4]
 
 
 def test_mobilenet_v2_is_the_papers():

@@ -14,7 +14,7 @@ from .common import Size
 from .ds_cnn import ds_cnn
 from .lenet5 import lenet5
 from .mobilenet_v2 import mobilenet_v2
-from .proxylessnas import proxyless_mobile
+from .proxylessnas import proxylessnas_mobile, proxylessnas_space
 from .resnet8 import resnet8
 from .resnet_cifar import resnet20, resnet32, resnet44, resnet56
 from .resnet_imagenet import resnet18, resnet50, resnet50_v1
@@ -38,7 +38,8 @@ IMAGENET: dict[str, Callable[..., nn.Module]] = {
     "resnet50": resnet50,
     "resnet50_v1": resnet50_v1,
     "apq": apq,
-    "proxyless_mobile": proxyless_mobile,
+    "proxylessnas_mobile": proxylessnas_mobile,
+    "proxylessnas_space": proxylessnas_space,
 }
 """The same for networks of ImageNet's size, which halve the image five times; some have operator choices."""
 BUILDERS = NETWORKS | IMAGENET

@@ -5,6 +5,10 @@ blocks (STAGES). Each block chooses its depthwise kernel (3, 5, 7) and its expan
 shape may also be skipped: 6^6 7^15 networks. A block is one row of a latency table (kind `mbconv`).
 
 The default network has 3x3 kernels and expansion 6 everywhere. The image is halved five times whatever its size.
+
+`proxylessnas_mobile` is the network that the authors published: 4,080,512 parameters and 320,427,584
+multiply-accumulates with 1,000 classes at 3x224x224 (the paper: 4.1 M, 320 M; top-1 74.6 %). Its first stage has 32
+channels where the table's has 24.
 """
 
 from __future__ import annotations
@@ -22,23 +26,24 @@ CANDIDATES = ((3, 6), (3, 3), (5, 3), (5, 6), (7, 3), (7, 6))
 """Kernel and expansion; the first is the default."""
 
 
-class ProxylessMobile(nn.Module):
-    """x: (N, in_channels, height, width) -> scores (N, num_classes)."""
+PUBLISHED = (
+    (32, 2, ((5, 3), (3, 3))),
+    (40, 2, ((7, 3), (3, 3), (5, 3), (5, 3))),
+    (80, 2, ((7, 6), (5, 3), (5, 3), (5, 3))),
+    (96, 1, ((5, 6), (5, 3), (5, 3), (5, 3))),
+    (192, 2, ((7, 6), (7, 6), (7, 3), (7, 3))),
+    (320, 1, ((7, 6),)),
+)
+"""Of the published network per stage: output channels, stride of the first block, kernel and expansion of each."""
 
-    def __init__(self, num_classes: int, in_channels: int) -> None:
+
+class ProxylessNAS(nn.Module):
+    """Stem, a first block, `blocks`, head. x: (N, in_channels, height, width) -> scores (N, num_classes)."""
+
+    def __init__(self, blocks: list[nn.Module], channels: int, num_classes: int, in_channels: int) -> None:
         super().__init__()
         self.stem = conv_bn_act(in_channels, STEM, 3, stride=2)
         self.first = MBConv(STEM, FIRST, 3, 1, 1)
-        blocks: list[nn.Module] = []
-        channels = FIRST
-        for out, repeats, first_stride in STAGES:
-            for block in range(repeats):
-                stride = first_stride if block == 0 else 1
-                candidates: list[nn.Module] = [MBConv(channels, out, kernel, stride, t) for kernel, t in CANDIDATES]
-                if block > 0:
-                    candidates.append(nn.Identity())
-                blocks.append(MixedOp(*candidates))
-                channels = out
         self.blocks = nn.Sequential(*blocks)
         self.head = conv_bn_act(channels, HEAD, 1)
         self.pool = nn.AdaptiveAvgPool2d(1)
@@ -50,6 +55,25 @@ class ProxylessMobile(nn.Module):
         return self.classifier(self.flatten(self.pool(self.head(self.blocks(self.first(self.stem(x)))))))
 
 
-def proxyless_mobile(num_classes: int = 10, in_channels: int = 3, image_size: Size = 32) -> ProxylessMobile:
-    """Build the space; as a plain module it is its default network."""
-    return ProxylessMobile(num_classes, in_channels)
+def proxylessnas_space(num_classes: int = 1000, in_channels: int = 3, image_size: Size = 224) -> ProxylessNAS:
+    """Every block a choice; as a plain module the default network."""
+    blocks: list[nn.Module] = []
+    channels = FIRST
+    for out, repeats, first_stride in STAGES:
+        for position in range(repeats):
+            stride = first_stride if position == 0 else 1
+            candidates: list[nn.Module] = [MBConv(channels, out, kernel, stride, t) for kernel, t in CANDIDATES]
+            blocks.append(MixedOp(*candidates, *([nn.Identity()] if position else [])))
+            channels = out
+    return ProxylessNAS(blocks, channels, num_classes, in_channels)
+
+
+def proxylessnas_mobile(num_classes: int = 1000, in_channels: int = 3, image_size: Size = 224) -> ProxylessNAS:
+    """The published network for the Pixel 1."""
+    blocks: list[nn.Module] = []
+    channels = FIRST
+    for out, first_stride, published in PUBLISHED:
+        for position, (kernel, expansion) in enumerate(published):
+            blocks.append(MBConv(channels, out, kernel, 1 if position else first_stride, expansion))
+            channels = out
+    return ProxylessNAS(blocks, channels, num_classes, in_channels)
