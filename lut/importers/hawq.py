@@ -10,7 +10,9 @@ last. Names are torchvision's (layer2.0.downsample.0). That the lists do follow 
 ResNet-50's block lies in its first 1x1 convolution, as in the paper of 2015, not in the 3x3 as in torchvision.
 
 The file states no batch, and none is invented: rows have batch 1, `ignores: out_bits batch` says that it means
-nothing. `free: input add avg_pool max_pool linear` and `alias: conv2d_add=conv2d`: convolutions alone were measured.
+nothing. `free: input add avg_pool max_pool linear`, `free_sites: conv1` and `alias: conv2d_add=conv2d`: convolutions
+behind the stem alone were measured. `promote: bits`: tensor cores multiply operands of equal bits, so a layer whose
+weights and inputs differ runs as the larger.
 """
 
 from __future__ import annotations
