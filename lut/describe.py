@@ -157,7 +157,11 @@ def rules(table: LatencyTable) -> list[str]:
     lines = []
     if declared.free:
         lines.append(f"free: operators of these kinds count as 0: {', '.join(sorted(declared.free))}")
+    if declared.free_sites:
+        lines.append(f"free: so do the layers {', '.join(sorted(declared.free_sites))}")
     lines += [f"alias: {a} is looked up as {b}, with the bits of its first input" for a, b in declared.alias.items()]
+    if declared.promote:
+        lines.append("promote: weights and inputs of unequal bits are looked up at the larger of the two")
     if declared.ignores:
         lines.append(f"ignores: rows hold for every value of {', '.join(sorted(declared.ignores))}")
     if says.get("collapse") == "act_bits":

@@ -109,6 +109,8 @@ def test_words_for_one_operator():
         ({"calibration_cache_kib": "512"}, "constants: cache_kib 512 (calibration of networks)"),
         ({"profiler": "host"}, "machine: refused where one of these differs: cpu, isa, threads, compiler, kernels"),
         ({}, "machine: imported rows; they are not compared with the computer that reads them"),
+        ({"free_sites": "fc conv1"}, "free: so do the layers conv1, fc"),
+        ({"promote": "bits"}, "promote: weights and inputs of unequal bits are looked up at the larger of the two"),
     ],
 )  # fmt: skip
 def test_rules_in_words(provenance, line):
