@@ -35,7 +35,18 @@ MADE = (
     "kernels",
     "spread",
 )
-RULED = ("device", "collapse", "interpolation", "lanes", "free", "alias", "promote", "ignores", "held_out", "calibration_")
+RULED = (
+    "device",
+    "collapse",
+    "interpolation",
+    "lanes",
+    "free",
+    "alias",
+    "promote",
+    "ignores",
+    "held_out",
+    "calibration_",
+)
 
 
 def parser() -> argparse.ArgumentParser:

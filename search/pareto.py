@@ -53,20 +53,23 @@ def run_sweep(
 ) -> list[dict[str, Any]]:
     """All points of `config.sweep` and the baselines, in pareto.json and the report; with `contenders`, of the
     baselines those alone that are the widest of their bits inside some point's budgets. Raises BudgetError before
-    anything is searched when a point is out of reach, InputError for a damaged file."""
+    anything is trained when a point is out of reach, InputError for a damaged file."""
     from .report import write_report
 
     lists = {text: parse_point(text) for text in config.sweep}
     run = Run(config, folder)
     run.start(command)
+    every = [budget for budgets in lists.values() for budget in budgets]
+    raw = run.supernet(copy.deepcopy(run.sources.model), run.space())
+    run.measure_table(raw, run.float_subnet(run.sources.model), force)
+    costs = point_costs(run, raw, every)
+    limits = {text: resolve(raw, costs, budgets) for text, budgets in lists.items()}
+    for budgets in limits.values():  # costs do not depend on weights: refuse before training
+        solve(raw.choices(), raw.schedule(), np.zeros(raw.alpha.shape), costs, budgets, n=1)
     model = run.float_model()
     net = run.supernet(copy.deepcopy(model), run.space())
     float_subnet = run.float_subnet(model)
-    run.measure_table(net, float_subnet, force)
-    costs = point_costs(run, net, [budget for budgets in lists.values() for budget in budgets])
-    limits = {text: resolve(net, costs, budgets) for text, budgets in lists.items()}
-    for budgets in limits.values():  # refuse before training
-        solve(net.choices(), net.schedule(), np.zeros(net.alpha.shape), costs, budgets, n=1)
+    costs = point_costs(run, net, every)
     points: list[dict[str, Any]] = []
 
     def add(name: str, kind: str, make: Callable[[], Subnet], extra: Mapping[str, Any] | None = None) -> None:

@@ -160,9 +160,9 @@ def test_a_damaged_point_is_named(copied):
         run_sweep(config, folder, ["test"])
 
 
-def test_a_point_out_of_reach_is_refused_before_any_search(copied, monkeypatch, tmp_path):
+def test_a_point_out_of_reach_is_refused_before_any_training(copied, monkeypatch, tmp_path):
     config, folder, _ = copied
-    monkeypatch.setattr(search.pareto, "run_search", lambda *_, **__: pytest.fail("searched"))
+    monkeypatch.setattr(Run, "float_model", lambda *_: pytest.fail("trained"))
     config = RunConfig.read(folder / "config.yaml", ['sweep=["weights=60%", "weights=1B"]'])
     with pytest.raises(BudgetError, match="weights <= 1 B: the smallest reachable is"):
         run_sweep(config, tmp_path / "other", ["test"])
