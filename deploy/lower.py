@@ -198,10 +198,9 @@ def _affine(layer: MixedLayer) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def lower(subnet: Subnet, name: str = "net") -> Program:
-    """Lower an extracted subnet. Raises InputError for bits that have no kernel or an accumulator past int32."""
+    """Lower an extracted subnet. Any bits from 1 to 8: what a back end has kernels for is its own affair. Raises
+    InputError for an accumulator past int32."""
     for node in subnet.nodes:
-        if node.name in subnet.weight and (bits := subnet.layer(node.name).bits[0]) not in (2, 4, 8, 32):
-            raise InputError(f"{node.name}: {bits}-bit weights have no kernel; deploy 2, 4 or 8 bits")
         if node.kind not in MOVES and node.name in subnet.act and subnet.quantizer(node.name).bits[0] < 1:
             raise InputError(f"{node.name}: 0-bit activations can't be deployed")
     return _Lowering(subnet, name).run()

@@ -21,7 +21,7 @@ import numpy as np
 from cost_models.arena import Buffer, lifetimes, plan
 from lut.errors import InputError, LutError
 from lut.files import atomic_write
-from lut.kernels import Kernel, pack_constants, row_key
+from lut.kernels import Kernel, pack_constants, row_key, supported
 from lut.kernels import build as build_kernel
 from lut.kernels.signature import NAMES, SLACK
 from lut.profilers.timing import aligned, compile_c
@@ -97,6 +97,9 @@ def _call(
 
 
 def _check(program: Program) -> None:
+    for op in program.ops:
+        if (reason := supported(op.spec)) is not None:
+            raise LutError(f"{program.name}: {op.name}: {reason}")
     readers = [op for op in program.ops if program.input in op.inputs]
     if [op.spec.kind for op in readers] != ["input"]:
         raise LutError(f"{program.name}: the image {program.input!r} is read by {[op.name for op in readers]}; "

@@ -6,7 +6,8 @@ from test_supernet_extract import SPACE, architectures
 
 from deploy.integer import rescale, run_program, run_tensors
 from deploy.lower import fixed_point, lower
-from lut.errors import InputError
+from deploy.tvm_build import build
+from lut.errors import InputError, LutError
 from supernet import SearchSpace, Supernet, extract
 
 
@@ -76,11 +77,17 @@ def test_float_baseline_equals_the_model():
     np.testing.assert_allclose(scores, model(x).detach().numpy(), rtol=1e-4, atol=1e-5)
 
 
-def test_bits_without_a_kernel_are_refused():
-    _, x, mean, std = bytes_and_input((3, 16, 16), 4)
-    net = Supernet.from_model(randomise(Mixture()), x, SearchSpace(weight_bits=(3, 8)), mean, std).eval()
-    with pytest.raises(InputError, match=r"3-bit weights have no kernel"):
-        lower(extract(net, net.uniform(3, 8)))
+def test_bits_that_only_imported_tables_price_are_lowered_but_not_built(tmp_path):
+    images, x, mean, std = bytes_and_input((3, 16, 16), 8)
+    space = SearchSpace(weight_bits=(3, 8), act_bits=(5, 8))
+    net = Supernet.from_model(randomise(Mixture()), x, space, mean, std).eval()
+    subnet = extract(net, net.uniform(3, 5))
+    program = lower(subnet)
+    scale = program.tensors[program.output].scale
+    scores = subnet(x).detach().numpy()
+    assert np.median(np.abs(run_program(program, images) * scale - scores)) < 0.05 * np.abs(scores).max()
+    with pytest.raises(LutError, match=r"net: blocks.0.conv1: 3-bit weights; kernels have 2, 4 and 8"):
+        build(program, "llvm", tmp_path)
 
 
 def test_wrong_images_are_refused():
