@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lut.errors import InputError
+from supernet.unary import UNARY
 
 from .program import Op, Program
 
@@ -77,6 +78,21 @@ def _add(op: Op, program: Program, a: Tensor, b: Tensor) -> Tensor:
     return rescale(first, _multiplier(op), _second(op, program, b)) + program.tensors[op.output].zero
 
 
+def _mul(op: Op, program: Program, a: Tensor, b: Tensor) -> Tensor:
+    if op.spec.is_float:
+        return a * b
+    first, second = (program.tensors[name].zero for name in op.inputs)
+    product = ((a - first) * (b - second)) << op.shift
+    return rescale(product, _multiplier(op)) + program.tensors[op.output].zero
+
+
+def _unary(op: Op, program: Program, x: Tensor) -> Tensor:
+    if op.spec.is_float:
+        return UNARY[op.spec.attrs.removeprefix("fn=")](x)
+    assert op.table is not None
+    return torch.from_numpy(op.table.astype(np.int64))[x]
+
+
 def _avg_pool(op: Op, program: Program, x: Tensor) -> Tensor:
     rows, cols = op.spec.kernel
     if op.spec.is_float:
@@ -115,6 +131,8 @@ KINDS: dict[str, Callable[..., Tensor]] = {
     "conv2d_add": _conv,
     "linear": _conv,
     "add": _add,
+    "mul": _mul,
+    "unary": _unary,
     "avg_pool": _avg_pool,
     "max_pool": _max_pool,
     "resample": _resample,

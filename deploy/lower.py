@@ -21,6 +21,7 @@ from supernet.layers import MixedLayer
 from supernet.network import MOVES
 from supernet.ops import schedule_of
 from supernet.quantizers import SMALLEST_STEP, act_range, weight_range, zero_point
+from supernet.unary import UNARY
 
 from .program import Op, Program, Tensor
 
@@ -88,6 +89,12 @@ class _Lowering:
             return self._weighted(node, op)
         if node.kind == "max_pool" or self.net.is_float:
             return op
+        if node.kind == "unary":
+            return replace(op, table=self._function(node))
+        if node.kind == "mul":
+            first, second = (self.tensors[name].scale for name in node.inputs)
+            mult, shift = fixed_point(np.array([first * second / self.tensors[node.name].scale]))
+            return replace(op, mult=mult, shift=shift)
         scale = self.tensors[node.name].scale
         area = node.kernel[0] * node.kernel[1] if node.kind == "avg_pool" else 1
         mult, shift = fixed_point(np.array([self.tensors[node.inputs[0]].scale / scale / area]))
@@ -114,6 +121,13 @@ class _Lowering:
             return values.astype(np.float32)
         tensor = self.tensors[node.name]
         return np.clip(np.rint(values / tensor.scale) + tensor.zero, 0, 2**tensor.bits - 1).astype(np.uint8)
+
+    def _function(self, node: Node) -> np.ndarray:
+        """The output's code for every code of the input."""
+        source, target = self.tensors[node.inputs[0]], self.tensors[node.name]
+        codes = torch.arange(2**source.bits, dtype=torch.float64)
+        values = UNARY[node.fn]((codes - source.zero) * source.scale).numpy()
+        return np.clip(np.rint(values / target.scale) + target.zero, *self._clamp(node)).astype(np.uint8)
 
     def _with_residual(self, node: Node, op: Op) -> Op:
         if len(node.inputs) < 2:

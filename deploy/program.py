@@ -6,6 +6,8 @@ conv2d, linear:  y = clamp(z_out + (((acc << l) + bias[o]) m[o] + 2^31 >> 32))
 conv2d_add:      y = clamp(z_out + (((acc << l) + bias[o]) m[o] + ((r - z_r) << l_r) m_r + 2^31 >> 32))
 add:             y = clamp(z_out + (((a - z_a) << l) m + ((b - z_b) << l_r) m_r + 2^31 >> 32))
 avg_pool:        y = clamp(z_out + (((sum of window - n z_in) << l) m + 2^31 >> 32))   n = kernel area; no padding
+mul:             y = clamp(z_out + ((((a - z_a)(b - z_b)) << l) m + 2^31 >> 32))   b may be one value per channel
+unary:           y = table[code]
 max_pool:        the largest code; padding never wins
 resample:        codes are moved; absent channels take the zero point
 input:           y = table[channel, byte]
@@ -54,8 +56,8 @@ class Op:
     weights: int8 (or float32) (c_out, c_in / groups, kh, kw), linear (c_out, c_in, 1, 1) with inputs in HWC order.
     bias: int32 (float32) (c_out,). mult: even signed int32, (c_out,) for conv2d, conv2d_add and linear, (1,) else.
     shift: l. res_mult, res_shift: m_r and l_r, of the second input. low, high: the clamp, in codes (float: values).
-    gather: resample's source channel per output channel, -1 for zero. table: input's (channels, 256) codes (uint8,
-    or float32 in the baseline).
+    gather: resample's source channel per output channel, -1 for zero. table: input's (channels, 256) codes, a unary's
+    (2^in_bits,) (uint8, or float32 in the baseline, where a unary has its function's name in spec.attrs).
     """
 
     name: str

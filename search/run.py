@@ -158,6 +158,7 @@ class Run:
 
     def measure_table(self, net: Supernet, float_subnet: Subnet, force: bool = False) -> LatencyTable:
         """The device's table, with every row that the space and the baseline may need measured or interpolated."""
+        require_kinds(net, self.device)
         path = self.table_path()
         if self.device.runner == "imported":
             self.table = LatencyTable.read(path)
@@ -293,6 +294,16 @@ class Run:
 def space_specs(net: Supernet) -> list[OpSpec]:
     """Every distinct spec of a network's search space, whatever the layer."""
     return list(dict.fromkeys(spec.without_site() for op in net.ops() for spec in op.grid() if spec is not None))
+
+
+def require_kinds(net: Supernet, device: Device) -> None:
+    """InputError for an operator that the device does not have."""
+    for node in net.nodes:
+        if device.supports.kinds and node.kind not in (*device.supports.kinds, "mix"):
+            raise InputError(
+                f"{node.name}: {device.name} has no {node.kind}; it has {', '.join(device.supports.kinds)}. "
+                "Replace the operator, or search for a device whose table prices it"
+            )
 
 
 def priced_specs(net: Supernet, table: LatencyTable) -> list[OpSpec]:

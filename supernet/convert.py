@@ -21,6 +21,7 @@ from .quantizers import ActQuantizer
 from .space import SearchSpace
 from .ties import Group, UnionFind, tie
 from .trace import trace
+from .unary import POSITIVE
 
 
 class Parts(NamedTuple):
@@ -89,6 +90,8 @@ def _signed(nodes: list[Node], signed_input: bool) -> dict[str, bool]:
             signed[node.name] = False
         elif node.layer is not None:
             signed[node.name] = True
+        elif node.kind == "unary":
+            signed[node.name] = node.fn not in POSITIVE
         else:
             signed[node.name] = any(signed[name] for name in node.inputs)
     return signed

@@ -21,7 +21,8 @@ class Node:
     """One deployed operator. kind: as OpSpec's. inputs: names of nodes; a fused add's second input is the residual.
 
     shape: (C, H, W) of the output. act_high: None without an activation, else ReLU's upper bound. pad: top, left,
-    bottom, right. gather: per output channel of a resample its source channel, -1 for zero; None: all in order.
+    bottom, right. fn: of a unary. gather: per output channel of a resample its source channel, -1 for zero; None: all
+    in order.
     layer, norm: the user's modules, until a network is built from the node. A `mix` reads one tensor per candidate;
     when: the (mix, candidate) pairs under which the node exists. block: the block that it is a layer of.
     """
@@ -40,6 +41,7 @@ class Node:
     groups: int = 1
     depthwise: bool = False
     gather: tuple[int, ...] | None = None
+    fn: str = ""
     when: tuple[tuple[str, int], ...] = ()
     block: Block | None = None
 
@@ -147,6 +149,23 @@ class _Fuser:
         del self.nodes[node.name]  # the fused convolution runs where the add stood
         node.kind, node.inputs = "conv2d_add", (*node.inputs, other.name)
         self._put(raw, node)
+
+    def _unary(self, raw: RawOp) -> None:
+        self._put(raw, Node(raw.name, "unary", (self._source(raw).name,), _shape(raw), fn=raw.attrs["fn"]))
+
+    def _mul(self, raw: RawOp) -> None:
+        """The second input may be one value per channel, as in squeeze-and-excite."""
+        first, second = (self._source(raw, i) for i in (0, 1))
+        if first is second:
+            raise InputError(f"{raw.name}: a tensor times itself is not deployable; use another activation")
+        if first.shape != _shape(raw):
+            first, second = second, first
+        if first.shape != _shape(raw) or second.shape not in (first.shape, (first.shape[0], 1, 1)):
+            shapes = " and ".join("x".join(map(str, node.shape)) for node in (first, second))
+            raise InputError(
+                f"{raw.name}: a product of {shapes} is not deployable; expected equal shapes, or one value per channel"
+            )
+        self._put(raw, Node(raw.name, "mul", (first.name, second.name), _shape(raw)))
 
     def _pool(self, raw: RawOp) -> None:
         inputs, (top, left, bottom, right) = self._spatial(raw)

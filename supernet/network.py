@@ -18,6 +18,7 @@ from .fuse import Node
 from .layers import MixedLayer, activate
 from .quantizers import ActQuantizer
 from .ties import Group
+from .unary import UNARY
 
 MOVES = ("max_pool", "resample", "mix")
 """Kinds whose output has its input's quantizer; that of a mix differs by candidate, its bits do not."""
@@ -121,6 +122,10 @@ class QuantNetwork(nn.Module):
             case "conv2d" | "conv2d_add" | "linear":
                 p, active = _weights(self.weight[node.name], gates)
                 return self.layer(node.name)(inputs[0], p, active, inputs[1] if len(inputs) > 1 else None)
+            case "unary":
+                return UNARY[node.fn](inputs[0])
+            case "mul":
+                return inputs[0] * inputs[1]
             case "add":
                 y = inputs[0] + inputs[1]
                 return activate(y, node.act_high)

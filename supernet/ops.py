@@ -80,6 +80,7 @@ class _Describer:
             w_bits,
             tuple(self.bits(name, values) for name in node.inputs) or (8,),
             self.bits(node.name, values),
+            attrs=f"fn={node.fn}" if node.kind == "unary" and self.is_float else "",
             site=node.name,
         )
 
@@ -122,7 +123,7 @@ def schedule_of(network: QuantNetwork) -> Schedule:
                 partial(describe.spec, node),
                 node.inputs or ("image",),
                 node.name,
-                1 if node.kind == "conv2d_add" else 0 if node.kind == "add" else None,
+                1 if node.kind == "conv2d_add" else 0 if node.kind in ("add", "mul", "unary") else None,
             )
         )
     blocks = tuple(_blocks(describe, {op.name: op for op in ops}))

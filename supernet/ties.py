@@ -1,6 +1,7 @@
 """Which tensors share one width: a union-find over the graph.
 
-An add, a mix, a depthwise convolution, pools and strided slices keep channel i at position i: their tensors are tied. A
+Adds, products, mixes, unary functions, depthwise convolutions, pools and strided slices keep channel i at position i:
+their tensors are tied. A
 convolution starts a new group. Zero channels of a shortcut have no counterpart in its input, so a resample that adds
 channels starts a group too: its output follows the add that reads it, and channels dead in its input stay zero.
 """
@@ -50,11 +51,11 @@ def tie(nodes: list[Node]) -> dict[str, Group]:
         match node.kind:
             case "conv2d" | "conv2d_add" if node.depthwise:
                 union(node.name, node.inputs[0])
-            case "avg_pool" | "max_pool":
+            case "avg_pool" | "max_pool" | "unary":
                 union(node.name, node.inputs[0])
             case "resample" if node.gather is None:
                 union(node.name, node.inputs[0])
-            case "add" | "mix":
+            case "add" | "mul" | "mix":
                 for name in node.inputs:
                     union(node.name, name)
         if node.kind == "conv2d_add":

@@ -1,9 +1,9 @@
 """A user's model as a flat list of primitive operators with shapes, by torch.fx.
 
-Only what a deployed network can hold survives: convolutions, batch norms, activations, linear layers, adds, pools,
-spatial and channel zero pads, strided slices, flattens. Dropout and identities vanish. The candidates of a MixedOp are
-traced one after the other and joined by a `mix`. Anything else is an error that names the module and the way out, never
-a silent zero cost.
+Only what a deployed network can hold survives: convolutions, batch norms, activations, linear layers, adds, products,
+pools, spatial and channel zero pads, strided slices, flattens. Dropout and identities vanish. The candidates of a
+MixedOp are traced one after the other and joined by a `mix`. Anything else is an error that names the module and the
+way out, never a silent zero cost.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ from .mixed import Block, MixedOp, block_of
 
 @dataclass
 class RawOp:
-    """One primitive. op: conv bn act linear add avg_pool max_pool pad channel_pad stride flatten mix input.
+    """One primitive. op: conv bn act unary linear add mul avg_pool max_pool pad channel_pad stride flatten mix input.
 
-    attrs: act {'high': float}; pools {'kernel','stride','pad'}; pad {'pad': (t,l,b,r)}; channel_pad
+    attrs: act {'high': float}; unary {'fn': name}; pools {'kernel','stride','pad'}; pad {'pad': (t,l,b,r)}; channel_pad
     {'before','after'}; stride {'stride': (rows, cols)}. shape: of the output without the batch, (C, H, W) or (F,).
     when: the (mix, candidate) pairs under which it exists, outermost first. block: the block that it is a layer of.
     """
@@ -48,6 +48,13 @@ class RawOp:
 class _Tracer(fx.Tracer):
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         return isinstance(m, MixedOp) or super().is_leaf_module(m, module_qualified_name)
+
+
+FUNCTIONS = {
+    F.hardswish: "hardswish", F.hardsigmoid: "hardsigmoid", F.silu: "silu", F.sigmoid: "sigmoid", F.tanh: "tanh",
+    torch.sigmoid: "sigmoid", torch.tanh: "tanh", "sigmoid": "sigmoid", "tanh": "tanh",
+}  # fmt: skip
+"""What people call in forward -> a name of unary.UNARY."""
 
 
 def _pair(value: Any) -> tuple[int, int]:
@@ -97,6 +104,10 @@ def _module(node: fx.Node, module: nn.Module, source: tuple[int, ...]) -> tuple[
             return "act", {"high": float("inf")}
         case nn.ReLU6():
             return "act", {"high": 6.0}
+        case nn.GELU():
+            return "unary", {"fn": "gelu" if module.approximate == "none" else "gelu_tanh"}
+        case nn.Hardswish() | nn.Hardsigmoid() | nn.SiLU() | nn.Sigmoid() | nn.Tanh():
+            return "unary", {"fn": type(module).__name__.lower()}
         case nn.MaxPool2d():
             return "max_pool", _pool(
                 node, module.kernel_size, module.stride, module.padding, module.ceil_mode, module.dilation
@@ -158,8 +169,14 @@ def _call(node: fx.Node, source: tuple[int, ...]) -> tuple[str, dict[str, Any]]:
         return "act", {"high": float("inf")}
     if target is F.relu6:
         return "act", {"high": 6.0}
+    if target in FUNCTIONS:
+        return "unary", {"fn": FUNCTIONS[target]}
+    if target is F.gelu:
+        return "unary", {"fn": "gelu" if _argument(node, 1, "approximate", "none") == "none" else "gelu_tanh"}
     if target in (operator.add, operator.iadd, torch.add, "add", "add_"):
         return "add", {}
+    if target in (operator.mul, operator.imul, torch.mul, "mul", "mul_"):
+        return "mul", {}
     if target in (torch.flatten, "flatten", "view", "reshape"):
         return "flatten", {}
     if target in (F.dropout, "contiguous"):
@@ -266,8 +283,9 @@ def _collect(graph_module: fx.GraphModule, model: nn.Module, example: Tensor) ->
             if not tensors:
                 raise _skip(node, "an operator without a tensor input is not deployable")
             op, attrs = _call(node, make(tensors[0]))
-            if op == "add" and len(inputs) != 2:
-                raise _skip(node, "only the sum of two tensors is deployable")
+            if op in ("add", "mul") and len(inputs) != 2:
+                word = "sum" if op == "add" else "product"
+                raise _skip(node, f"only the {word} of two tensors is deployable; fold a constant into the weights")
         else:
             raise _skip(node, "a free parameter or buffer in forward is not deployable; use a layer")
         if op in ("", "flatten") and (op == "" or len(make(tensors[0])) == 1):

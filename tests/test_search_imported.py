@@ -5,6 +5,7 @@ import json
 import pytest
 import small_run
 import torch
+from torch import nn
 
 from cost_models.base import discrete_cost
 from cost_models.counts import COUNTS
@@ -97,6 +98,15 @@ def test_missing_blocks_are_counted_and_named(settings, tmp_path):
     message = r"lacks 2 of the 8 operators of the space \(2 mbconv\), such as mbconv 8->8 8x8 k5x5 .*; the nearest rows"
     with pytest.raises(LutError, match=message):
         require_rows(net, short)
+
+
+def test_an_operator_that_the_device_lacks_is_named_before_anything_else(settings, tmp_path):
+    config = RunConfig.read(settings, ["device=host-cpu"])
+    run = Run(config, tmp_path)
+    model = nn.Sequential(nn.Conv2d(1, 8, 3), nn.Hardswish(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 3))
+    net = Supernet.from_model(model.eval(), torch.zeros(1, 1, 8, 8), SearchSpace())
+    with pytest.raises(InputError, match=r"_1: host-cpu has no unary; it has input, conv2d"):
+        run.measure_table(net, None)
 
 
 def small(size, classes=10):

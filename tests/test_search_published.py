@@ -13,14 +13,17 @@ from cost_models.base import discrete_cost
 from cost_models.expected import ExpectedCost
 from cost_models.table import TableLatency
 from cost_models.table_space import edges, table_space
+from lut.errors import InputError
 from lut.importers import IMPORTERS
 from lut.importers.hawq import read_hawq, read_sensitivities
+from lut.importers.ofa_nets import net_cost
 from lut.spec import Latency, OpSpec
 from lut.table import LatencyTable
 from scripts import reproduce
 from search.published import ENTRIES, hawq_solved
 from supernet import Gates, SearchSpace, Supernet
 from supernet.networks import build
+from supernet.networks.ofa import from_config
 
 LUTS = Path(os.environ.get("LUTIER_DATA", "nowhere")).parent / "luts"
 needs_tables = pytest.mark.skipif(
@@ -110,6 +113,26 @@ def test_networks_are_priced_by_the_tables_that_speak_of_them(table, model, clas
     whole = {"haq": 39_624_933, "hawq18": 5343.5}
     if table in whole:
         assert uniform == pytest.approx(whole[table], rel=1e-4)
+
+
+@needs_tables
+def test_once_for_alls_space_is_priced_by_its_table():
+    """The published 50 ms network, at 224 pixels: the same sum from its modules as from its config's keys."""
+    table = imported("ofa")
+    cost = TableLatency(table)
+    space = Supernet.from_model(build("ofa_mobilenet_v3", 1000, 3, 224).eval(), torch.zeros(1, 3, 224, 224),
+                                SearchSpace((32,), (32,), (1.0,)))  # fmt: skip
+    ops = space.schedule().priced(cost.blocks)
+    assert not table.missing(spec for op in ops for spec in op.grid() if spec is not None)
+    config = json.loads((LUTS / "ofa_nets" / "ofa_note10_lat-50ms_top1-79.7_finetune-75.config").read_text())
+    net = Supernet.from_model(from_config(config).eval(), torch.zeros(1, 3, 224, 224),
+                              SearchSpace((32,), (32,), (1.0,)))  # fmt: skip
+    priced = discrete_cost(net.schedule().priced(cost.blocks), cost, net.uniform(32, 32).choices)
+    assert priced == pytest.approx(net_cost(table, config, 224), rel=1e-12)
+    values = space.uniform(32, 32).choices
+    assert discrete_cost(ops, cost, values) > priced > 0
+    with pytest.raises(InputError, match=r"net.config: KeyError"):
+        from_config({"first_conv": {"out_channels": 16}})
 
 
 def hawq(network):

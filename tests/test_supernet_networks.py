@@ -78,6 +78,14 @@ def test_proxylessnas_space_holds_its_default_and_its_choices():
     assert space.eval()(torch.zeros(1, 3, 32, 32)).shape == (1, 10)
 
 
+def test_once_for_alls_space_has_its_choices():
+    space = networks.build("ofa_mobilenet_v3", 10, 3, 32)
+    mixed = [module for module in space.modules() if isinstance(module, MixedOp)]
+    assert [len(module.candidates) for module in mixed] == [9, 9, 10, 10] * 5
+    assert [module.candidates[0].se for module in mixed] == [False] * 4 + [True] * 4 + [False] * 4 + [True] * 8
+    assert space.eval()(torch.zeros(1, 3, 32, 32)).shape == (1, 10)
+
+
 def test_apq_has_the_layers_of_its_table():
     net = networks.build("apq", 1000, 3, 224)
     described = [module.table_block() for module in net.modules() if hasattr(module, "table_block")]

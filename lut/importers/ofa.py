@@ -12,7 +12,8 @@ A folder of such files becomes one table. An operator that occurs in several fil
 which two image sizes share) was measured more than once: its row has the mean over all samples, their standard
 deviation and their number. The files differ by at most 2 % there, so this moves no network by more than .2 %.
 
-Header: `free: input add` (the shortcut's addition is in its block's row), `ignores: pad` (not in the key).
+Header: `free: input add unary` (the shortcut's addition is in its block's row, a layer's activation in the layer's),
+`ignores: pad` (not in the key).
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ def read_ofa(path: str | Path, *, device: str) -> LatencyTable:
     rows = Rows(path)
     for spec, values in samples.items():
         rows.add(spec, pooled(values).row(), str(path))
-    return rows.table(header(path, device, "ms", free="input add", ignores="pad"))
+    return rows.table(header(path, device, "ms", free="input add unary", ignores="pad"))
 
 
 def pooled(values: list[Measured]) -> Measured:

@@ -14,6 +14,7 @@ from .common import Size
 from .ds_cnn import ds_cnn
 from .lenet5 import lenet5
 from .mobilenet_v2 import mobilenet_v2
+from .ofa import ofa_mobilenet_v3
 from .proxylessnas import proxylessnas_mobile, proxylessnas_space
 from .resnet8 import resnet8
 from .resnet_cifar import resnet20, resnet32, resnet44, resnet56
@@ -40,6 +41,7 @@ IMAGENET: dict[str, Callable[..., nn.Module]] = {
     "apq": apq,
     "proxylessnas_mobile": proxylessnas_mobile,
     "proxylessnas_space": proxylessnas_space,
+    "ofa_mobilenet_v3": ofa_mobilenet_v3,
 }
 """The same for networks of ImageNet's size, which halve the image five times; some have operator choices."""
 BUILDERS = NETWORKS | IMAGENET
