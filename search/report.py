@@ -72,6 +72,8 @@ def context(folder: Path) -> dict[str, Any]:
         "title": folder.resolve().name,
         "config": config.read_text() if config.exists() else None,
         "source": validation.get("source"),
+        "predicted_only": validation.get("source") in ("imported", "predicted"),
+        "priced": _priced(config),
         "networks": [headline(key, network, networks) for key, network in networks.items()],
         "budgets": budgets,
         "drift": validation.get("drift") or [],
@@ -92,7 +94,9 @@ def context(folder: Path) -> dict[str, Any]:
 def headline(key: str, network: Mapping[str, Any], networks: Mapping[str, Any]) -> dict[str, Any]:
     """One row of the first table; bytes and latency also as a share of the uniform 8-bit network's."""
     base = networks.get("uniform8") or {}
-    packed, measured = _at(network, "weights_bytes", "predicted"), _at(network, "latency_us", "measured")
+    packed = _at(network, "weights_bytes", "predicted")
+    which = "predicted" if _at(network, "latency_us", "measured") is None else "measured"
+    latency = _at(network, "latency_us", which)
     return {
         "key": key,
         "name": NAMES.get(key, key),
@@ -102,7 +106,7 @@ def headline(key: str, network: Mapping[str, Any], networks: Mapping[str, Any]) 
         "ram": _first(_at(network, "ram_bytes", "planned"), _at(network, "ram_bytes", "predicted")),
         "macs": network.get("macs"),
         "latency": {k: _at(network, "latency_us", k) for k in ("predicted", "measured", "p10", "p90", "error", "cold")},
-        "latency_share": _ratio(measured, _at(base, "latency_us", "measured")),
+        "latency_share": _ratio(latency, _at(base, "latency_us", which)),
     }
 
 
@@ -222,6 +226,16 @@ def _ops(networks: Mapping[str, Any]) -> list[dict[str, Any]]:
             error = (predicted - measured) / measured if predicted is not None and measured else None
             rows.append({**op, "network": NAMES.get(key, key), "error": error})
     return rows
+
+
+def _priced(config: Path) -> str | None:
+    """The input for which costs count, where it is not the data's."""
+    try:
+        price = RunConfig.read(config).price
+    except InputError:
+        return None
+    sizes = {"pixels": price.image_size, "channels": price.channels, "classes": price.classes}
+    return ", ".join(f"{size} {word}" for word, size in sizes.items() if size is not None) or None
 
 
 def _table(config: Path) -> str | None:

@@ -116,6 +116,19 @@ def test_a_full_run(run):
     assert "is missing" not in text
 
 
+def test_a_run_that_measured_nothing_says_so(run):
+    validation = json.loads((run / "validation.json").read_text())
+    validation["source"] = "imported"
+    for network in validation["networks"].values():
+        network["latency_us"] = {"predicted": network["latency_us"]["predicted"]}
+    (run / "validation.json").write_text(json.dumps(validation))
+    (run / "config.yaml").write_text("price: {image_size: 224, classes: 1000}\n")
+    _, text = read(write_report(run))
+    assert "sum of the table’s rows (source: imported); nothing was measured" in text
+    assert "at 224 pixels, 1000 classes" in text
+    assert "hot caches" not in text
+
+
 def test_the_table_is_drawn_where_it_is_found(run, tmp_path):
     before = write_report(run).read_text().count("<svg")
     conv = OpSpec("conv2d", 1, 4, 16, 8, 8)
