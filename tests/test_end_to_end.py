@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from interruptible import interruptible
 from safetensors.torch import load_file
 
 from cost_models.counts import weight_bytes
@@ -121,7 +122,9 @@ def in_process(words, **environment):
     """run_search.py without TVM, in a process of its own."""
     env = {**os.environ, "OMP_NUM_THREADS": "1", **environment}
     command = [sys.executable, "-c", WITHOUT_TVM, *words]
-    return subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=240)
+    return subprocess.run(
+        command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=240, preexec_fn=interruptible
+    )
 
 
 @pytest.fixture(scope="module", autouse=True)

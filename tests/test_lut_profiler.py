@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from interruptible import interruptible
 
 import lut.kernels
 from lut.build import build_table, read_specs, run_build
@@ -296,7 +297,11 @@ lut.build.HostProfiler = lambda: HostProfiler({engine.build!r}, {engine.measure_
 sys.exit(script.main(["--specs", {str(specs)!r}, "--out", {str(out)!r}]))
 """
     process = subprocess.Popen(
-        [sys.executable, "-c", program], stderr=subprocess.PIPE, text=True, start_new_session=True
+        [sys.executable, "-c", program],
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        preexec_fn=interruptible,
     )
     try:
         end = time.monotonic() + 40
