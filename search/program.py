@@ -41,8 +41,12 @@ INFEASIBLE = 2
 def silent() -> Iterator[None]:
     """Nothing that C code prints inside reaches standard output: HiGHS 1.12 prints debugging lines there, which would
     end up in the middle of a --json result."""
+    try:
+        kept = os.dup(1)
+    except OSError:  # there is no standard output
+        yield
+        return
     sys.stdout.flush()
-    kept = os.dup(1)
     try:
         with open(os.devnull, "w") as nowhere:
             os.dup2(nowhere.fileno(), 1)
