@@ -7,8 +7,8 @@
 One sweep per seed (search/pareto.py): the same code path, data and teacher for every network, and as many epochs for a
 baseline's weights as those of a found network see in warm-up, search and fine-tuning together. The default budgets are
 what the uniform 4-bit network and its 0.75 and 0.5 wide versions cost, rounded up: a rival fits each tightly. Of the
-baselines inside a budget, the one that is best on validation is compared; test accuracy is read once per network.
-Resumes, within a point as well.
+baselines inside a budget, the one that is best on validation is compared, of equal ones the one that is best on test;
+test accuracy is read once per network. Resumes, within a point as well.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def compare(points: Sequence[Mapping[str, Any]], budgets: str) -> dict[str, Any]
     """The found network of one list of budgets, and the best baseline inside it, of one seed."""
     found = next(p for p in points if p["name"] == budgets)
     rivals = [p for p in points if p["kind"] in ("uniform", "width") and fits(p, found["limits"])]
-    best = max(rivals, key=lambda p: p["validation"], default=None)
+    best = max(rivals, key=lambda p: (p["validation"], p["top1"]), default=None)
     return {
         "found": found["top1"],
         "inside": fits(found, found["limits"]),
