@@ -32,6 +32,7 @@ from lut.spec import OpSpec
 from lut.table import LatencyTable
 from supernet.arch import Arch
 from supernet.extract import Subnet, extract, load_subnet, price, save_subnet, unquantized
+from supernet.mixed import MixedOp
 from supernet.networks import BUILDERS, build
 from supernet.space import SearchSpace
 from supernet.supernet import Supernet
@@ -93,7 +94,7 @@ class Run:
         model = self.sources.model
         if path.exists():
             load_weights(model, path)
-            return model.eval()
+            return model.eval()  # candidates and all
         if not self.sources.pretrained:
             self.seed()
             train(
@@ -108,6 +109,9 @@ class Run:
                 metrics=self.metrics,
                 checkpoint=self.folder / "float.pt",
             )
+        for module in model.modules():
+            if isinstance(module, MixedOp):
+                module.inherit()
         state = {name: tensor.detach().clone().contiguous() for name, tensor in model.state_dict().items()}
         atomic_write(path, safetensors.torch.save(state))
         return model.eval()

@@ -31,6 +31,13 @@ class MixedOp(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return self.candidates[0](x)
 
+    def inherit(self) -> None:
+        """Give the other candidates the default's weights, where they know how (`inherit(default)`): a search that
+        runs one path at a time then starts from operators that all work with the trained rest."""
+        for candidate in list(self.candidates)[1:]:
+            if (take := getattr(candidate, "inherit", None)) is not None:
+                take(self.candidates[0])
+
 
 @dataclass(frozen=True)
 class Block:

@@ -193,6 +193,24 @@ def test_memory_over_operator_choices_is_refused(net):
         PeakRam(net.schedule())
 
 
+def test_candidates_inherit_the_default():
+    """A larger kernel of the same width is the same function; a narrower one keeps the heaviest middle channels."""
+    torch.manual_seed(0)
+    mixed = MixedOp(MBConv(8, 8, 3, 1, 4), MBConv(8, 8, 7, 1, 4), MBConv(8, 8, 5, 1, 2), nn.Identity()).eval()
+    randomise(mixed)
+    default, large, narrow, _ = mixed.candidates
+    with torch.no_grad():
+        default.project[0].weight[:, 1::2] = 0
+    x = torch.randn(2, 8, 8, 8)
+    assert not torch.allclose(large(x), default(x), atol=1e-3)
+    mixed.inherit()
+    torch.testing.assert_close(large(x), default(x), atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(narrow(x), default(x), atol=1e-5, rtol=1e-5)
+    before = copy.deepcopy(default.state_dict())
+    default.inherit(large)
+    assert all(torch.equal(before[name], tensor) for name, tensor in default.state_dict().items())
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [
