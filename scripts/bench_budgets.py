@@ -34,9 +34,10 @@ from search import search
 from search.budget import UNITS, Budget, BudgetError, quantity
 from search.config import RunConfig, SearchConfig
 from search.costs import network_costs
+from search.coverage import require_rows, space_specs
 from search.data import load
 from search.dataset import DataSource
-from search.run import Run, require_rows, space_specs
+from search.run import Run
 from search.solve import reachable
 from supernet import SearchSpace, Subnet, Supernet, extract
 from supernet.networks import NETWORKS, build

@@ -29,9 +29,9 @@ from lut.device import Device
 from lut.errors import InputError
 from lut.machine import this_machine
 from search.budget import Budget
+from search.coverage import space_specs
 from search.environment import environment
 from search.outcome import table as text_table
-from search.run import space_specs
 from search.solve import solve
 from supernet import SearchSpace, Supernet, extract
 from supernet.networks import NETWORKS

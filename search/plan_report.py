@@ -26,7 +26,8 @@ from supernet.supernet import Supernet
 
 from .budget import UNITS, Budget, BudgetError, quantity
 from .costs import Costs, network_costs, reported, resolve
-from .run import Run, priced_specs, require_rows, space_specs
+from .coverage import lacking, priced_specs, require_rows, space_specs
+from .run import Run
 from .solve import reachable, solve
 
 
@@ -71,9 +72,8 @@ def cuts(run: Run, net: Supernet) -> list[str]:
             lines.append(f"{name}: {lost} are not supported by {run.device.name}, which has {list(able)}")
     if supports.channel_multiple > section.channel_multiple:
         lines.append(f"widths: multiples of {supports.channel_multiple}, not of {section.channel_multiple}")
+    lines += [f"{node.name}: {node.kind} is not among the device's kinds" for node in lacking(net, run.device)]
     for node in net.nodes:
-        if supports.kinds and node.kind not in supports.kinds:
-            lines.append(f"{node.name}: {node.kind} is not among the device's kinds")
         if max(node.kernel) > supports.max_kernel and node.name in net.weight:
             lines.append(f"{node.name}: its kernel of {node.kernel} exceeds the device's {supports.max_kernel}")
     return lines

@@ -13,7 +13,8 @@ from supernet.extract import load_subnet, price
 from .config import RunConfig
 from .costs import resolve
 from .deployment import deployment
-from .run import Run, write_validation
+from .run import Run
+from .validation import write_validation
 
 NEEDED = ("config.yaml", "float.safetensors", "subnet.safetensors")
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import copy
 import json
 import sys
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -24,14 +23,12 @@ from torch import Tensor, nn
 from deploy.lower import lower
 from deploy.program import Program
 from lut.build import build_table
-from lut.columns import describe
 from lut.device import Device
-from lut.errors import InputError, LutError
+from lut.errors import InputError
 from lut.files import atomic_write
-from lut.spec import OpSpec
 from lut.table import LatencyTable
 from supernet.arch import Arch
-from supernet.extract import Subnet, extract, load_subnet, price, save_subnet, unquantized
+from supernet.extract import Subnet, extract, load_subnet, price, save_subnet
 from supernet.mixed import MixedOp
 from supernet.networks import BUILDERS, build
 from supernet.space import SearchSpace
@@ -41,8 +38,9 @@ from .bilevel import run_search
 from .budget import Budget, BudgetError
 from .choose import choose
 from .config import PriceConfig, RunConfig
-from .costs import Costs, expected_costs, network_costs, predicted, reported, resolve
-from .deployment import Deployment, broken, budget_rows, deployment, tighten
+from .costs import Costs, expected_costs, network_costs, reported, resolve
+from .coverage import require_kinds, require_rows, space_specs
+from .deployment import Deployment, broken, deployment, tighten
 from .environment import environment
 from .evaluate import evaluate
 from .finetune import finetune
@@ -94,7 +92,7 @@ class Run:
         model = self.sources.model
         if path.exists():
             load_weights(model, path)
-            return model.eval()  # candidates and all
+            return model.eval()
         if not self.sources.pretrained:
             self.seed()
             train(
@@ -295,40 +293,6 @@ class Run:
         return evaluate(network, self.sources.data, "test", self.sources.metric)
 
 
-def space_specs(net: Supernet) -> list[OpSpec]:
-    """Every distinct spec of a network's search space, whatever the layer."""
-    return list(dict.fromkeys(spec.without_site() for op in net.ops() for spec in op.grid() if spec is not None))
-
-
-def require_kinds(net: Supernet, device: Device) -> None:
-    """InputError for an operator that the device does not have."""
-    for node in net.nodes:
-        if device.supports.kinds and node.kind not in (*device.supports.kinds, "mix"):
-            raise InputError(
-                f"{node.name}: {device.name} has no {node.kind}; it has {', '.join(device.supports.kinds)}. "
-                "Replace the operator, or search for a device whose table prices it"
-            )
-
-
-def priced_specs(net: Supernet, table: LatencyTable) -> list[OpSpec]:
-    """What a search asks a table for: every spec of every layer or block."""
-    return [spec for op in net.schedule().priced(table.kinds) for spec in op.grid() if spec is not None]
-
-
-def require_rows(net: Supernet, table: LatencyTable) -> None:
-    """LutError when a table that nobody here can extend does not answer for the whole space."""
-    asked = priced_specs(net, table)
-    if missing := table.missing(asked):
-        by_kind = Counter(spec.kind for spec in missing)
-        counts = ", ".join(f"{count} {kind}" for kind, count in by_kind.most_common())
-        raise LutError(
-            f"{table.path}: lacks {len(missing)} of the {len(set(asked))} operators of the space ({counts}), "
-            f"such as {describe(missing[0])}; the nearest rows: {'; '.join(map(describe, table.nearest(missing[0])))}. "
-            "Cut the space to what the table has (space.*, space.pin), or let its header say what is free, equal "
-            "or ignored (docs/your-device.md)"
-        )
-
-
 def run_chain(config: RunConfig, folder: Path, command: list[str], force: bool = False) -> dict[str, Any]:
     """The chain from data to report; returns validation.json's content. Raises BudgetError (exit 3) and InputError."""
     run = Run(config, folder)
@@ -348,51 +312,9 @@ def run_chain(config: RunConfig, folder: Path, command: list[str], force: bool =
     names = {"float": "float32"}
     programs = {name: lower(network, names.get(name, name)) for name, network in networks.items()}
     subnet, validation = run.deployed(net, scores, costs, limits, model, target, programs)
+    from .validation import write_validation
+
     return write_validation(run, net, validation, {**networks, "found": subnet}, limits)
-
-
-def write_validation(
-    run: Run, net: Supernet, validation: dict[str, Any], networks: dict[str, Subnet], limits: list[Budget]
-) -> dict[str, Any]:
-    """Complete what the device said with the test metric, budgets and layers; write validation.json and the report."""
-    from .report import write_report
-
-    for name, network in networks.items():
-        if validation["source"] != "host":  # as the search priced it, blocks and another resolution included
-            for field, value in predicted(network, run.table, run.device).items():
-                if field in validation["networks"][name]:
-                    validation["networks"][name][field]["predicted"] = value
-        scores = validation["networks"][name]["top1"]
-        scores["float"] = run.test_metric(unquantized(network))
-        if name != "float":
-            scores["fake_quant"] = run.test_metric(network)
-    found = networks["found"]
-    validation["budgets"] = budget_rows(validation, limits, found.arch)
-    validation["layers"] = layer_rows(net, found)
-    atomic_write(run.folder / "validation.json", json.dumps(validation, indent=1))
-    write_report(run.folder)
-    return validation
-
-
-def layer_rows(net: Supernet, subnet: Subnet) -> list[dict[str, Any]]:
-    """Channels and bits per weighted layer of the found network."""
-    full = {node.name: node.shape[0] for node in net.nodes}
-    rows = []
-    for node in subnet.nodes:
-        if node.name not in subnet.weight:
-            continue
-        last = node is subnet.nodes[-1]
-        rows.append(
-            {
-                "name": node.name,
-                "kind": node.kind,
-                "channels": node.shape[0],
-                "max_channels": full[node.name],
-                "weight_bits": subnet.weight[node.name].options[0],
-                "act_bits": None if last else subnet.act[node.name].options[0],
-            }
-        )
-    return rows
 
 
 def say(line: str) -> None:

@@ -7,7 +7,7 @@ import torch
 
 from lut.spec import Latency
 from lut.table import LatencyTable
-from search.run import space_specs
+from search.coverage import space_specs
 from search.user_code import load
 from supernet import SearchSpace, Supernet
 

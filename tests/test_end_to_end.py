@@ -21,9 +21,10 @@ from safetensors.torch import load_file
 from cost_models.counts import weight_bytes
 from lut.table import LatencyTable
 from scripts import import_lut, run_search
+from search.coverage import space_specs
 from search.evaluate import evaluate
 from search.progress import read_metrics
-from search.run import Run, space_specs
+from search.run import Run
 from supernet import Arch, load_subnet
 
 ROOT = Path(__file__).parents[1]

@@ -15,7 +15,8 @@ from lut.spec import Latency
 from lut.table import LatencyTable
 from scripts import run_deploy, run_search
 from search.config import RunConfig
-from search.run import Run, priced_specs, require_rows
+from search.coverage import priced_specs, require_rows
+from search.run import Run
 from supernet import SearchSpace, Supernet, extract, load_subnet, save_subnet
 from supernet.networks import build
 
