@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 
 from .columns import SPEC_COLUMNS, describe, format_cell
-from .describe import nearest_row
 from .errors import LutError
 from .spec import Latency, OpSpec
+from .table import distance
 
 Rows = Mapping[OpSpec, Latency]
 
@@ -84,7 +84,7 @@ def _apart(first: Rows, second: Rows, names: tuple[str, str]) -> str:
     ours = np.array([[codes.setdefault(getattr(s, f), len(codes)) for s in first] for f in fields])
     weights = np.array([len(fields) if name == "kind" else 1 for name in fields])
     a = list(first)[int(np.argmax([(weights @ (theirs == column[:, None])).max() for column in ours.T]))]
-    b = nearest_row(a, second, fields)
+    b = min(second, key=lambda other: distance(a, other, fields))
     differs = ", ".join(
         f"{name} {format_cell(name, getattr(a, name)) or '-'} and {format_cell(name, getattr(b, name)) or '-'}"
         for name in fields

@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections import Counter, defaultdict
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -230,22 +230,10 @@ def _nearest(table: LatencyTable, spec: OpSpec) -> dict[str, Any]:
         return {"spec": describe(spec), "row": None}
     key = table.key(table.rules.canonical(spec))
     fields = [name for name in SPEC_COLUMNS if name not in table.rules.ignores]
-    row = nearest_row(key, table, fields)
+    (row,) = table.nearest(spec, 1)
     apart = [name for name in fields if getattr(key, name) != getattr(row, name)]
     differs = {name: [format_cell(name, getattr(s, name)) for s in (key, row)] for name in apart}
     return {"spec": describe(spec), "row": describe(row), "us": table[row].us, "differs": differs}
-
-
-def nearest_row(spec: OpSpec, rows: Iterable[OpSpec], fields: Sequence[str] = SPEC_COLUMNS) -> OpSpec:
-    """Of the same kind if there is one, then the one with the most equal fields, then the fewest octaves apart in
-    channels and size."""
-
-    def distance(row: OpSpec) -> tuple[bool, int, float]:
-        pairs = ((spec.c_in, row.c_in), (spec.c_out, row.c_out), (spec.height, row.height), (spec.width, row.width))
-        octaves = sum(abs(math.log2(a / b)) for a, b in pairs)
-        return spec.kind != row.kind, sum(getattr(spec, f) != getattr(row, f) for f in fields), octaves
-
-    return min(rows, key=distance)
 
 
 def duration(us: float) -> str:

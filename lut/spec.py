@@ -16,6 +16,11 @@ FLOAT_BITS = 32
 """The bit-width that stands for float32."""
 
 
+def attributes(**values: object) -> str:
+    """OpSpec.attrs: sorted k=v, joined by ';'."""
+    return ";".join(f"{name}={value}" for name, value in sorted(values.items()))
+
+
 @dataclass(frozen=True, slots=True)
 class OpSpec:
     """One operator of a network, fused epilogue included: the table's key.

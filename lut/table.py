@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
@@ -94,8 +95,11 @@ class LatencyTable(Mapping[OpSpec, Latency]):
         raise LutError(f"{self.path}: no row for {describe(spec)}, and none to interpolate from; nearest rows: {rows}")
 
     def nearest(self, spec: OpSpec, n: int = 3) -> list[OpSpec]:
-        """The rows that agree with an operator in its kind and in most fields."""
-        return sorted(self._rows, key=lambda other: _distance(spec, other))[:n]
+        """The n rows nearest to an operator as the header's rules see it: of its kind, then with the most equal fields,
+        then the fewest octaves apart in channels and size."""
+        key = self.key(self.rules.canonical(spec))
+        fields = [name for name in SPEC_COLUMNS if name not in self.rules.ignores]
+        return sorted(self._rows, key=lambda other: distance(key, other, fields))[:n]
 
     def missing(self, specs: Iterable[OpSpec]) -> list[OpSpec]:
         """The distinct specs that `lookup` would refuse, in order."""
@@ -268,6 +272,8 @@ def _check_columns(columns: list[str], where: str, values_needed: bool) -> None:
             raise LutError(f"{where}: {column}: the column is missing")
 
 
-def _distance(spec: OpSpec, other: OpSpec) -> tuple[int, int]:
-    same = sum(getattr(spec, name) == getattr(other, name) for name in SPEC_COLUMNS)
-    return (spec.kind != other.kind, -same)
+def distance(spec: OpSpec, other: OpSpec, fields: Iterable[str] = SPEC_COLUMNS) -> tuple[bool, int, float]:
+    """For comparison alone: another kind, fields that differ, octaves between channels and sizes."""
+    pairs = ((getattr(spec, name), getattr(other, name)) for name in ("c_in", "c_out", "height", "width"))
+    octaves = sum(abs(math.log2(a / b)) for a, b in pairs)
+    return spec.kind != other.kind, sum(getattr(spec, name) != getattr(other, name) for name in fields), octaves

@@ -66,8 +66,3 @@ def block_of(module: nn.Module, name: str) -> Block | None:
     describe = getattr(module, "table_block", None)
     block: Block | None = None if describe is None else describe()
     return block and replace(block, name=name)
-
-
-def attributes(**values: object) -> str:
-    """OpSpec.attrs: sorted k=v, joined by ';'."""
-    return ";".join(f"{key}={value}" for key, value in sorted(values.items()))

@@ -6,10 +6,10 @@ from dataclasses import replace
 import pytest
 
 from lut.__main__ import main, page
-from lut.describe import bits_of, coverage, duration, groups_of, nearest_row, percent, rules, summary
+from lut.describe import bits_of, coverage, duration, groups_of, percent, rules, summary
 from lut.errors import LutError
 from lut.spec import Latency, OpSpec
-from lut.table import LatencyTable
+from lut.table import LatencyTable, distance
 
 CONV = OpSpec("conv2d", 1, 4, 16, 8, 8, (3, 3), (1, 1), (1, 1), (1, 1, 1, 1), 1, 8, (8,), 8)
 DEPTHWISE = replace(CONV, c_in=16, groups=16)
@@ -160,6 +160,10 @@ def test_nearest_rows_follow_the_declared_rules():
     assert [near["row"].split()[0] for near in nearest] == ["conv2d", "linear"]
     assert nearest[0]["differs"] == {"c_in": ["5", "4"]}
     assert set(nearest[1]["differs"]) == {"c_in", "site"}, "batch is ignored; the row holds at fc1 alone"
+
+
+def nearest_row(spec, rows):
+    return min(rows, key=lambda row: distance(spec, row))
 
 
 def test_nearest_row_by_kind_then_fields_then_octaves():

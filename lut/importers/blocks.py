@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from ..spec import FLOAT_BITS, OpSpec
+from ..spec import FLOAT_BITS, OpSpec, attributes
 
 FBNET_STAGES = ((16, 1, 1), (24, 4, 2), (32, 4, 2), (64, 4, 2), (112, 4, 1), (184, 4, 2), (352, 1, 1))
 """Per stage: output channels, layers, stride of the first."""
@@ -56,10 +56,8 @@ def mbconv(
     bits: int = FLOAT_BITS,
 ) -> OpSpec:
     """A block of kind `mbconv`. height, width: of the input. act: relu, relu6 or hswish."""
-    items = {"act": act, "mid": str(mid), "residual": str(int(residual)), "se": str(int(se))}
-    if groups > 1:
-        items["groups"] = str(groups)
-    attrs = ";".join(f"{name}={value}" for name, value in sorted(items.items()))
+    more = {"groups": groups} if groups > 1 else {}
+    attrs = attributes(act=act, mid=mid, residual=int(residual), se=int(se), **more)
     return float_op("mbconv", c_in, c_out, height, width, (kernel,) * 2, (stride,) * 2, kernel // 2, attrs, site, bits)
 
 

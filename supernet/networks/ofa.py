@@ -17,8 +17,9 @@ from typing import Any
 from torch import Tensor, nn
 
 from lut.errors import InputError
+from lut.spec import attributes
 
-from ..mixed import Block, MixedOp, attributes
+from ..mixed import Block, MixedOp
 from .common import Size, he_init
 
 STAGES = ((24, 2, "relu", False), (40, 2, "relu", True), (80, 2, "hswish", False), (112, 1, "hswish", True),
