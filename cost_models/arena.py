@@ -84,14 +84,15 @@ def _best_fit(size: int, taken: list[tuple[int, int]], alignment: int) -> int:
 def lifetimes(steps: Sequence[Step], sizes: Mapping[str, int], output: str) -> tuple[list[Buffer], dict[str, str]]:
     """(buffers of the tensors in `sizes`, who takes over whose buffer) for steps in execution order.
 
-    A tensor lives from the step that makes it (-1: before the first) to its last reader, `output` to the end. An
-    in_place wish is granted when both tensors are in `sizes` and the input has no later reader.
+    A tensor lives from the step that makes it, or its first part (-1: before all steps), to its last reader, `output`
+    to the end. An in_place wish is granted when both tensors are in `sizes` and the input has no later reader.
     """
     made, used = dict.fromkeys(sizes, -1), dict.fromkeys(sizes, -1)
     for number, step in enumerate(steps):
         for name in (*step.inputs, step.output):
             used[name] = number
-        made[step.output] = number
+        if made.get(step.output, -1) < 0:
+            made[step.output] = number
     used[output] = len(steps)
     shared = {}
     for number, step in enumerate(steps):

@@ -119,6 +119,39 @@ def _resample(op: Op, program: Program, x: Tensor) -> Tensor:
     return torch.cat([x, fill], 1)[:, torch.where(gather < 0, x.shape[1], gather)]
 
 
+def _pad_op(op: Op, program: Program, x: Tensor) -> Tensor:
+    return _pad(op, x, program.tensors[op.inputs[0]].zero)
+
+
+def _split(op: Op, program: Program, x: Tensor) -> Tensor:
+    return x[:, op.offset : op.offset + op.spec.c_out]
+
+
+def _shuffle(op: Op, program: Program, x: Tensor) -> Tensor:
+    return x.unflatten(1, (op.spec.groups, -1)).transpose(1, 2).flatten(1, 2)
+
+
+def _dequantize(op: Op, program: Program, x: Tensor) -> Tensor:
+    assert op.table is not None
+    return torch.from_numpy(op.table)[x]
+
+
+def _quantize(op: Op, program: Program, x: Tensor) -> Tensor:
+    assert op.weights is not None
+    codes = (x * torch.from_numpy(op.weights)).round() + program.tensors[op.output].zero
+    return codes.clamp(op.low, op.high).to(torch.int64)
+
+
+def _softmax(op: Op, program: Program, x: Tensor) -> Tensor:
+    return x.softmax(1)
+
+
+def _layer_norm(op: Op, program: Program, x: Tensor) -> Tensor:
+    assert op.weights is not None and op.bias is not None
+    gain, bias = (torch.from_numpy(values) for values in (op.weights, op.bias))
+    return F.layer_norm(x.permute(0, 2, 3, 1), (x.shape[1],), gain, bias, op.eps).permute(0, 3, 1, 2)
+
+
 def _input(op: Op, program: Program, x: Tensor) -> Tensor:
     assert op.table is not None
     table = torch.from_numpy(op.table)
@@ -136,7 +169,16 @@ KINDS: dict[str, Callable[..., Tensor]] = {
     "avg_pool": _avg_pool,
     "max_pool": _max_pool,
     "resample": _resample,
+    "concat": lambda op, program, x: x,
+    "split": _split,
+    "shuffle": _shuffle,
+    "pad": _pad_op,
+    "dequantize": _dequantize,
+    "quantize": _quantize,
+    "softmax": _softmax,
+    "layer_norm": _layer_norm,
 }
+CLAMPED = frozenset({"conv2d", "conv2d_add", "linear", "add", "mul", "avg_pool"})
 
 
 def run_program(program: Program, images: np.ndarray) -> np.ndarray:
@@ -159,10 +201,14 @@ def run_tensors(program: Program, images: np.ndarray, names: Collection[str] | N
     with torch.no_grad():
         for op in program.ops:
             out = KINDS[op.spec.kind](op, program, *(values[name] for name in op.inputs))
-            if op.spec.kind not in ("input", "max_pool", "resample"):
+            if op.spec.kind in CLAMPED:
                 out = out.clamp(op.low, op.high)
-            is_float = program.tensors[op.output].bits == 32
-            values[op.output] = out.to(torch.float32 if is_float else torch.int64)
+            target = program.tensors[op.output]
+            out = out.to(torch.float32 if target.bits == 32 else torch.int64)
+            if op.spec.kind == "concat":  # one part of it
+                whole = values.get(op.output, out.new_zeros(len(out), target.channels, target.height, target.width))
+                out = torch.cat([whole[:, : op.offset], out, whole[:, op.offset + op.spec.c_in :]], 1)
+            values[op.output] = out
     return {
         name: value.permute(0, 2, 3, 1).contiguous().numpy().astype(program.tensors[name].dtype)
         for name, value in values.items()

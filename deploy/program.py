@@ -6,11 +6,14 @@ conv2d, linear:  y = clamp(z_out + (((acc << l) + bias[o]) m[o] + 2^31 >> 32))
 conv2d_add:      y = clamp(z_out + (((acc << l) + bias[o]) m[o] + ((r - z_r) << l_r) m_r + 2^31 >> 32))
 add:             y = clamp(z_out + (((a - z_a) << l) m + ((b - z_b) << l_r) m_r + 2^31 >> 32))
 avg_pool:        y = clamp(z_out + (((sum of window - n z_in) << l) m + 2^31 >> 32))   n = kernel area; no padding
-mul:             y = clamp(z_out + ((((a - z_a)(b - z_b)) << l) m + 2^31 >> 32))   b may be one value per channel
+mul:             y = clamp(z_out + ((((a - z_a)(b - z_b)) << l) m + 2^31 >> 32))   by=channel: b is one pixel's
 unary:           y = table[code]
 max_pool:        the largest code; padding never wins
-resample:        codes are moved; absent channels take the zero point
+resample, pad, concat, split, shuffle:   codes are moved; absent channels and frames take the zero point
 input:           y = table[channel, byte]
+dequantize:      y = table[code], float32
+quantize:        y = clamp(rint(x w) + z_out), halves to even, w a float32
+softmax, layer_norm:   float32; equal to the reference to rounding alone
 
 Products are 64 bits wide, the shift by 32 is arithmetic (floor), (acc << l) + bias fits int32; bias holds
 -z_in sum(w) << l. The bias is added behind the shift, because a whole step of the accumulator can be several codes of
@@ -56,8 +59,10 @@ class Op:
     weights: int8 (or float32) (c_out, c_in / groups, kh, kw), linear (c_out, c_in, 1, 1) with inputs in HWC order.
     bias: int32 (float32) (c_out,). mult: even signed int32, (c_out,) for conv2d, conv2d_add and linear, (1,) else.
     shift: l. res_mult, res_shift: m_r and l_r, of the second input. low, high: the clamp, in codes (float: values).
-    gather: resample's source channel per output channel, -1 for zero. table: input's (channels, 256) codes, a unary's
-    (2^in_bits,) (uint8, or float32 in the baseline, where a unary has its function's name in spec.attrs).
+    gather: resample's source channel per output channel, -1 for zero. table: input's (channels, 256) codes (float32 in
+    the baseline), a unary's (2^in_bits,) codes (the baseline has its function's name in spec.attrs), dequantize's
+    float32 values. weights and bias of layer_norm: float32 (channels,), with eps; of quantize: 1 / scale. offset: the
+    first channel of a part, of the output for concat, of the input for split; a concat is an operator for every part.
     """
 
     name: str
@@ -74,6 +79,8 @@ class Op:
     high: float = 255
     gather: np.ndarray | None = None
     table: np.ndarray | None = None
+    eps: float = 0.0
+    offset: int = 0
     in_place: int | None = None
 
 

@@ -83,12 +83,15 @@ def _call(
     fixed = {program.input: "image", program.output: "scores"}
     tensors = dict(zip(("in", "in2"), op.inputs)) | {"out": op.output}
     used = {arg.name for arg in kernel.args if arg.count}
+    part = {"concat": "out", "split": "in"}.get(op.spec.kind)
     words = []
     for name in NAMES:
         if name not in used:
             words.append("0")
         elif name in tensors:
-            words.append(fixed.get(tensors[name]) or f"A + {arena[tensors[name]]}")
+            tensor = program.tensors[tensors[name]]
+            first = op.offset * np.dtype(tensor.dtype).itemsize if name == part else 0
+            words.append(fixed.get(tensor.name) or f"A + {arena[tensor.name] + first}")
         elif name == "workspace":
             words.append(f"A + {arena[f'workspace of {op.name}']}")
         else:

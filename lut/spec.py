@@ -26,8 +26,10 @@ class OpSpec:
     """One operator of a network, fused epilogue included: the table's key.
 
     Kinds that Lutier's own kernels know: `input` (uint8 image to first tensor), `conv2d`, `conv2d_add` (a residual
-    add in the epilogue; `in_bits` holds input and residual), `linear`, `add`, `avg_pool`, `max_pool`, `resample`
-    (strided, zero-filled channel gather: option-A shortcuts). Imported tables may use any other kind.
+    add in the epilogue; `in_bits` holds input and residual), `linear`, `add`, `mul` (attrs `by=channel`: squeeze and
+    excite), `unary` (a table of codes; float32: attrs `fn=silu` ..), `avg_pool`, `max_pool`, `resample` (strided,
+    zero-filled channel gather: option-A shortcuts), `concat` and `split` (one part each: c_in of c_out channels, or the
+    reverse), `shuffle`, `pad`, `quantize`, `dequantize`, `softmax`, `layer_norm`. Imported tables may use any other.
     """
 
     kind: str

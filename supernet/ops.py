@@ -80,9 +80,17 @@ class _Describer:
             w_bits,
             tuple(self.bits(name, values) for name in node.inputs) or (8,),
             self.bits(node.name, values),
-            attrs=f"fn={node.fn}" if node.kind == "unary" and self.is_float else "",
+            attrs=self.attrs(node),
             site=node.name,
         )
+
+    def attrs(self, node: Node) -> str:
+        """What else the cost depends on: the function of float32, a product by one value per channel."""
+        if node.kind == "unary" and self.is_float:
+            return f"fn={node.fn}"
+        if node.kind == "mul" and self.nodes[node.inputs[1]].shape[1:] != node.shape[1:]:
+            return "by=channel"
+        return ""
 
     def axes(self, node: Node) -> dict[Choice, set[str]]:
         """Which fields of the spec each searchable choice fills."""

@@ -267,7 +267,7 @@ def test_packed_weights_are_smaller() -> None:
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        ({"kind": "mul"}, "kind 'mul'"),
+        ({"kind": "mbconv"}, "kind 'mbconv'"),
         ({"w_bits": 3}, "3-bit weights"),
         ({"batch": 2}, "batch 2"),
         ({"groups": 3}, "do not divide"),

@@ -102,11 +102,12 @@ def test_missing_blocks_are_counted_and_named(settings, tmp_path):
 
 
 def test_an_operator_that_the_device_lacks_is_named_before_anything_else(settings, tmp_path):
-    config = RunConfig.read(settings, ["device=host-cpu"])
-    run = Run(config, tmp_path)
+    bare = tmp_path / "bare.yaml"
+    bare.write_text("name: bare\nsupports: {kinds: [input, conv2d, avg_pool, linear]}\n")
+    run = Run(RunConfig.read(settings, [f"device={bare}"]), tmp_path)
     model = nn.Sequential(nn.Conv2d(1, 8, 3), nn.Hardswish(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 3))
     net = Supernet.from_model(model.eval(), torch.zeros(1, 1, 8, 8), SearchSpace())
-    with pytest.raises(InputError, match=r"_1: host-cpu has no unary; it has input, conv2d"):
+    with pytest.raises(InputError, match=r"_1: bare has no unary; it has input, conv2d"):
         run.measure_table(net, None)
 
 

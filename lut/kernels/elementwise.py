@@ -1,4 +1,4 @@
-"""Kernels that only move or pool: the input's table, residual add, average and maximum pooling, channel resampling."""
+"""Sums and products element by element, and pools."""
 
 from __future__ import annotations
 
@@ -6,26 +6,10 @@ from typing import Any
 
 from lut.spec import OpSpec
 
-from .emit import Nest, pieces
-from .isa import LANES, Isa
+from .emit import Nest, in_vectors
+from .isa import Isa
 from .requantize import Epilogue
-from .signature import in_dtype, out_dtype, pointers
-
-
-def _vectors(count: int) -> tuple[int, list[tuple[int, int]]]:
-    """(whole vectors of LANES, the tail as (start, lanes) pieces)."""
-    whole = count // LANES
-    return whole, [(whole * LANES + start, lanes) for start, lanes in pieces(count % LANES, LANES // 2)]
-
-
-def table(nest: Nest, spec: OpSpec, isa: Isa) -> int:
-    """input: y = table[channel, byte]."""
-    bound = pointers(nest, spec, out_dtype(spec))
-    with nest.loop(spec.height * spec.width) as pixel, nest.loop(spec.c_in) as channel:
-        at = pixel * spec.c_in + channel
-        code = nest.load(bound["in"], at).astype("int32")
-        nest.store(bound["out"], at, nest.load(bound["weights"], channel * 256 + code))
-    return 0
+from .signature import by_channel, in_dtype, pointers
 
 
 def add(nest: Nest, spec: OpSpec, isa: Isa) -> int:
@@ -42,12 +26,7 @@ def add(nest: Nest, spec: OpSpec, isa: Isa) -> int:
             total = epilogue.high_word([epilogue.first(codes, 1, lanes), epilogue.second(second, lanes)], lanes)
         nest.store(bound["out"], start, epilogue.finish(total, lanes), lanes)
 
-    whole, tail = _vectors(spec.height * spec.width * spec.c_in)
-    if whole:
-        with nest.loop(whole) as i:
-            step(i * LANES, LANES)
-    for start, lanes in tail:
-        step(start, lanes)
+    in_vectors(nest, spec.height * spec.width * spec.c_in, step)
     return 0
 
 
@@ -97,22 +76,28 @@ def max_pool(nest: Nest, spec: OpSpec, isa: Isa) -> int:
     return 0
 
 
-def resample(nest: Nest, spec: OpSpec, isa: Isa) -> int:
-    """resample: y[c] = x[gather[c]] at every stride-th pixel, the zero point where gather[c] < 0.
+def mul(nest: Nest, spec: OpSpec, isa: Isa) -> int:
+    """mul: y = clamp(z_out + ((((a - z_a)(b - z_b)) << l) m + 2^31 >> 32)); `by=channel` in attrs: b is one pixel."""
+    bound = pointers(nest, spec, "uint8")
+    epilogue = Epilogue(nest, spec, bound["params"], bound["out"], isa.name)
 
-    `weights` holds the gather, `params` the zero point.
-    """
-    bound = pointers(nest, spec, "int32")
-    zero: Any = nest.const(0, "float32")
-    if not spec.is_float:
-        zero = Epilogue(nest, spec, bound["params"], bound["out"], isa.name).scalar["z_in"].astype("uint8")
-    zero = nest.bind(zero)
-    rows, cols = spec.out_size()
-    with nest.loop(rows) as y, nest.loop(cols) as x, nest.loop(spec.c_out) as channel:
-        source = nest.bind(nest.load(bound["weights"], channel))
-        at = _element(spec, y * spec.stride[0], x * spec.stride[1], nest.x.max(source, 0))
-        value = nest.x.Select(source < 0, zero, nest.load(bound["in"], at))
-        nest.store(bound["out"], (y * cols + x) * spec.c_out + channel, value)
+    def step(start: Any, lanes: int, second: Any) -> None:
+        a, b = nest.load(bound["in"], start, lanes), nest.load(bound["in2"], second, lanes)
+        if spec.is_float:
+            total = a * b
+        else:
+            wide = f"int32x{lanes}" if lanes > 1 else "int32"
+            zeros = [nest.splat(epilogue.scalar[name], lanes) for name in ("z_in", "z_res")]
+            product = (a.astype(wide) - zeros[0]) * (b.astype(wide) - zeros[1])
+            total = epilogue.high_word([epilogue.first(product, 0, lanes)], lanes)
+        nest.store(bound["out"], start, epilogue.finish(total, lanes), lanes)
+
+    pixels = spec.height * spec.width
+    if by_channel(spec):
+        with nest.loop(pixels) as pixel:
+            in_vectors(nest, spec.c_in, lambda at, lanes: step(pixel * spec.c_in + at, lanes, at))
+    else:
+        in_vectors(nest, pixels * spec.c_in, lambda at, lanes: step(at, lanes, at))
     return 0
 
 
@@ -123,11 +108,6 @@ def _element(spec: OpSpec, row: Any, col: Any, channel: Any) -> Any:
 def _per_pixel(nest: Nest, spec: OpSpec, block: Any) -> None:
     """block(y, x, channel, lanes, place) over the output's pixels and vectors of channels, the tail in pieces."""
     rows, cols = spec.out_size()
-    whole, tail = _vectors(spec.c_in)
     with nest.loop(rows) as y, nest.loop(cols) as x:
         place = (y * cols + x) * spec.c_in
-        if whole:
-            with nest.loop(whole) as i:
-                block(y, x, i * LANES, LANES, place + i * LANES)
-        for start, lanes in tail:
-            block(y, x, start, lanes, place + start)
+        in_vectors(nest, spec.c_in, lambda at, lanes: block(y, x, at, lanes, place + at))

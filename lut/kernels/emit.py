@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import struct
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from .isa import LANES
 
 
 class Nest:
@@ -110,12 +112,12 @@ class Nest:
         """Even lanes of one vector, odd lanes of the other."""
         return self.shuffle([even, odd], [lane + lanes * (lane % 2) for lane in range(lanes)])
 
-    def store_some(self, buffer: Any, start: Any, value: Any, dtype: str, count: int) -> None:
-        """Store the first `count` lanes of a vector, in pieces whose lengths are powers of two."""
-        whole = self.local(dtype, 16)
-        self.store(whole, 0, value, 16)
-        for first, lanes in pieces(count, 8):
-            self.store(buffer, start + first, self.load(whole, first, lanes), lanes)
+    def store_some(self, buffer: Any, start: Any, value: Any, dtype: str, count: int, lanes: int = LANES) -> None:
+        """Store the first `count` lanes of a vector of `lanes`, in pieces whose lengths are powers of two."""
+        whole = self.local(dtype, lanes)
+        self.store(whole, 0, value, lanes)
+        for first, length in pieces(count, lanes // 2):
+            self.store(buffer, start + first, self.load(whole, first, length), length)
 
     def body(self) -> Any:
         if len(self._open) != 1:
@@ -131,6 +133,16 @@ def pieces(count: int, largest: int) -> Iterator[tuple[int, int]]:
             length //= 2
         yield start, length
         start += length
+
+
+def in_vectors(nest: Nest, count: int, step: Callable[[Any, int], None]) -> None:
+    """step(start, lanes) over `count` elements: a loop over whole vectors of LANES, then the tail in pieces."""
+    whole = count // LANES
+    if whole:
+        with nest.loop(whole) as i:
+            step(i * LANES, LANES)
+    for start, lanes in pieces(count % LANES, LANES // 2):
+        step(whole * LANES + start, lanes)
 
 
 def copy(nest: Nest, target: tuple[Any, Any], source: tuple[Any, Any], count: int, dtype: str = "") -> None:

@@ -12,8 +12,9 @@ from lut.spec import OpSpec
 from . import conv, depthwise
 from .intrinsics import dot
 from .isa import LANES
-from .requantize import PARAMS
-from .signature import Arg, in_dtype, out_dtype
+from .lookup import ENTRIES, pack_table
+from .requantize import FLOAT_PARAMS, PARAMS
+from .signature import Arg, by_channel, in_dtype, out_dtype
 
 DEPTHWISE_TAPS = 64
 """Depthwise kernels are unrolled over their taps; larger ones go the way of grouped convolutions."""
@@ -44,6 +45,8 @@ class Constants(Protocol):
     def gather(self) -> np.ndarray | None: ...
     @property
     def table(self) -> np.ndarray | None: ...
+    @property
+    def eps(self) -> float: ...
 
 
 def layout(spec: OpSpec) -> str:
@@ -54,13 +57,18 @@ def layout(spec: OpSpec) -> str:
 
 
 def _pack_weights(spec: OpSpec, weights: np.ndarray, isa: str) -> np.ndarray:
+    if layout(spec) == "none":
+        return weights.astype(np.float32).reshape(-1)
     return {"depthwise": depthwise.pack_weights, "conv": conv.pack_weights}[layout(spec)](spec, weights, isa)
 
 
 def _pack_channels(spec: OpSpec, values: np.ndarray) -> np.ndarray:
-    if layout(spec) == "depthwise":
-        return np.pad(values, (0, -len(values) % LANES))
-    return conv.pack_channels(spec, values)
+    match layout(spec):
+        case "depthwise":
+            return np.pad(values, (0, -len(values) % LANES))
+        case "conv":
+            return conv.pack_channels(spec, values)
+    return values
 
 
 def pack_constants(op: Constants, isa: str, in_zeros: Sequence[int], out_zero: int) -> dict[str, np.ndarray]:
@@ -74,14 +82,15 @@ def pack_constants(op: Constants, isa: str, in_zeros: Sequence[int], out_zero: i
     elif op.gather is not None:
         arrays["weights"] = op.gather.astype(np.int32).reshape(-1)
     elif op.table is not None:
-        arrays["weights"] = np.ascontiguousarray(op.table).reshape(-1)
+        whole = np.ascontiguousarray(op.table).reshape(-1)
+        arrays["weights"] = whole if spec.kind == "input" else pack_table(whole, isa)
     number = np.float32 if spec.is_float else np.int32
     if op.bias is not None:
         arrays["bias"] = _pack_channels(spec, op.bias.astype(number))
     if spec.is_float:
-        arrays["params"] = np.array([op.low, op.high], np.float32)
+        arrays["params"] = np.array([op.low, op.high, op.eps], np.float32)
         return arrays
-    if op.weights is not None and op.mult is not None:
+    if layout(spec) != "none" and op.mult is not None:
         arrays["mult"] = _pack_channels(spec, op.mult.astype(np.int32))
     values = {
         "low": op.low,
@@ -92,10 +101,36 @@ def pack_constants(op: Constants, isa: str, in_zeros: Sequence[int], out_zero: i
         "z_res": in_zeros[-1],
         "res_mult": op.res_mult,
         "res_shift": op.res_shift,
-        "mult": 0 if op.mult is None or op.weights is not None else int(op.mult.reshape(-1)[0]),
+        "mult": 0 if op.mult is None or layout(spec) != "none" else int(op.mult.reshape(-1)[0]),
     }
     arrays["params"] = np.array([values[name] for name in PARAMS], np.int32)
     return arrays
+
+
+def _second(spec: OpSpec) -> int:
+    """Elements of the second input."""
+    rows, cols = spec.out_size()
+    if spec.kind not in ("add", "mul", "conv2d_add"):
+        return 0
+    return spec.c_out if by_channel(spec) else rows * cols * spec.c_out
+
+
+def _tables(spec: OpSpec) -> tuple[str, int]:
+    """(type, elements) of `weights` where an operator without a weight layout has some."""
+    match spec.kind:
+        case "input":
+            return out_dtype(spec), spec.c_in * ENTRIES
+        case "unary" if not spec.is_float:
+            return "uint8", ENTRIES
+        case "dequantize":
+            return "float32", ENTRIES
+        case "quantize":
+            return "float32", 1
+        case "layer_norm":
+            return "float32", spec.c_out
+        case "resample":
+            return "int32", spec.c_out
+    return "uint8", 0
 
 
 def arguments(spec: OpSpec, isa: str, workspace: int) -> tuple[Arg, ...]:
@@ -105,14 +140,12 @@ def arguments(spec: OpSpec, isa: str, workspace: int) -> tuple[Arg, ...]:
     pixels = spec.height * spec.width * spec.c_in
     sizes: dict[str, tuple[str, int]] = {
         "in": (in_dtype(spec), pixels),
-        "in2": (in_dtype(spec), {"add": pixels, "conv2d_add": rows * cols * spec.c_out}.get(spec.kind, 0)),
+        "in2": (in_dtype(spec), _second(spec)),
         "out": (out_dtype(spec), rows * cols * spec.c_out),
-        "weights": {"input": (out_dtype(spec), spec.c_in * 256), "resample": ("int32", spec.c_out)}.get(
-            spec.kind, ("uint8", 0)
-        ),
-        "bias": (number, 0),
+        "weights": _tables(spec),
+        "bias": (number, spec.c_out if spec.kind == "layer_norm" else 0),
         "mult": ("int32", 0),
-        "params": (number, 2 if spec.is_float else len(PARAMS)),
+        "params": (number, len(FLOAT_PARAMS) if spec.is_float else len(PARAMS)),
         "workspace": ("uint8", workspace),
     }
     if layout(spec) != "none":

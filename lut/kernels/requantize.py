@@ -18,7 +18,9 @@ from .isa import LANES
 from .signature import out_dtype
 
 PARAMS = ("low", "high", "z_out", "shift", "z_in", "z_res", "res_mult", "res_shift", "mult")
-"""Scalars of a kernel, in the order of its `params` array: int32, or for float32 kernels (low, high) alone."""
+"""Scalars of an integer kernel, int32, in the order of its `params` array."""
+FLOAT_PARAMS = ("low", "high", "eps")
+"""Those of a float32 kernel."""
 
 
 def high_word(nest: Nest, factors: Sequence[tuple[Any, Any]], rounding: Any, lanes: int, fast: bool) -> Any:
@@ -49,7 +51,7 @@ class Epilogue:
     def __init__(self, nest: Nest, spec: OpSpec, params: Any, out: Any, isa: str, residual: Any = None) -> None:
         self.nest, self.float, self.out, self.residual, self.isa = nest, spec.is_float, out, residual, isa
         self.dtype = out_dtype(spec)
-        names = PARAMS[:2] if self.float else PARAMS
+        names = FLOAT_PARAMS if self.float else PARAMS
         self.scalar = {name: nest.bind(nest.load(params, position)) for position, name in enumerate(names)}
         if not self.float:
             word, half = nest.const(32, "int64"), nest.const(1 << 31, "int64")

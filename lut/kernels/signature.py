@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from lut.spec import OpSpec
+from lut.spec import FLOAT_BITS, OpSpec
 
 from .emit import Nest
 
@@ -35,7 +35,12 @@ class Arg:
 
 
 def in_dtype(spec: OpSpec) -> str:
-    return "uint8" if spec.kind == "input" or not spec.is_float else "float32"
+    return "float32" if spec.in_bits[0] == FLOAT_BITS and spec.kind != "input" else "uint8"
+
+
+def by_channel(spec: OpSpec) -> bool:
+    """Whether a product's second input is one value per channel, as in squeeze-and-excite."""
+    return spec.attrs == "by=channel"
 
 
 def out_dtype(spec: OpSpec) -> str:

@@ -73,7 +73,7 @@ def random_arguments(kernel: Kernel, seed: int = 0) -> list[np.ndarray | None]:
         if arg.name == "params" and arg.dtype == "int32":  # low, high, z_out, shift, z_in, z_res, res_mult, ...
             return np.array([0, 255, 0, 0, 0, 0, 1 << 30, 0, 1 << 30])
         if arg.name == "params":
-            return np.array([0.0, 6.0])
+            return np.array([0.0, 6.0, 1e-5])
         if arg.name == "weights" and kernel.spec.kind == "resample":
             return rng.integers(-1, kernel.spec.c_in, arg.count)
         if arg.dtype == "float32":

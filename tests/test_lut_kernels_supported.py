@@ -1,0 +1,39 @@
+"""Which operators there are kernels for, and why there are none for others."""
+
+from dataclasses import replace
+
+import pytest
+from kernel_toys import spec_of
+
+from lut import kernels
+
+
+def test_row_keys_keep_what_the_code_depends_on():
+    mul = spec_of("mul", 8, 2, 2, attrs="by=channel")
+    assert kernels.row_key(mul) != kernels.row_key(replace(mul, attrs=""))
+    narrow = replace(spec_of("unary", 8, 2, 2), in_bits=(4,), out_bits=2)
+    assert kernels.row_key(narrow) == kernels.row_key(spec_of("unary", 8, 2, 2))
+
+
+@pytest.mark.parametrize(
+    ("spec", "reason"),
+    [
+        (spec_of("unary", 8, 2, 2, True, attrs="fn=swish"), "a float32 unary is fn= one of hardswish"),
+        (spec_of("mul", 8, 2, 2, attrs="by=row"), "by=channel"),
+        (spec_of("mul", 8, 2, 2, in_bits=(8,)), "1 in_bits for the 2 inputs"),
+        (spec_of("concat", 8, 2, 2, c_out=4), "a part of 4 channels"),
+        (spec_of("split", 4, 2, 2, c_out=8), "a part of 4 channels"),
+        (spec_of("shuffle", 8, 2, 2), "one group"),
+        (spec_of("shuffle", 8, 2, 2, groups=3), "do not divide"),
+        (spec_of("softmax", 8, 2, 2), "in_bits 8; softmax has float32 there"),
+        (spec_of("layer_norm", 8, 2, 2, in_bits=(32,)), "out_bits 8; layer_norm has float32 there"),
+        (spec_of("quantize", 8, 2, 2), "in_bits 8; quantize has float32 there"),
+        (spec_of("quantize", 8, 2, 2, in_bits=(32,), out_bits=16), "out_bits 16"),
+        (spec_of("dequantize", 8, 2, 2), "out_bits 8; dequantize has float32 there"),
+        (spec_of("unary", 8, 2, 2, c_out=4), "keeps its channels"),
+        (spec_of("unary", 8, 2, 2, stride=(2, 2)), "no kernel, stride or padding"),
+        (spec_of("pad", 8, 2, 2, stride=(2, 2)), "pad has no kernel"),
+    ],
+)
+def test_unsupported_specs_say_why(spec, reason):
+    assert reason in kernels.supported(spec)
