@@ -1,0 +1,235 @@
+"""Rows and whole networks beside ONNX Runtime, OpenVINO and LiteRT (XNNPACK), each at its best setting, in one run.
+
+    pip install 'lutier[runtimes]'
+    python scripts/bench_runtimes.py [--rows] [--networks] [--threads 1] [--plot FILE.svg] [--json]
+
+Everyone runs the same lowered network: 8-bit (u8 activations, s8 weights per channel) and float32. A row is the middle
+of a chain of equal layers, so that a runtime's call overhead is spread over CHAIN of them; what a call of each costs at
+all is in the column of the empty network (one 1x1 convolution of one pixel). Contenders take turns, ROUNDS times; the
+lowest window of each counts. Ours alone pays for turning the image's bytes into codes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from deploy.lower import lower
+from deploy.program import Program
+from deploy.tvm_build import HostModule, build
+from lut.errors import InputError
+from lut.kernels import isa_of_host
+from lut.progress import Progress
+from scripts.rivals.runtimes import RIVALS, Run
+from search.environment import environment
+from search.outcome import table as text_table
+from supernet import SearchSpace, Supernet, extract
+from supernet.networks import NETWORKS
+
+CHAIN, ROUNDS, WINDOWS, WINDOW_US = 4, 8, 12, 2000.0
+ROWS = {  # name: channels of the chain's layers, size, kernel, depthwise
+    "3x3 16, 32x32": ((16,) * (CHAIN + 1), 32, 3, False),
+    "3x3 32, 16x16": ((32,) * (CHAIN + 1), 16, 3, False),
+    "3x3 64, 8x8": ((64,) * (CHAIN + 1), 8, 3, False),
+    "1x1 96-24-96, 16x16": ((96, 24) * (CHAIN // 2) + (96,), 16, 1, False),
+    "1x1 64, 16x16": ((64,) * (CHAIN + 1), 16, 1, False),
+    "depthwise 96, 16x16": ((96,) * (CHAIN + 1), 16, 3, True),
+}
+NETS = {"resnet8": 32, "resnet20": 32, "mobilenet_v2": 96}
+OURS = "Lutier"
+
+
+def chain(channels: tuple[int, ...], kernel: int, depthwise: bool) -> nn.Module:
+    """Convolution, batch norm and ReLU, len(channels) - 1 times, between a first layer and a classifier."""
+    layers: list[nn.Module] = [nn.Conv2d(3, channels[0], 1, bias=False), nn.BatchNorm2d(channels[0]), nn.ReLU()]
+    for c_in, c_out in itertools.pairwise(channels):
+        groups = c_in if depthwise else 1
+        conv = nn.Conv2d(c_in, c_out, kernel, padding=kernel // 2, groups=groups, bias=False)
+        layers += [conv, nn.BatchNorm2d(c_out), nn.ReLU()]
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels[-1], 10))
+
+
+def programs(model: nn.Module, size: int) -> dict[str, Program]:
+    """8-bit and float32, with sound batch-norm statistics and random weights."""
+    x = torch.randn(16, 3, size, size)
+    with torch.no_grad():
+        for _ in range(20):
+            model(x)
+    model.eval()
+    found = {}
+    for name, bits in (("8-bit", 8), ("float32", 32)):
+        net = Supernet.from_model(model, x, SearchSpace((bits,), (bits,), (1.0,))).eval()
+        if bits == 8:
+            net.calibrate([x])
+        found[name] = lower(extract(net, net.arch()), name)
+    return found
+
+
+def part(program: Program, first: int, last: int) -> Program:
+    """Operators first .. last - 1 as a program of their own."""
+    ops = program.ops[first:last]
+    return Program(ops, program.tensors, ops[0].inputs[0], ops[-1].output, program.name)
+
+
+@dataclass
+class Contender:
+    """window() -> microseconds of one inference, the mean of a window."""
+
+    window: Callable[[], float]
+    best: float = float("inf")
+
+    def turn(self) -> None:
+        self.best = min(self.best, *(self.window() for _ in range(WINDOWS)))
+
+
+def timed(run: Run) -> Callable[[], float]:
+    """Windows of as many inferences as fill WINDOW_US."""
+    for _ in range(20):
+        run()
+    start = time.perf_counter()
+    for _ in range(20):
+        run()
+    count = max(1, round(WINDOW_US * 1e-6 / ((time.perf_counter() - start) / 20)))
+
+    def window() -> float:
+        begin = time.perf_counter()
+        for _ in range(count):
+            run()
+        return (time.perf_counter() - begin) / count * 1e6
+
+    return window
+
+
+def rivals(program: Program, threads: int) -> dict[str, Contender]:
+    """By "runtime: setting"; a runtime that refuses the program is left out, with its reason on stderr."""
+    found = {}
+    for name, prepare in RIVALS.items():
+        try:
+            for setting, run in prepare(program, threads).items():
+                found[f"{name}: {setting}"] = Contender(timed(run))
+        except (InputError, RuntimeError, ValueError) as error:
+            print(f"{name}: {str(error).splitlines()[0]}", file=sys.stderr)
+    return found
+
+
+def compete(contenders: dict[str, Contender], title: str) -> dict[str, float]:
+    """Microseconds by contender."""
+    with Progress(ROUNDS, title) as bar:
+        for _ in range(ROUNDS):
+            for contender in contenders.values():
+                contender.turn()
+            bar.update()
+    return {name: contender.best for name, contender in contenders.items()}
+
+
+def best_of(us: dict[str, float]) -> dict[str, dict[str, Any]]:
+    """By runtime: the time and the setting of its fastest setting."""
+    found: dict[str, dict[str, Any]] = {}
+    for name, value in us.items():
+        runtime, _, setting = name.partition(": ")
+        if runtime not in found or value < found[runtime]["us"]:
+            found[runtime] = {"us": value, "setting": setting}
+    return found
+
+
+def record(name: str, bits: str, us: dict[str, float], share: float, empty: dict[str, float]) -> dict[str, Any]:
+    """share: what one layer is of the time. speedup: the best rival's time over ours, its empty call taken off."""
+    best = {runtime: {**found, "us": found["us"] * share} for runtime, found in best_of(us).items()}
+    net = {r: found["us"] - empty.get(r, 0.0) * share for r, found in best.items() if r != OURS}
+    fastest = min(net, key=net.__getitem__) if net else ""
+    return {"name": name, "bits": bits, **{r: f["us"] for r, f in best.items()}, "fastest_rival": fastest,
+            "settings": {r: f["setting"] for r, f in best.items() if r != OURS},
+            "speedup": net[fastest] / best[OURS]["us"] if net else None}  # fmt: skip
+
+
+def bench(rows: bool, networks: bool, threads: int) -> list[dict[str, Any]]:
+    isa, records = isa_of_host(), []
+    torch.manual_seed(0)
+    nothing = programs(nn.Sequential(nn.Conv2d(3, 1, 1), nn.ReLU(), nn.Flatten(), nn.Linear(1, 2)), 1)["8-bit"]
+    empty_us = compete(rivals(nothing, threads), "empty")
+    empty = {runtime: found["us"] for runtime, found in best_of(empty_us).items()}
+    records.append({"name": "empty network", "bits": "8-bit", **empty})
+    with tempfile.TemporaryDirectory() as folder:
+        for name, (channels, size, kernel, depthwise) in ROWS.items() if rows else ():
+            for bits, program in programs(chain(channels, kernel, depthwise), size).items():
+                module = HostModule(build(program, isa, Path(folder, f"{len(records)}")))
+                layers = [op.name for op in program.ops[2 : 2 + CHAIN]]
+
+                def ours(module: HostModule = module, layers: list[str] = layers) -> float:
+                    us = module.time_ops(1, WINDOW_US)
+                    return float(sum(us[layer][0] for layer in layers))
+
+                chained = part(program, 2, 2 + CHAIN)
+                us = compete({OURS: Contender(ours), **rivals(chained, threads)}, f"{name} {bits}")
+                records.append(record(name, bits, us, 1 / CHAIN, empty))
+        for name, size in NETS.items() if networks else ():
+            for bits, program in programs(NETWORKS[name](10, 3, size), size).items():
+                module = HostModule(build(program, isa, Path(folder, f"{len(records)}")))
+                ours = Contender(lambda module=module: float(module.time_network(1, window_us=WINDOW_US)[0]))
+                us = compete({OURS: ours, **rivals(program, threads)}, f"{name} {bits}")
+                records.append(record(f"{name}, {size}x{size}", bits, us, 1.0, empty))
+    return records
+
+
+def plot(records: list[dict[str, Any]], path: Path) -> None:
+    from matplotlib.figure import Figure
+
+    shown = [r for r in records if OURS in r]
+    names = [OURS, *RIVALS]
+    figure = Figure((10, 0.55 * len(shown) + 1.2), layout="constrained")
+    axes = figure.subplots()
+    for i, name in enumerate(names):
+        y = np.arange(len(shown)) + (i - 1.5) * 0.2
+        axes.barh(y, [r[name] / r[OURS] if name in r else 0 for r in shown], 0.19, label=name)
+    axes.set_yticks(range(len(shown)), [f"{r['name']}, {r['bits']} ({r[OURS]:.1f} us)" for r in shown])
+    axes.invert_yaxis()
+    axes.set_xlabel(f"time, relative to {OURS}")
+    axes.axvline(1, color="black", lw=0.6)
+    axes.legend(loc="lower right")
+    figure.savefig(path)
+
+
+def main(argv: list[str] | None = None) -> int:
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument("--rows", action="store_true", help="single layers alone")
+    p.add_argument("--networks", action="store_true", help="whole networks alone")
+    p.add_argument("--threads", type=int, default=1, help="of the rivals (%(default)s); ours has one")
+    p.add_argument("--plot", type=Path, metavar="FILE.svg")
+    p.add_argument("--json", action="store_true")
+    args = p.parse_args(argv)
+    try:
+        records = bench(args.rows or not args.networks, args.networks or not args.rows, args.threads)
+    except ImportError as error:
+        print(f"error: {error.name} is not installed: pip install 'lutier[runtimes]'", file=sys.stderr)
+        return 2
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    if args.plot:
+        plot(records, args.plot)
+    if args.json:
+        print(json.dumps({"rows": records, "environment": environment(["python", *sys.argv], 0)}, indent=1))
+        return 0
+    names = [OURS, *RIVALS]
+    lines = [("us", "bits", *names, "best rival / ours")]
+    for r in records:
+        cells = [f"{r[name]:.1f}" if name in r else "-" for name in names]
+        lines.append((r["name"], r["bits"], *cells, f"{r['speedup']:.2f}x" if r.get("speedup") else ""))
+    print(text_table(lines))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
