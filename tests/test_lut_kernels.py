@@ -116,8 +116,10 @@ def make(spec: OpSpec, seed: int = 0, extreme: bool = False) -> tuple[Op, list[n
     return op, inputs, zeros[: len(inputs)], 0 if float_ else 5
 
 
-def call(kernel: kernels.Kernel, op: Op, inputs: list[np.ndarray], zeros: list[int], z_out: int) -> np.ndarray:
-    """Run a compiled kernel; what lies past the output's end must not change."""
+def bound(
+    kernel: kernels.Kernel, op: Op, inputs: list[np.ndarray], zeros: list[int], z_out: int
+) -> list[np.ndarray | None]:
+    """The eight arguments; the output has 128 more elements than the kernel may write."""
     arrays = dict(kernels.pack_constants(op, kernel.isa, zeros, z_out))
     arrays |= dict(zip(("in", "in2"), inputs))
     memory: list[np.ndarray | None] = []
@@ -134,20 +136,30 @@ def call(kernel: kernels.Kernel, op: Op, inputs: list[np.ndarray], zeros: list[i
             assert given.size == arg.count, (arg, given.size)
             array[:] = given
         memory.append(array)
+    return memory
+
+
+def native(kernel: kernels.Kernel, memory: list[np.ndarray | None]) -> np.ndarray:
+    """Run a kernel in this process; its output with what follows it."""
     assert load_kernel(kernel)(*pointers(memory)) == 0
-    out = memory[2]
+    return memory[2]
+
+
+def compare(spec: OpSpec, out: np.ndarray, expected: np.ndarray, extreme: bool = False) -> None:
+    """out: the output argument; what follows the output must not have changed."""
     assert (out[-128:] == 77).all(), "the kernel wrote past its output"
-    return out[:-128].reshape(*op.spec.out_size(), op.spec.c_out)
-
-
-def check(spec: OpSpec, isa: str, seed: int = 0, extreme: bool = False) -> None:
-    made = make(spec, seed, extreme)
-    got, expected = call(kernels.build(spec, isa), *made), oracle(*made)
+    got = out[:-128].reshape(*spec.out_size(), spec.c_out)
     if spec.is_float and spec.kind != "input":
         np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-4)
     else:
         np.testing.assert_array_equal(got, expected)
         assert spec.kind == "resample" or extreme or len(np.unique(got)) > 3, "the data saturate: nothing was tested"
+
+
+def check(spec: OpSpec, isa: str, seed: int = 0, extreme: bool = False, run=native) -> None:
+    """Build, run(kernel, arguments) and compare."""
+    made, kernel = make(spec, seed, extreme), kernels.build(spec, isa)
+    compare(spec, run(kernel, bound(kernel, *made)), oracle(*made), extreme)
 
 
 def conv(c_in: int, c_out: int, size: int, k: int, bits: int = 8, **more) -> OpSpec:
@@ -292,7 +304,8 @@ def test_supported_specs_are_supported() -> None:
 
 
 def test_targets() -> None:
-    assert HOST in ("avx512vnni", "avx2", "llvm")
+    assert kernels.target("neon-dot")["mtriple"] == "aarch64-linux-gnu"
+    assert kernels.target("avx2")["mtriple"] == "x86_64-linux-gnu"
     with pytest.raises(LutError, match="unknown"):
         kernels.target("avx3")
     assert len(kernels.kernel_source_hash()) == 16
@@ -300,8 +313,13 @@ def test_targets() -> None:
 
 def test_isa_is_read_from_the_flags(tmp_path) -> None:
     info = tmp_path / "cpuinfo"
-    for flags, isa in (("fpu sse2", "llvm"), ("avx2 fma bmi2", "avx2")):
-        info.write_text(f"processor : 0\nflags : {flags}\n")
+    for line, isa in (
+        ("flags : fpu sse2", "llvm"),
+        ("flags : avx2 fma bmi2", "avx2"),
+        ("Features : fp asimd", "neon"),
+        ("Features : fp asimd asimddp", "neon-dot"),
+    ):
+        info.write_text(f"processor : 0\n{line}\n")
         assert kernels.isa_of_host(info) == isa
     assert kernels.isa_of_host(tmp_path / "absent") == "llvm"
 

@@ -89,7 +89,7 @@ def conv(nest: Nest, spec: OpSpec, isa: Isa) -> int:
     how = dot(isa.name, spec.w_bits)
     form = Layout.of(spec, how)
     rows, cols = spec.out_size()
-    tall, wide, deep = _tile_shape(rows, cols, form.blocks, isa.blocks)
+    tall, wide, deep = _tile_shape(rows, cols, form.blocks, isa.blocks // 2 if how.brief else isa.blocks)
     bound = pointers(nest, spec, how.weight_dtype, how.staged)
     residual = bound["in2"] if spec.kind == "conv2d_add" else None
     epilogue = Epilogue(nest, spec, bound["params"], bound["out"], isa.name, residual)

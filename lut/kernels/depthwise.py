@@ -2,9 +2,10 @@
 
 Channels are taken 16 at a time, outermost, so that what is staged (padded, widened) fits the first-level cache.
 
-On AVX2 two taps at a time: their int16 inputs are interleaved and vpmaddwd sums both products; with 4- and 2-bit
-weights a product fits int16 and so does a sum of up to 32767 / (255 max|w|) taps, so vpmullw takes 16 channels at once.
-Elsewhere products are plain int32 (or float32) vectors.
+With 256-bit x86 vectors two taps at a time: their int16 inputs are interleaved and vpmaddwd sums both products. With
+4- and 2-bit weights a product fits int16 and so does a sum of up to 32767 / (255 max|w|) taps: 16-bit multiplications
+(vpmullw, MLA). On NEON 8-bit inputs and weights are widened to int16 for SMLAL. Elsewhere products are plain int32 (or
+float32) vectors.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from lut.spec import OpSpec
 
 from .conv import pack_bits
 from .emit import Nest
-from .isa import LANES, Isa
+from .isa import LANES, Isa, get_isa
 from .requantize import Epilogue
 from .signature import pointers
 from .stage import Staged, plan_stage, stage_strip
@@ -29,16 +30,20 @@ LOW = [0, 1, 2, 3, 8, 9, 10, 11]
 
 def _unit(spec: OpSpec, isa: str) -> int:
     """Taps that one load of weights covers."""
-    return 2 if isa == "avx2" and spec.w_bits == 8 else 1 if spec.w_bits >= 8 else 8 // spec.w_bits
+    return 2 if _in_pairs(spec, isa) else 1 if spec.w_bits >= 8 else 8 // spec.w_bits
+
+
+def _in_pairs(spec: OpSpec, isa: str) -> bool:
+    return get_isa(isa).vectors == "ymm" and spec.w_bits == 8
 
 
 def pack_weights(spec: OpSpec, weights: np.ndarray, isa: str) -> np.ndarray:
-    """(c, 1, kh, kw) -> flat [block][tap / unit][channel][tap % unit]: AVX2's pairs, or sub-byte fields of one byte."""
+    """(c, 1, kh, kw) -> flat [block][tap / unit][channel][tap % unit]: vpmaddwd's pairs, or fields of one byte."""
     unit = _unit(spec, isa)
     taps = weights.reshape(spec.c_out, -1)
     taps = np.pad(taps, ((0, -spec.c_out % LANES), (0, -taps.shape[1] % unit)))
     w = taps.reshape(-1, LANES, taps.shape[1] // unit, unit).transpose(0, 2, 1, 3)
-    if isa == "avx2" and spec.w_bits == 8:
+    if _in_pairs(spec, isa):
         w = w[:, :, [*LOW, *(c + 4 for c in LOW)]]
     return pack_bits(w, spec.w_bits, axis=3)
 
@@ -49,7 +54,7 @@ class _Block:
     def __init__(self, nest: Nest, spec: OpSpec, isa: Isa, stage: Staged, packed: Any, block: Any) -> None:
         self.nest, self.spec, self.stage = nest, spec, stage
         self.taps = [(ky, kx) for ky in range(spec.kernel[0]) for kx in range(spec.kernel[1])]
-        self.pairs = isa.name == "avx2" and spec.w_bits == 8
+        self.pairs = _in_pairs(spec, isa.name)
         unit = _unit(spec, isa.name)
         size, units = LANES * (2 if self.pairs else 1), -(-len(self.taps) // unit)
         raw = [nest.load(packed, (block * units + i) * size, size) for i in range(units)]
@@ -113,7 +118,7 @@ class _Block:
 
 def depthwise(nest: Nest, spec: OpSpec, isa: Isa) -> int:
     """Emit a depthwise conv2d or conv2d_add; returns the workspace in bytes."""
-    dtype = "float32" if spec.is_float else "int16" if isa.name == "avx2" else "uint8"
+    dtype = "float32" if spec.is_float else "int16" if isa.vectors in ("ymm", "neon") else "uint8"
     bound = pointers(nest, spec, "float32" if spec.is_float else "int8" if spec.w_bits == 8 else "uint8", dtype)
     residual = bound["in2"] if spec.kind == "conv2d_add" else None
     epilogue = Epilogue(nest, spec, bound["params"], bound["out"], isa.name, residual)

@@ -145,16 +145,14 @@ def in_vectors(nest: Nest, count: int, step: Callable[[Any, int], None]) -> None
         step(whole * LANES + start, lanes)
 
 
-def copy(nest: Nest, target: tuple[Any, Any], source: tuple[Any, Any], count: int, dtype: str = "") -> None:
-    """Copy `count` consecutive elements, each target and source a (buffer, start); converted when `dtype` is given."""
+def copy(nest: Nest, target: tuple[Any, Any], source: tuple[Any, Any], count: int, convert: Any = None) -> None:
+    """Copy `count` consecutive elements, each target and source a (buffer, start), through convert(value, lanes)."""
     wide = 32
     (into, to), (origin, start) = target, source
 
     def move(offset: Any, lanes: int) -> None:
         value = nest.load(origin, start + offset, lanes)
-        if dtype:
-            value = value.astype(f"{dtype}x{lanes}" if lanes > 1 else dtype)
-        nest.store(into, to + offset, value, lanes)
+        nest.store(into, to + offset, convert(value, lanes) if convert else value, lanes)
 
     if count >= wide:
         with nest.loop(count // wide) as i:

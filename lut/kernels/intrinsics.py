@@ -7,6 +7,9 @@ steps per byte, as w + 2^(bits-1), and are unpacked in registers.
 - avx2, 8 bits: inputs staged as int16, vpmaddwd, 2 inputs a step. (vpmaddubsw would saturate: 2 * 255 * 127 > 32767.)
 - avx2, 4 and 2 bits: vpmaddubsw, 4 inputs a step, summed in int16 over at most `limit` steps (2 * 255 * max|w| * limit
   <= 32767), then widened by vpmaddwd with ones: about half of the instructions that 8 bits take.
+- neon: SMULL, SMLAL into int16, 2 inputs a step, then SADALP. Both operands are signed, so inputs are staged as x - 128
+  (|x - 128| <= 128: limit = 32767 / (128 max|w|), 2 steps with 8 bits) and the packed bias holds 128 sum(w).
+- neon-dot: SDOT, 4 inputs a step, staged likewise.
 - llvm: plain multiply and add in int32; float32: the same in float32.
 """
 
@@ -16,8 +19,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
+
 from .emit import Nest
 from .isa import LANES
+
+FLIP = 128
+"""What staging takes off unsigned codes for instructions that multiply signed bytes."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +34,7 @@ class Dot:
 
     accumulator: dtype; parts: vectors that hold LANES sums. weights(nest, buffer, start) -> [step][part];
     inputs(nest, buffer, start) -> operand shared by all outputs; multiply_add(nest, sum, inputs, weights) -> sum.
-    limit: steps after which `widen` must move the partial sums to int32, 0 for never.
+    limit: steps after which widen(nest, sum, partial) must move the int16 partial sums to int32, 0 for never.
     """
 
     reduce: int
@@ -39,6 +47,7 @@ class Dot:
     weights: Callable[[Nest, Any, Any], list[list[Any]]]
     multiply_add: Callable[[Nest, Any, Any, Any], Any]
     limit: int = 0
+    widen: Callable[[Nest, Any, Any], Any] | None = None
 
     @property
     def lanes(self) -> int:
@@ -51,7 +60,17 @@ class Dot:
     @property
     def unpackable(self) -> bool:
         """Whether packed weights are multiplied as bytes, so that they can be unpacked beforehand (`expand`)."""
-        return self.packed > 1 and self.reduce == 4
+        return self.packed > 1 and self.reduce > 1
+
+    @property
+    def offset(self) -> int:
+        """What is taken off the codes when they are staged."""
+        return FLIP if self.staged == "int8" else 0
+
+    @property
+    def brief(self) -> bool:
+        """Whether partial sums are widened so often that registers must hold them and the sums."""
+        return 0 < self.limit < 4
 
     @property
     def vector(self) -> int:
@@ -79,10 +98,11 @@ def _unpacked(bits: int, reduce: int, parts: int) -> Callable[[Nest, Any, Any], 
 
 
 def _broadcast(count: int, dtype: str, lanes: int) -> Callable[[Nest, Any, Any], Any]:
-    """Loader of `count` inputs of 32 bits in all, repeated to a vector of `lanes` elements."""
+    """Loader of `count` inputs, repeated as one word to a vector of `lanes` elements."""
+    word_dtype = f"int{count * np.dtype(dtype).itemsize * 8}"
 
     def load(nest: Nest, buffer: Any, start: Any) -> Any:
-        word = nest.view(nest.load(buffer, start, count), "int32")
+        word = nest.view(nest.load(buffer, start, count), word_dtype)
         return nest.bind(nest.view(nest.splat(word, lanes // count), f"{dtype}x{lanes}"))
 
     return load
@@ -106,7 +126,14 @@ def _maddubs(bits: int) -> Dot:
 
     limit = 32767 // (2 * 255 * ((1 << (bits - 1)) - 1))
     load = _unpacked(bits, 4, 2)
-    return Dot(4, 8 // bits, bits, "uint8", "int32", 2, _broadcast(4, "int8", 32), load, multiply_add, limit)
+    return Dot(
+        4, 8 // bits, bits, "uint8", "int32", 2, _broadcast(4, "int8", 32), load, multiply_add, limit, _widen_ymm
+    )
+
+
+def _widen_ymm(nest: Nest, total: Any, partial: Any) -> Any:
+    """total (int32x8) + the pairwise sums of partial (int16x16)."""
+    return total + nest.intrinsic("llvm.x86.avx2.pmadd.wd", "int32x8", partial, nest.const(1, "int16", 16))
 
 
 def expand(nest: Nest, how: Dot, source: Any, start: Any, target: Any, to: Any) -> None:
@@ -115,7 +142,7 @@ def expand(nest: Nest, how: Dot, source: Any, start: Any, target: Any, to: Any) 
     for step, parts in enumerate(how.weights(nest, source, start)):
         for part, value in enumerate(parts):
             at = to + step * how.vector + part * lanes
-            nest.store(target, at, nest.view(value, f"uint8x{lanes}"), lanes)
+            nest.store(target, at, nest.view(value, f"{target.dtype}x{lanes}"), lanes)
 
 
 def expanded(how: Dot) -> Dot:
@@ -129,17 +156,37 @@ def expanded(how: Dot) -> Dot:
     return replace(how, packed=1, weights=weights)
 
 
-def widen(nest: Nest, total: Any, partial: Any) -> Any:
-    """total (int32x8) + the pairwise sums of partial (int16x16)."""
-    return total + nest.intrinsic("llvm.x86.avx2.pmadd.wd", "int32x8", partial, nest.const(1, "int16", 16))
+def vpdpbusd(nest: Nest, total: Any, inputs: Any, weights: Any, lanes: int) -> Any:
+    """total (int32, `lanes`) + the sums of four products each, unsigned bytes of inputs by signed ones of weights."""
+    return nest.intrinsic(f"llvm.x86.avx512.vpdpbusd.{32 * lanes}", f"int32x{lanes}", total, inputs, weights)
 
 
 def _vnni(bits: int) -> Dot:
     def multiply_add(nest: Nest, total: Any, inputs: Any, weights: Any) -> Any:
-        return nest.intrinsic("llvm.x86.avx512.vpdpbusd.512", "int32x16", total, inputs, weights)
+        return vpdpbusd(nest, total, inputs, weights, LANES)
 
     load = _unpacked(bits, 4, 1)
     return Dot(4, 8 // bits, bits, "uint8", "int32", 1, _broadcast(4, "int8", 64), load, multiply_add)
+
+
+def _smlal(bits: int) -> Dot:
+    def multiply_add(nest: Nest, total: Any, inputs: Any, weights: Any) -> Any:
+        return total + nest.intrinsic("llvm.aarch64.neon.smull", "int16x8", inputs, weights)
+
+    def widen(nest: Nest, total: Any, partial: Any) -> Any:
+        return total + nest.intrinsic("llvm.aarch64.neon.saddlp", "int32x4", partial)
+
+    limit = 32767 // (FLIP * ((1 << (bits - 1)) - 1))
+    load = _unpacked(bits, 2, 4)
+    return Dot(2, 8 // bits, bits, "int8", "int32", 4, _broadcast(2, "int8", 8), load, multiply_add, limit, widen)
+
+
+def _sdot(bits: int) -> Dot:
+    def multiply_add(nest: Nest, total: Any, inputs: Any, weights: Any) -> Any:
+        return nest.intrinsic("llvm.aarch64.neon.sdot", "int32x4", total, inputs, weights)
+
+    load = _unpacked(bits, 4, 4)
+    return Dot(4, 8 // bits, bits, "int8", "int32", 4, _broadcast(4, "int8", 16), load, multiply_add)
 
 
 def _plain(bits: int) -> Dot:
@@ -168,8 +215,14 @@ def dot(isa: str, w_bits: int) -> Dot:
     """The dot product of an instruction set for 2-, 4- or 8-bit weights, or 32 for float32."""
     if w_bits == 32:
         return _float()
-    if isa == "avx512vnni":
-        return _vnni(w_bits)
-    if isa == "avx2":
-        return _maddwd() if w_bits == 8 else _maddubs(w_bits)
-    return _plain(w_bits)
+    return DOTS[isa](w_bits)
+
+
+DOTS: dict[str, Callable[[int], Dot]] = {
+    "avx512vnni": _vnni,
+    "avx2": lambda bits: _maddwd() if bits == 8 else _maddubs(bits),
+    "neon-dot": _sdot,
+    "neon": _smlal,
+    "llvm": _plain,
+}
+"""By instruction set."""

@@ -19,7 +19,7 @@ from lut.spec import OpSpec
 
 from . import functions
 from .emit import Nest
-from .isa import Isa
+from .isa import Isa, get_isa
 from .signature import out_dtype, pointers
 
 ENTRIES, VECTOR, UNROLL = 256, 32, 4
@@ -27,7 +27,7 @@ ENTRIES, VECTOR, UNROLL = 256, 32, 4
 
 def shuffled(isa: str) -> bool:
     """Whether tables of bytes are looked up by vpshufb, and so are packed as differences."""
-    return isa.startswith("avx")
+    return get_isa(isa).vectors in ("ymm", "zmm")
 
 
 def pack_table(table: np.ndarray, isa: str) -> np.ndarray:

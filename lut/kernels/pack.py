@@ -71,6 +71,15 @@ def _pack_channels(spec: OpSpec, values: np.ndarray) -> np.ndarray:
     return values
 
 
+def _bias(op: Constants, isa: str) -> np.ndarray:
+    """The bias on top of staged inputs: ((sum (x - f) w) << l) + bias' = ((sum x w) << l) + bias, modulo 2^32."""
+    assert op.bias is not None
+    if layout(op.spec) != "conv" or op.weights is None or not (offset := dot(isa, op.spec.w_bits).offset):
+        return op.bias
+    sums = op.weights.reshape(op.spec.c_out, -1).sum(1, dtype=np.int64)
+    return (op.bias + ((offset * sums) << op.shift)).astype(np.uint32).view(np.int32)
+
+
 def pack_constants(op: Constants, isa: str, in_zeros: Sequence[int], out_zero: int) -> dict[str, np.ndarray]:
     """Flat arrays by argument name (`weights`, `bias`, `mult`, `params`); only those that the kernel reads.
 
@@ -86,7 +95,7 @@ def pack_constants(op: Constants, isa: str, in_zeros: Sequence[int], out_zero: i
         arrays["weights"] = whole if spec.kind == "input" else pack_table(whole, isa)
     number = np.float32 if spec.is_float else np.int32
     if op.bias is not None:
-        arrays["bias"] = _pack_channels(spec, op.bias.astype(number))
+        arrays["bias"] = _pack_channels(spec, _bias(op, isa).astype(number))
     if spec.is_float:
         arrays["params"] = np.array([op.low, op.high, op.eps], np.float32)
         return arrays

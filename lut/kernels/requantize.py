@@ -2,7 +2,8 @@
 
 On x86 the 64-bit products come from vpmuldq: an int32 vector (and a copy with its odd lanes moved down) is viewed as
 int64 and sign-extended by (x << 32) >> 32, the one form that LLVM recognises in both operands wherever they were
-computed. Products are summed, 2^31 + 2^32 z_out is added, and the high words of even and odd lanes are blended. Zero
+computed. Products are summed, 2^31 + 2^32 z_out is added, and the high words of even and odd lanes are blended. On NEON
+a lone product is SQRDMULH by m / 2 (m is even; (2 a (m / 2) + 2^31) >> 32, and |m / 2| <= 2^30 never saturates). Zero
 points, clamp bounds and shifts are run-time values, so 8-, 4- and 2-bit activations share one kernel.
 """
 
@@ -14,7 +15,7 @@ from typing import Any
 from lut.spec import OpSpec
 
 from .emit import Nest
-from .isa import LANES
+from .isa import LANES, get_isa
 from .signature import out_dtype
 
 PARAMS = ("low", "high", "z_out", "shift", "z_in", "z_res", "res_mult", "res_shift", "mult")
@@ -49,7 +50,8 @@ class Epilogue:
     """Scalars loaded once per call, and the store of finished sums. `out`, `residual`: NHWC buffers."""
 
     def __init__(self, nest: Nest, spec: OpSpec, params: Any, out: Any, isa: str, residual: Any = None) -> None:
-        self.nest, self.float, self.out, self.residual, self.isa = nest, spec.is_float, out, residual, isa
+        self.nest, self.float, self.out, self.residual = nest, spec.is_float, out, residual
+        self.vectors = get_isa(isa).vectors
         self.dtype = out_dtype(spec)
         names = FLOAT_PARAMS if self.float else PARAMS
         self.scalar = {name: nest.bind(nest.load(params, position)) for position, name in enumerate(names)}
@@ -74,12 +76,24 @@ class Epilogue:
 
     def high_word(self, factors: Sequence[tuple[Any, Any]], lanes: int) -> Any:
         """z_out + the rounded high word of the products' sum."""
-        return high_word(self.nest, factors, self.rounding, lanes, self.isa != "llvm")
+        if self.vectors == "neon" and len(factors) == 1 and lanes % 4 == 0:
+            return self._doubled(*factors[0], lanes)
+        return high_word(self.nest, factors, self.rounding, lanes, self.vectors in ("ymm", "zmm"))
+
+    def _doubled(self, value: Any, mult: Any, lanes: int) -> Any:
+        """The same by SQRDMULH, four lanes at a time."""
+        nest, half = self.nest, self.nest.bind(mult >> self.nest.const(1, "int32", lanes))
+        quarters = [[nest.shuffle([v], list(range(at, at + 4))) for v in (value, half)] for at in range(0, lanes, 4)]
+        high = [nest.intrinsic("llvm.aarch64.neon.sqrdmulh", "int32x4", *pair) for pair in quarters]
+        return (high[0] if lanes == 4 else nest.shuffle(high, list(range(lanes)))) + nest.splat(
+            self.scalar["z_out"], lanes
+        )
 
     def finish(self, value: Any, lanes: int) -> Any:
         """Clamp and narrow: from int32 (or float32) to the output's type."""
-        if self.isa == "avx2" and self.dtype == "uint8" and lanes == LANES:
-            return self._saturated(value)
+        if self.vectors in ("ymm", "neon") and self.dtype == "uint8" and lanes == LANES:
+            narrow = self._packed(value) if self.vectors == "ymm" else self._extracted(value)
+            return self._clamped(narrow, "uint8", LANES)
         value = self._clamped(value, "", lanes)
         return value if self.float else value.astype(f"{self.dtype}x{lanes}" if lanes > 1 else self.dtype)
 
@@ -88,14 +102,23 @@ class Epilogue:
         nest, x = self.nest, self.nest.x
         return x.max(x.min(value, nest.splat(high, lanes)), nest.splat(low, lanes))
 
-    def _saturated(self, value: Any) -> Any:
+    def _packed(self, value: Any) -> Any:
         """vpackssdw, vpackuswb saturate to 0..255, which contains the clamp: it is then one byte wide."""
         nest = self.nest
         halves = [nest.shuffle([value], list(range(start, start + 8))) for start in (0, 8)]
         words = nest.bind(nest.intrinsic("llvm.x86.avx2.packssdw", "int16x16", *halves))  # in units of 4: 0 2 1 3
         lower, upper = (nest.shuffle([words], list(range(start, start + 8))) for start in (0, 8))
         packed = nest.view(nest.intrinsic("llvm.x86.sse2.packuswb.128", "int8x16", lower, upper), "int32x4")
-        return self._clamped(nest.view(nest.shuffle([packed], [0, 2, 1, 3]), "uint8x16"), "uint8", LANES)
+        return nest.view(nest.shuffle([packed], [0, 2, 1, 3]), "uint8x16")
+
+    def _extracted(self, value: Any) -> Any:
+        """The same by SQXTN, SQXTUN."""
+        nest = self.nest
+        quarters = [nest.shuffle([value], list(range(at, at + 4))) for at in range(0, LANES, 4)]
+        words = [nest.intrinsic("llvm.aarch64.neon.sqxtn", "int16x4", quarter) for quarter in quarters]
+        pairs = [nest.shuffle(words[at : at + 2], list(range(8))) for at in (0, 2)]
+        codes = [nest.intrinsic("llvm.aarch64.neon.sqxtun", "int8x8", pair) for pair in pairs]
+        return nest.view(nest.shuffle(codes, list(range(LANES))), "uint8x16")
 
     def block(self, total: Any, bias: Any, mult: Any, start: Any, valid: int, is_last: Any) -> None:
         """Store LANES sums (float32: bias included) of consecutive channels at `start`.

@@ -1,7 +1,7 @@
-"""Staging: a strip of the input is copied, padded with its zero point and widened if the kernel asks for that.
+"""Staging: a strip of the input is copied, padded with its zero point, and widened or made signed as the kernel asks.
 
 Strips keep the staged rows in the first-level cache and the workspace small. Where there is no padding and no
-widening, kernels read the input in place.
+conversion, kernels read the input in place. A code x staged as int8 is x - 128: its top bit is flipped.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import numpy as np
 from lut.spec import OpSpec
 
 from .emit import Nest, copy, fill
+from .intrinsics import FLIP
 from .signature import SLACK, in_dtype
 
 
@@ -73,9 +74,16 @@ def stage_strip(nest: Nest, spec: OpSpec, stage: Staged, source: Any, top: Any, 
     if not stage.copied:
         return
     x, c = nest.x, stage.channels
-    value = nest.bind(x.const(0, "float32") if zero is None else zero.astype(stage.dtype))
+    offset = FLIP if stage.dtype == "int8" else 0
+    value = nest.bind(x.const(0, "float32") if zero is None else (zero - offset).astype(stage.dtype))
     above, left, _, right = spec.pad
-    convert = "" if stage.dtype == in_dtype(spec) else stage.dtype
+
+    def converted(codes: Any, lanes: int) -> Any:
+        if offset:
+            codes = codes ^ nest.const(offset, "uint8", lanes)
+        return codes.astype(f"{stage.dtype}x{lanes}" if lanes > 1 else stage.dtype)
+
+    convert = None if stage.dtype == in_dtype(spec) else converted
     with nest.loop(_lines(spec, stage.rows)) as i:
         y, line = top * spec.stride[0] + i - above, stage.offset(i, 0)
         inside = x.all(y >= 0, y < spec.height)

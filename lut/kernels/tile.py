@@ -13,7 +13,7 @@ from typing import Any
 from lut.spec import OpSpec
 
 from .emit import Nest
-from .intrinsics import Dot, widen
+from .intrinsics import Dot
 from .isa import LANES
 from .requantize import Epilogue
 from .stage import Staged
@@ -119,6 +119,8 @@ class Tile:
         nest, how, form = self.nest, self.how, self.form
         count, lanes = len(pixels) * len(starts) * how.parts, 2 * how.lanes
         limit = how.limit // how.packed  # in weight vectors
+        assert how.widen is not None
+        widen = how.widen
 
         def chunk(taps: Any, vectors: Any) -> None:
             partial = nest.local("int16", count * lanes)

@@ -18,6 +18,7 @@ import numpy as np
 
 from lut.errors import LutError
 from lut.kernels import Kernel
+from lut.kernels.isa import require
 from lut.kernels.signature import Arg
 
 from .memory import slab
@@ -46,7 +47,11 @@ def _harness() -> ctypes.CDLL:
 
 
 def load_kernel(kernel: Kernel) -> Callable[..., int]:
-    """Link the object and return its C function (eight pointers, see lut/kernels/signature.py)."""
+    """Link the object and return its C function (eight pointers, see lut/kernels/signature.py).
+
+    Raises LutError when this CPU cannot run the kernel's instruction set.
+    """
+    require(kernel.isa)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "kernel.o")
         path.write_bytes(kernel.object)
