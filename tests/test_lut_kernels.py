@@ -13,6 +13,7 @@ from deploy.program import Op
 from lut import kernels
 from lut.errors import LutError
 from lut.kernels.emit import pieces
+from lut.kernels.signature import by_channel
 from lut.kernels.tile import runs
 from lut.profilers.timing import aligned, load_kernel, measure, pointers
 from lut.spec import OpSpec
@@ -34,12 +35,29 @@ def windows(spec: OpSpec, x: np.ndarray, value: float) -> np.ndarray:
     return np.array(out)
 
 
+def moved(op: Op, x: np.ndarray, zero: int) -> np.ndarray:
+    spec = op.spec
+    match spec.kind:
+        case "unary":
+            return x * np.clip(x + 3, 0, 6) / 6 if spec.is_float else op.table[x]
+        case "split":
+            return x[..., : spec.c_out]
+        case "shuffle":
+            return x.reshape(*x.shape[:2], spec.groups, -1).swapaxes(2, 3).reshape(x.shape)
+        case "pad":
+            top, left, bottom, right = spec.pad
+            return np.pad(x, ((top, bottom), (left, right), (0, 0)), constant_values=zero)
+    return np.concatenate([x, np.full((*x.shape[:2], spec.c_out - spec.c_in), 77, x.dtype)], -1)
+
+
 def oracle(op: Op, inputs: list[np.ndarray], zeros: list[int], z_out: int) -> np.ndarray:
     spec, x = op.spec, inputs[0]
     rows, cols = spec.out_size()
     wide = np.float64 if spec.is_float else np.int64
     if spec.kind == "input":
         return np.stack([op.table[c][x[..., c]] for c in range(spec.c_in)], -1)
+    if spec.kind in ("concat", "split", "shuffle", "pad", "unary"):
+        return moved(op, x, zeros[0])
     if spec.kind == "resample":
         source = np.concatenate([x, np.full_like(x[..., :1], zeros[0])], -1)
         return source[:: spec.stride[0], :: spec.stride[1]][..., op.gather]
@@ -55,6 +73,8 @@ def oracle(op: Op, inputs: list[np.ndarray], zeros: list[int], z_out: int) -> np
         total = total / (spec.kernel[0] * spec.kernel[1]) if spec.is_float else total
     else:
         total = x.astype(wide) - zeros[0]
+    if spec.kind == "mul":
+        total, inputs = total * (inputs[1].astype(wide) - zeros[1]), inputs[:1]
     second = inputs[1].astype(wide) - zeros[1] if len(inputs) == 2 else np.zeros((), wide)
     bias = 0 if op.bias is None else op.bias
     if spec.is_float:
@@ -87,6 +107,8 @@ def make(spec: OpSpec, seed: int = 0, extreme: bool = False) -> tuple[Op, list[n
     if spec.kind == "input":
         table = rng.standard_normal((spec.c_in, 256)).astype("f4") if float_ else rng.integers(0, 256, (spec.c_in, 256))
         table = table if float_ else table.astype("u1")
+    if spec.kind == "unary":
+        table = rng.integers(0, 256, 256).astype("u1")
     bias = rng.standard_normal(channels).astype("f4") if float_ else rng.integers(-5000, 5000, channels).astype("i4")
     op = Op(
         "op",
@@ -96,7 +118,7 @@ def make(spec: OpSpec, seed: int = 0, extreme: bool = False) -> tuple[Op, list[n
         weights=weights if has_weights else None,
         bias=bias if has_weights else None,
         mult=None if float_ else mult.astype("i4"),
-        shift=seed % 3 if has_weights else 8,
+        shift=seed % 3 if has_weights else 0 if spec.kind == "mul" else 8,
         res_mult=1 << 29,
         res_shift=2,
         low=low,
@@ -106,7 +128,10 @@ def make(spec: OpSpec, seed: int = 0, extreme: bool = False) -> tuple[Op, list[n
     )
     rows, cols = spec.out_size()
     shapes = [(spec.height, spec.width, spec.c_in)]
-    shapes += [(rows, cols, spec.c_out) if spec.kind == "conv2d_add" else shapes[0]] * (len(spec.in_bits) - 1)
+    second = (
+        (rows, cols, spec.c_out) if spec.kind == "conv2d_add" else (1, 1, spec.c_out) if by_channel(spec) else shapes[0]
+    )
+    shapes += [second] * (len(spec.in_bits) - 1)
     if float_ and spec.kind != "input":
         inputs = [rng.standard_normal(s).astype("f4") for s in shapes]
     else:
@@ -209,6 +234,13 @@ POOLS = {
     "max": OpSpec("max_pool", 1, 20, 20, 7, 7, kernel=(3, 3), stride=(2, 2), pad=(1, 0, 1, 1)),
     "resample": OpSpec("resample", 1, 16, 35, 8, 7, stride=(2, 2)),
     "input": OpSpec("input", 1, 3, 3, 9, 5),
+    "mul": OpSpec("mul", 1, 21, 21, 5, 7, in_bits=(8, 8)),
+    "excite": OpSpec("mul", 1, 21, 21, 5, 7, in_bits=(8, 8), attrs="by=channel"),
+    "unary": OpSpec("unary", 1, 21, 21, 7, 9, attrs="fn=hardswish"),
+    "concat": OpSpec("concat", 1, 10, 27, 3, 4),
+    "split": OpSpec("split", 1, 27, 10, 3, 4),
+    "shuffle": OpSpec("shuffle", 1, 44, 44, 3, 4, groups=2),
+    "pad": OpSpec("pad", 1, 7, 7, 3, 4, pad=(1, 0, 2, 3)),
 }
 
 
