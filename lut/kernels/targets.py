@@ -1,4 +1,7 @@
-"""That LLVM knows a target, and that an object is for it: TVM only logs what it does not know, and emits generic code."""
+"""That LLVM knows a target, and that an object is for it.
+
+What LLVM does not know TVM only logs, and generic code comes out; here it is an error.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ from typing import Any
 from lut.columns import nearest
 from lut.errors import LutError
 
-ELF_MACHINES = {"x86_64": 62, "aarch64": 183, "riscv64": 243}
+ELF_MACHINES = {"x86_64": 62, "aarch64": 183}
 """e_machine of an ELF file's header, by the first part of mtriple."""
 
 
@@ -35,7 +38,6 @@ def check_object(elf: bytes, body: Mapping[str, Any]) -> bytes:
     (found,) = struct.unpack_from("<H", elf, 18) if elf[:4] == b"\x7fELF" else (0,)
     if machine in ELF_MACHINES and found != ELF_MACHINES[machine]:
         names = {number: name for name, number in ELF_MACHINES.items()}
-        raise LutError(
-            f"mtriple: asked for {body['mtriple']}, LLVM emitted {names.get(found, f'machine {found}')} code"
-        )
+        came = names.get(found, f"machine {found}")
+        raise LutError(f"mtriple: asked for {body['mtriple']}, LLVM emitted {came} code")
     return elf
