@@ -23,6 +23,7 @@ from lut.errors import InputError, LutError
 from lut.files import atomic_write
 from lut.kernels import Kernel, pack_constants, row_key, supported
 from lut.kernels import build as build_kernel
+from lut.kernels.isa import machine_of, require
 from lut.kernels.signature import NAMES, SLACK
 from lut.profilers.timing import aligned, compile_c
 
@@ -115,7 +116,8 @@ def build(program: Program, isa: str, folder: Path) -> Path:
     """Write NAME.so, NAME.h, NAME.c, constants.bin and NAME.json into `folder`; returns the path of NAME.so.
 
     C interface: `int32_t NAME_run(const uint8_t *image, int16_t *scores)` (float for the float32 baseline), not
-    re-entrant. Raises LutError when an operator has no kernel or the C compiler fails.
+    re-entrant. An `isa` of another architecture is cross-compiled. Raises LutError when an operator has no kernel or
+    the C compiler fails or is missing.
     """
     _check(program)
     name = _identifier(program.name)
@@ -175,7 +177,8 @@ def build(program: Program, isa: str, folder: Path) -> Path:
         for symbol, kernel in distinct.items():
             objects.append(str(Path(scratch, f"{symbol}.o")))
             Path(objects[-1]).write_bytes(kernel.object)
-        compiled = compile_c([f"-Wa,-I{folder}", str(folder / f"{name}.c"), *objects], Path(scratch, "net.so"))
+        inputs = [f"-Wa,-I{folder}", str(folder / f"{name}.c"), *objects]
+        compiled = compile_c(inputs, Path(scratch, "net.so"), machine_of(isa))
         atomic_write(folder / f"{name}.so", compiled.read_bytes())
     return folder / f"{name}.so"
 
@@ -197,15 +200,22 @@ class Description:
 
 
 class HostModule:
-    """A network that `build` made, loaded into this process. Raises InputError when `path` is none."""
+    """A network that `build` made, loaded into this process.
+
+    Raises InputError when `path` is none, LutError when this CPU cannot run its instruction set.
+    """
 
     def __init__(self, path: str | Path) -> None:
         path = Path(path).resolve()
         try:
             body = json.loads(path.with_suffix(".json").read_text())
             self.about = Description(**body | {"image": tuple(body["image"]), "ops": tuple(body["ops"])})
-            self._library = ctypes.CDLL(str(path))
         except (OSError, ValueError, KeyError, TypeError) as error:
+            raise InputError(f"{path}: no built network: {error}") from None
+        require(self.about.isa)
+        try:
+            self._library = ctypes.CDLL(str(path))
+        except OSError as error:
             raise InputError(f"{path}: no built network: {error}") from None
         self._image = aligned(int(np.prod(self.about.image)), "uint8")
         self._scores = aligned(self.about.classes, self.about.scores)

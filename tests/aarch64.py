@@ -26,7 +26,7 @@ typedef int32_t kernel(const void *, const void *, void *, const void *, const v
 extern kernel %(extern)s;
 static kernel *const KERNELS[] = {%(table)s};
 
-/* Cases follow each other on standard input: kernel, eight sizes in bytes (0: NULL), contents. Back come outputs. */
+/* Standard input, case by case: kernel, eight sizes in bytes (0: NULL), contents. Standard output: the outputs. */
 int main(void) {
     int64_t head[9];
     while (fread(head, 8, 9, stdin) == 9) {

@@ -348,6 +348,7 @@ def test_isa_is_read_from_the_flags(tmp_path) -> None:
     for line, isa in (
         ("flags : fpu sse2", "llvm"),
         ("flags : avx2 fma bmi2", "avx2"),
+        ("flags : avx2 fma bmi2 avx_vnni", "avxvnni"),
         ("Features : fp asimd", "neon"),
         ("Features : fp asimd asimddp", "neon-dot"),
     ):

@@ -23,7 +23,7 @@ pytestmark = [
     pytest.mark.skipif(shutil.which("cc") is None, reason="needs a C compiler"),
     pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="vpaddd, vpmuldq and so on are x86's"),
 ]
-ISAS = ("avx512vnni",)
+ISAS = ("avx512vnni", "avxvnni")
 
 
 def plain(nest: Any, total: Any, inputs: Any, weights: Any, lanes: int) -> Any:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from .isa import LANES
+from .targets import check_object, llvm_target
 
 
 class Nest:
@@ -172,13 +173,16 @@ def fill(nest: Nest, buffer: Any, start: Any, count: int, value: Any) -> None:
 
 
 def compile_nest(nest: Nest, symbol: str, target: dict[str, Any]) -> bytes:
-    """The object file (ELF bytes) of `int32_t symbol(arguments...)`, which returns 0."""
+    """The object file (ELF bytes) of `int32_t symbol(arguments...)`, which returns 0.
+
+    Raises LutError when LLVM does not know the target.
+    """
     import tvm
     from tvm import s_tir, tirx
     from tvm.ir import PrimType
     from tvm.tirx.build import codegen_build
 
-    llvm = tvm.target.Target(target)
+    llvm = llvm_target(target)
     statements: Sequence[Any] = [tirx.stmt.DeclBuffer(buffer, data=pointer) for pointer, buffer in nest.arguments]
     body = tirx.SeqStmt([*statements, nest.body()])
     for key, value in (("device_type", 1), ("device_id", 0)):  # LowerTVMBuiltin asks for them: 1 is the CPU
@@ -193,7 +197,7 @@ def compile_nest(nest: Nest, symbol: str, target: dict[str, Any]) -> bytes:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "kernel.o")
         codegen_build(module, llvm).write_to_file(str(path), "o")
-        return path.read_bytes()
+        return check_object(path.read_bytes(), target)
 
 
 def code_size(elf: bytes) -> int:

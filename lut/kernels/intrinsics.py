@@ -3,7 +3,7 @@
 A step multiplies `reduce` consecutive inputs, broadcast, with LANES x reduce weights. Sub-byte weights hold `packed`
 steps per byte, as w + 2^(bits-1), and are unpacked in registers.
 
-- avx512vnni: vpdpbusd, 4 inputs a step.
+- avx512vnni, avxvnni: vpdpbusd, 4 inputs a step, on 512 or 256 bits.
 - avx2, 8 bits: inputs staged as int16, vpmaddwd, 2 inputs a step. (vpmaddubsw would saturate: 2 * 255 * 127 > 32767.)
 - avx2, 4 and 2 bits: vpmaddubsw, 4 inputs a step, summed in int16 over at most `limit` steps (2 * 255 * max|w| * limit
   <= 32767), then widened by vpmaddwd with ones: about half of the instructions that 8 bits take.
@@ -124,16 +124,12 @@ def _maddubs(bits: int) -> Dot:
     def multiply_add(nest: Nest, total: Any, inputs: Any, weights: Any) -> Any:
         return total + nest.intrinsic("llvm.x86.avx2.pmadd.ub.sw", "int16x16", inputs, weights)
 
+    def widen(nest: Nest, total: Any, partial: Any) -> Any:
+        return total + nest.intrinsic("llvm.x86.avx2.pmadd.wd", "int32x8", partial, nest.const(1, "int16", 16))
+
     limit = 32767 // (2 * 255 * ((1 << (bits - 1)) - 1))
     load = _unpacked(bits, 4, 2)
-    return Dot(
-        4, 8 // bits, bits, "uint8", "int32", 2, _broadcast(4, "int8", 32), load, multiply_add, limit, _widen_ymm
-    )
-
-
-def _widen_ymm(nest: Nest, total: Any, partial: Any) -> Any:
-    """total (int32x8) + the pairwise sums of partial (int16x16)."""
-    return total + nest.intrinsic("llvm.x86.avx2.pmadd.wd", "int32x8", partial, nest.const(1, "int16", 16))
+    return Dot(4, 8 // bits, bits, "uint8", "int32", 2, _broadcast(4, "int8", 32), load, multiply_add, limit, widen)
 
 
 def expand(nest: Nest, how: Dot, source: Any, start: Any, target: Any, to: Any) -> None:
@@ -161,12 +157,14 @@ def vpdpbusd(nest: Nest, total: Any, inputs: Any, weights: Any, lanes: int) -> A
     return nest.intrinsic(f"llvm.x86.avx512.vpdpbusd.{32 * lanes}", f"int32x{lanes}", total, inputs, weights)
 
 
-def _vnni(bits: int) -> Dot:
-    def multiply_add(nest: Nest, total: Any, inputs: Any, weights: Any) -> Any:
-        return vpdpbusd(nest, total, inputs, weights, LANES)
+def _vnni(bits: int, parts: int) -> Dot:
+    lanes = LANES // parts
 
-    load = _unpacked(bits, 4, 1)
-    return Dot(4, 8 // bits, bits, "uint8", "int32", 1, _broadcast(4, "int8", 64), load, multiply_add)
+    def multiply_add(nest: Nest, total: Any, inputs: Any, weights: Any) -> Any:
+        return vpdpbusd(nest, total, inputs, weights, lanes)
+
+    load = _unpacked(bits, 4, parts)
+    return Dot(4, 8 // bits, bits, "uint8", "int32", parts, _broadcast(4, "int8", 4 * lanes), load, multiply_add)
 
 
 def _smlal(bits: int) -> Dot:
@@ -219,7 +217,8 @@ def dot(isa: str, w_bits: int) -> Dot:
 
 
 DOTS: dict[str, Callable[[int], Dot]] = {
-    "avx512vnni": _vnni,
+    "avx512vnni": lambda bits: _vnni(bits, 1),
+    "avxvnni": lambda bits: _vnni(bits, 2),
     "avx2": lambda bits: _maddwd() if bits == 8 else _maddubs(bits),
     "neon-dot": _sdot,
     "neon": _smlal,

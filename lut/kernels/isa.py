@@ -42,6 +42,7 @@ _AVX512 = frozenset({"avx512f", "avx512bw", "avx512vl", "avx512dq", "avx512_vnni
 
 _ISAS = (
     Isa("avx512vnni", "x86_64", "zmm", "cascadelake", ("-prefer-256-bit",), _AVX512, 12),
+    Isa("avxvnni", "x86_64", "ymm", "x86-64-v3", ("+avxvnni",), _V3 | {"avx_vnni"}, 6),
     Isa("avx2", "x86_64", "ymm", "x86-64-v3", (), _V3, 6),
     Isa("neon-dot", "aarch64", "neon", "generic", ("+neon", "+dotprod"), frozenset({"asimd", "asimddp"}), 6),
     Isa("neon", "aarch64", "neon", "generic", ("+neon",), frozenset({"asimd"}), 6),
@@ -83,10 +84,15 @@ def require(name: str, cpuinfo: Path = CPUINFO) -> None:
         )
 
 
-def machine_of(name: str) -> str:
-    """The architecture of an instruction set, as GNU names it."""
+def host_machine() -> str:
+    """This machine's architecture, as GNU names it."""
     here = platform.machine()
-    return get_isa(name).machine or {"AMD64": "x86_64", "arm64": "aarch64"}.get(here, here)
+    return {"AMD64": "x86_64", "arm64": "aarch64"}.get(here, here)
+
+
+def machine_of(name: str) -> str:
+    """The architecture of an instruction set."""
+    return get_isa(name).machine or host_machine()
 
 
 def target(isa: str) -> dict[str, Any]:

@@ -85,9 +85,8 @@ class Epilogue:
         nest, half = self.nest, self.nest.bind(mult >> self.nest.const(1, "int32", lanes))
         quarters = [[nest.shuffle([v], list(range(at, at + 4))) for v in (value, half)] for at in range(0, lanes, 4)]
         high = [nest.intrinsic("llvm.aarch64.neon.sqrdmulh", "int32x4", *pair) for pair in quarters]
-        return (high[0] if lanes == 4 else nest.shuffle(high, list(range(lanes)))) + nest.splat(
-            self.scalar["z_out"], lanes
-        )
+        whole = high[0] if lanes == 4 else nest.shuffle(high, list(range(lanes)))
+        return whole + nest.splat(self.scalar["z_out"], lanes)
 
     def finish(self, value: Any, lanes: int) -> Any:
         """Clamp and narrow: from int32 (or float32) to the output's type."""

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from ..columns import describe
 from ..device import Device
 from ..errors import LutError
+from ..kernels.isa import require
 from ..machine import this_machine
 from ..progress import Progress
 from ..spec import Latency, OpSpec
@@ -48,7 +49,12 @@ class HostProfiler:
     progress: bool = False
 
     def measure(self, ops: Iterable[OpSpec], device: Device) -> Iterator[tuple[OpSpec, Latency | Failure]]:
-        """Failures come as they happen, latencies at the end. Raises LutError when no core is left to time on."""
+        """Failures come as they happen, latencies at the end.
+
+        Raises LutError when this CPU lacks the device's instruction set or no core is left to time on.
+        """
+        if device.isa != "auto":
+            require(device.isa)
         specs = list(dict.fromkeys(ops))
         known = self.journal.samples if self.journal else {}
         samples = {spec: [list(process) for process in known.get(spec, [])] for spec in specs}

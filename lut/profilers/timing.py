@@ -18,7 +18,7 @@ import numpy as np
 
 from lut.errors import LutError
 from lut.kernels import Kernel
-from lut.kernels.isa import require
+from lut.kernels.isa import host_machine, require
 from lut.kernels.signature import Arg
 
 from .memory import slab
@@ -26,13 +26,22 @@ from .memory import slab
 SOURCE = Path(__file__).with_name("timing.c")
 
 
-def compile_c(arguments: list[str], output: Path) -> Path:
-    """Run the C compiler ($CC, default cc) for a shared library; LutError holds its complaint."""
-    command = [os.environ.get("CC", "cc"), "-O2", "-std=gnu11", "-fPIC", "-shared", *arguments, "-o", str(output)]
+def c_compiler(machine: str) -> tuple[str, str]:
+    """(command, what to do when it is missing): $CC or cc on this architecture, GCC's cross compiler for another."""
+    if machine == host_machine():
+        return os.environ.get("CC", "cc"), "no C compiler; install one or name it in $CC"
+    package = f"gcc-{machine.replace('_', '-')}-linux-gnu"
+    return f"{machine}-linux-gnu-gcc", f"no C compiler for {machine}; install one (apt-get install {package})"
+
+
+def compile_c(arguments: list[str], output: Path, machine: str | None = None) -> Path:
+    """Run the C compiler of an architecture (default: this one) for a shared library; LutError holds its complaint."""
+    compiler, missing = c_compiler(machine or host_machine())
+    command = [compiler, "-O2", "-std=gnu11", "-fPIC", "-shared", *arguments, "-o", str(output)]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=120)
     except FileNotFoundError:
-        raise LutError(f"{command[0]}: no C compiler; install one or name it in $CC") from None
+        raise LutError(f"{compiler}: {missing}") from None
     if done.returncode:
         raise LutError(f"{' '.join(command)}: {done.stderr.strip()}")
     return output
