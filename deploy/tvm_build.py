@@ -43,7 +43,7 @@ def _kernels(program: Program, isa: str) -> dict[str, Kernel]:
     built: dict[object, Kernel] = {}
     chosen = {}
     for op in program.ops:
-        key = row_key(op.spec)
+        key = row_key(op.spec, isa)
         if key not in built:
             try:
                 built[key] = build_kernel(key, isa)

@@ -89,7 +89,7 @@ def run_build(
     if path.exists() and not force:
         old = LatencyTable.read(path)
         old.check(machine)
-    keys = list(dict.fromkeys(kernels.row_key(spec.without_site()) for spec in specs))
+    keys = list(dict.fromkeys(kernels.row_key(spec.without_site(), machine["isa"]) for spec in specs))
     failures = {key: Failure("unsupported", reason) for key in keys if (reason := kernels.supported(key)) is not None}
     share = 1.0 if every_row else QUICK_SHARE if quick else SHARE
     wanted = plan((key for key in keys if key not in failures), LANES, share).measure

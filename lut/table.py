@@ -85,7 +85,7 @@ class LatencyTable(Mapping[OpSpec, Latency]):
             return spec.without_site()
         from .kernels import row_key
 
-        return row_key(spec.without_site())
+        return row_key(spec.without_site(), self.provenance.get("isa", ""))
 
     def lookup(self, spec: OpSpec) -> Latency:
         """The operator's cost. Raises LutError when no row and no declared rule gives it."""

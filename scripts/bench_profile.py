@@ -22,6 +22,7 @@ from lut import kernels
 from lut.build import run_build
 from lut.device import Device
 from lut.interpolate import group_of
+from lut.machine import this_machine
 from lut.profilers.base import Failure
 from lut.profilers.host import HostProfiler
 from lut.spec import OpSpec
@@ -60,7 +61,8 @@ def main() -> int:
     parser.add_argument("--json", action="store_true")
     args = parser.parse_args()
     device, specs = Device.load("host-cpu"), resnet8(DENSE if args.dense else WIDTHS)
-    keys = list(dict.fromkeys(map(kernels.row_key, specs)))
+    isa = this_machine(device)["isa"]
+    keys = list(dict.fromkeys(kernels.row_key(spec, isa) for spec in specs))
     with tempfile.TemporaryDirectory() as folder:
         start = time.monotonic()
         result = run_build(device, specs, Path(folder, "t.csv"))

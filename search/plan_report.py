@@ -105,7 +105,9 @@ def _rows(run: Run, net: Supernet) -> tuple[dict[str, Any], LatencyTable | None]
     table, problem = _table(run)
     if run.device.runner == "host":
         baseline = [spec for op in run.float_subnet(run.sources.model).schedule().ops if (spec := op.spec({}))]
-        keys = [key for key in dict.fromkeys(map(row_key, [*specs, *baseline])) if supported(key) is None]
+        isa = this_machine(run.device)["isa"]
+        distinct = dict.fromkeys(row_key(spec, isa) for spec in [*specs, *baseline])
+        keys = [key for key in distinct if supported(key) is None]
         todo = tuple(key for key in plan(keys, LANES, SHARE).measure if table is None or key not in table)
         rows |= {"space": len(keys), "measure": len(todo), "minutes": Plan(todo, ()).minutes()}
     if table is not None and run.device.runner == "imported":

@@ -85,11 +85,11 @@ def oracle(op: Op, inputs: list[np.ndarray], zeros: list[int], z_out: int) -> np
 
 
 def make(spec: OpSpec, seed: int = 0, extreme: bool = False) -> tuple[Op, list[np.ndarray], list[int], int]:
-    """Random constants and inputs. extreme: 255 times the largest weight everywhere, signs alternating by channel."""
+    """Random constants and inputs. extreme: the largest code, and the largest weight with a sign by channel."""
     rng = np.random.default_rng(seed)
     top = (1 << (spec.w_bits - 1)) - 1 if spec.w_bits < 32 else 0
     shape = (spec.c_out, spec.c_in // spec.groups, *spec.kernel)
-    float_, codes = spec.is_float, max(spec.in_bits)
+    float_, largest = spec.is_float, (1 << min(spec.in_bits[0], 8)) - 1
     weights = rng.standard_normal(shape).astype("f4") if float_ else rng.integers(-top, top + 1, shape).astype("i1")
     if extreme:
         weights = (
@@ -98,7 +98,7 @@ def make(spec: OpSpec, seed: int = 0, extreme: bool = False) -> tuple[Op, list[n
     has_weights = spec.kind in ("conv2d", "conv2d_add", "linear")
     channels = spec.c_out if has_weights else 1
     size = int(np.prod(shape[1:])) if has_weights else spec.kernel[0] * spec.kernel[1]
-    spread = 2.0**32 * (64 if spec.out_bits <= 8 else 2000) / (255 * max(top, 1) * np.sqrt(size) * 0.3)
+    spread = 2.0**32 * (64 if spec.out_bits <= 8 else 2000) / (largest * max(top, 1) * np.sqrt(size) * 0.3)
     mult = (rng.uniform(0.3, 1, channels) * min(spread, 2**30) / 2).astype("i4") * 2
     mult = mult * np.where(rng.random(channels) < 0.3, -1, 1)  # negative gammas
     low, high = {32: (-1.5, 6.0), 16: (-32768, 32767)}.get(spec.out_bits, (3, (1 << spec.out_bits) - 2))
@@ -109,7 +109,8 @@ def make(spec: OpSpec, seed: int = 0, extreme: bool = False) -> tuple[Op, list[n
         table = table if float_ else table.astype("u1")
     if spec.kind == "unary":
         table = rng.integers(0, 256, 256).astype("u1")
-    bias = rng.standard_normal(channels).astype("f4") if float_ else rng.integers(-5000, 5000, channels).astype("i4")
+    reach = 1 + min(5000, int(0.2 * largest * max(top, 1) * size**0.5))
+    bias = rng.standard_normal(channels).astype("f4") if float_ else rng.integers(-reach, reach, channels).astype("i4")
     op = Op(
         "op",
         spec,
@@ -135,9 +136,12 @@ def make(spec: OpSpec, seed: int = 0, extreme: bool = False) -> tuple[Op, list[n
     if float_ and spec.kind != "input":
         inputs = [rng.standard_normal(s).astype("f4") for s in shapes]
     else:
-        most = 256 if spec.kind == "input" else 1 << min(codes, 8)
-        inputs = [np.full(s, 255, np.uint8) if extreme else rng.integers(0, most, s).astype("u1") for s in shapes]
-    zeros = [0, 0] if float_ else [128 >> (8 - codes), 3]
+        tops = [255 if spec.kind == "input" else (1 << bits) - 1 for bits in spec.in_bits]
+        inputs = [
+            np.full(s, most, np.uint8) if extreme else rng.integers(0, most + 1, s).astype("u1")
+            for s, most in zip(shapes, tops)
+        ]
+    zeros = [0, 0] if float_ else [128 >> (8 - spec.in_bits[0]), 3]
     return op, inputs, zeros[: len(inputs)], 0 if float_ else 5
 
 
@@ -262,9 +266,22 @@ def test_extreme_inputs_do_not_saturate(bits: int, size: int, isa: str) -> None:
 @pytest.mark.parametrize("isa", ISAS)
 def test_scores_are_int16_and_narrow_activations_share_the_kernel(isa: str) -> None:
     check(OpSpec("linear", 1, 64, 10, 1, 1, out_bits=16), isa)
-    narrow = replace(conv(12, 20, 5, 3, residual=True), in_bits=(4, 2), out_bits=4)
-    check(narrow, isa, seed=5)
-    assert kernels.row_key(narrow) == kernels.row_key(replace(narrow, in_bits=(8, 8), out_bits=2, site="conv1"))
+    wide = replace(conv(12, 20, 5, 3, residual=True), in_bits=(8, 2), out_bits=4)
+    check(wide, isa, seed=5)
+    assert kernels.row_key(wide, isa) == kernels.row_key(replace(wide, in_bits=(6, 8), out_bits=2, site="conv1"), isa)
+
+
+@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("bits", [8, 4, 2])
+@pytest.mark.parametrize("in_bits", [4, 2])
+def test_narrow_inputs_have_kernels_of_their_own_where_that_pays(in_bits: int, bits: int, isa: str) -> None:
+    for name in ("16", "residual", "groups", "pointwise", "depthwise", "linear"):
+        spec = with_bits(SHAPES[name], bits)
+        narrow = replace(spec, in_bits=(in_bits, *spec.in_bits[1:]))
+        check(narrow, isa, seed=len(name))
+        own = isa == "avx2" and name != "depthwise"
+        assert (kernels.row_key(narrow, isa) != kernels.row_key(spec, isa)) == own
+    check(replace(conv(140, 17, 3, 3, bits), in_bits=(4,)), isa, extreme=True)
 
 
 def test_residual_may_be_overwritten_in_place() -> None:

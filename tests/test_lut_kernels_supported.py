@@ -10,9 +10,9 @@ from lut import kernels
 
 def test_row_keys_keep_what_the_code_depends_on():
     mul = spec_of("mul", 8, 2, 2, attrs="by=channel")
-    assert kernels.row_key(mul) != kernels.row_key(replace(mul, attrs=""))
+    assert kernels.row_key(mul, "avx2") != kernels.row_key(replace(mul, attrs=""), "avx2")
     narrow = replace(spec_of("unary", 8, 2, 2), in_bits=(4,), out_bits=2)
-    assert kernels.row_key(narrow) == kernels.row_key(spec_of("unary", 8, 2, 2))
+    assert kernels.row_key(narrow, "avx2") == kernels.row_key(spec_of("unary", 8, 2, 2), "avx2")
 
 
 @pytest.mark.parametrize(

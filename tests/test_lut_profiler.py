@@ -77,7 +77,7 @@ def engine(tmp_path, monkeypatch):
     folder.mkdir()
     (folder / f"{name}.py").write_text(ENGINE)
     monkeypatch.syspath_prepend(str(folder))
-    monkeypatch.setattr(lut.kernels, "row_key", lambda s: replace(s, in_bits=(8,) * len(s.in_bits), out_bits=8))
+    monkeypatch.setattr(lut.kernels, "row_key", lambda s, isa: replace(s, in_bits=(8,) * len(s.in_bits), out_bits=8))
     monkeypatch.setattr(lut.kernels, "supported", lambda s: "no kernel" if s.kind == "unheard" else None)
     return HostProfiler(
         build=f"{name}:build", measure_kernel=f"{name}:measure", processes=3, most=8, windows=5, seconds=2.0
@@ -292,7 +292,7 @@ import sys
 sys.path[:0] = [{str(ROOT)!r}, {str(tmp_path / "engine")!r}]
 import lut.kernels, scripts.build_lut as script, lut.build
 from lut.profilers.host import HostProfiler
-lut.kernels.row_key, lut.kernels.supported = (lambda s: s), (lambda s: None)
+lut.kernels.row_key, lut.kernels.supported = (lambda s, isa: s), (lambda s: None)
 lut.build.HostProfiler = lambda: HostProfiler({engine.build!r}, {engine.measure_kernel!r})
 sys.exit(script.main(["--specs", {str(specs)!r}, "--out", {str(out)!r}]))
 """

@@ -140,7 +140,7 @@ def test_values_that_no_table_can_hold(tmp_path):
 
 
 def test_lookup_order(monkeypatch):
-    def row_key(spec):
+    def row_key(spec, isa):
         return replace(spec, in_bits=(8,) * len(spec.in_bits), out_bits=8)
 
     monkeypatch.setattr(lut.kernels, "row_key", row_key, raising=False)

@@ -14,9 +14,10 @@ from typing import Any
 from lut.errors import LutError
 from lut.spec import FLOAT_BITS, OpSpec
 
+from .intrinsics import NARROW
 from .isa import get_isa, isa_of_host, target
 from .kinds import KINDS, WITH_WEIGHTS, supported
-from .pack import arguments, pack_constants
+from .pack import arguments, layout, pack_constants
 from .signature import Arg
 
 __all__ = [
@@ -53,23 +54,28 @@ def kernel_source_hash() -> str:
     return digest.hexdigest()[:16]
 
 
-def row_key(spec: OpSpec) -> OpSpec:
-    """What the generated code depends on: codes of 1 to 8 bits are a byte each, clamp and table are run-time values."""
+def row_key(spec: OpSpec, isa: str) -> OpSpec:
+    """What the generated code depends on: a code is a byte, whatever its bits; clamp and table are run-time values.
+
+    AVX2 multiplies narrow inputs another way (`intrinsics.NARROW`).
+    """
 
     def stored(bits: int) -> int:
         return 8 if bits <= 8 else bits
 
     w_bits = spec.w_bits if spec.kind in WITH_WEIGHTS else FLOAT_BITS if spec.is_float else 8
-    in_bits = tuple(stored(bits) for bits in spec.in_bits)
+    first, *others = map(stored, spec.in_bits)
+    if isa == "avx2" and layout(spec) == "conv" and spec.in_bits[0] <= NARROW:
+        first = NARROW
     attrs = spec.attrs if spec.kind == "mul" or (spec.kind == "unary" and spec.is_float) else ""
-    return replace(spec, w_bits=w_bits, in_bits=in_bits, out_bits=stored(spec.out_bits), attrs=attrs, site="")
+    return replace(spec, w_bits=w_bits, in_bits=(first, *others), out_bits=stored(spec.out_bits), attrs=attrs, site="")
 
 
 def build(spec: OpSpec, isa: str) -> Kernel:
     """Generate and compile the kernel of `row_key(spec)`. Raises LutError when it is unsupported. Needs TVM."""
     from .emit import Nest, code_size, compile_nest
 
-    key, chosen, machine = row_key(spec), get_isa(isa), target(isa)
+    key, chosen, machine = row_key(spec, isa), get_isa(isa), target(isa)
     if (reason := supported(key)) is not None:
         raise LutError(f"{spec}: no kernel: {reason}")
     symbol = f"{key.kind}_{hashlib.sha256(repr((key, isa)).encode()).hexdigest()[:12]}"

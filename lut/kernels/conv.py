@@ -42,7 +42,7 @@ def canonical(spec: OpSpec, row_bytes: int) -> OpSpec:
 
 def pack_weights(spec: OpSpec, weights: np.ndarray, isa: str) -> np.ndarray:
     """(c_out, c_in / groups, kh, kw) -> flat blocks [group, block][tap][vector][output][input], sub-byte packed."""
-    how = dot(isa, spec.w_bits)
+    how = dot(isa, spec.w_bits, spec.in_bits[0])
     form = Layout.of(spec, how)
     kh, kw = spec.kernel
     w = weights.reshape(form.groups, form.outputs, -1, kh, kw).transpose(0, 1, 3, 4, 2)  # group, output, ky, kx, c
@@ -86,7 +86,7 @@ def _tile_shape(rows: int, cols: int, blocks: int, limit: int) -> tuple[int, int
 def conv(nest: Nest, spec: OpSpec, isa: Isa) -> int:
     """Emit conv2d, conv2d_add or linear over the kernel's eight arguments; returns the workspace in bytes."""
     spec = canonical(spec, isa.stage_bytes)
-    how = dot(isa.name, spec.w_bits)
+    how = dot(isa.name, spec.w_bits, spec.in_bits[0])
     form = Layout.of(spec, how)
     rows, cols = spec.out_size()
     tall, wide, deep = _tile_shape(rows, cols, form.blocks, isa.blocks // 2 if how.brief else isa.blocks)

@@ -4,9 +4,9 @@ A step multiplies `reduce` consecutive inputs, broadcast, with LANES x reduce we
 steps per byte, as w + 2^(bits-1), and are unpacked in registers.
 
 - avx512vnni, avxvnni: vpdpbusd, 4 inputs a step, on 512 or 256 bits.
-- avx2, 8 bits: inputs staged as int16, vpmaddwd, 2 inputs a step. (vpmaddubsw would saturate: 2 * 255 * 127 > 32767.)
-- avx2, 4 and 2 bits: vpmaddubsw, 4 inputs a step, summed in int16 over at most `limit` steps (2 * 255 * max|w| * limit
-  <= 32767), then widened by vpmaddwd with ones: about half of the instructions that 8 bits take.
+- avx2, else: inputs staged as int16, vpmaddwd, 2 inputs a step. (vpmaddubsw would saturate: 2 * 255 * 127 > 32767.)
+- avx2, weights or inputs of at most 4 bits: vpmaddubsw, 4 inputs a step, summed in int16 over at most `limit` steps
+  (2 max(x) max|w| limit <= 32767), then widened by vpmaddwd with ones: about half of the instructions.
 - neon: SMULL, SMLAL into int16, 2 inputs a step, then SADALP. Both operands are signed, so inputs are staged as x - 128
   (|x - 128| <= 128: limit = 32767 / (128 max|w|), 2 steps with 8 bits) and the packed bias holds 128 sum(w).
 - neon-dot: SDOT, 4 inputs a step, staged likewise.
@@ -24,6 +24,8 @@ import numpy as np
 from .emit import Nest
 from .isa import LANES
 
+NARROW = 4
+"""Bits of weights or inputs up to which vpmaddubsw does not saturate and several of its sums fit int16."""
 FLIP = 128
 """What staging takes off unsigned codes for instructions that multiply signed bytes."""
 
@@ -120,14 +122,14 @@ def _maddwd() -> Dot:
     return Dot(2, 1, 8, "int16", "int32", 2, _broadcast(2, "int16", 16), weights, multiply_add)
 
 
-def _maddubs(bits: int) -> Dot:
+def _maddubs(bits: int, in_bits: int) -> Dot:
     def multiply_add(nest: Nest, total: Any, inputs: Any, weights: Any) -> Any:
         return total + nest.intrinsic("llvm.x86.avx2.pmadd.ub.sw", "int16x16", inputs, weights)
 
     def widen(nest: Nest, total: Any, partial: Any) -> Any:
         return total + nest.intrinsic("llvm.x86.avx2.pmadd.wd", "int32x8", partial, nest.const(1, "int16", 16))
 
-    limit = 32767 // (2 * 255 * ((1 << (bits - 1)) - 1))
+    limit = 32767 // (2 * ((1 << in_bits) - 1) * ((1 << (bits - 1)) - 1))
     load = _unpacked(bits, 4, 2)
     return Dot(4, 8 // bits, bits, "uint8", "int32", 2, _broadcast(4, "int8", 32), load, multiply_add, limit, widen)
 
@@ -209,19 +211,19 @@ def _float() -> Dot:
     return Dot(1, 1, 32, "float32", "float32", 1, inputs, weights, lambda nest, total, a, w: total + a * w)
 
 
-def dot(isa: str, w_bits: int) -> Dot:
-    """The dot product of an instruction set for 2-, 4- or 8-bit weights, or 32 for float32."""
+def dot(isa: str, w_bits: int, in_bits: int) -> Dot:
+    """The dot product of an instruction set for 2-, 4- or 8-bit weights, or 32 for float32, and codes of `in_bits`."""
     if w_bits == 32:
         return _float()
-    return DOTS[isa](w_bits)
+    return DOTS[isa](w_bits, in_bits)
 
 
-DOTS: dict[str, Callable[[int], Dot]] = {
-    "avx512vnni": lambda bits: _vnni(bits, 1),
-    "avxvnni": lambda bits: _vnni(bits, 2),
-    "avx2": lambda bits: _maddwd() if bits == 8 else _maddubs(bits),
-    "neon-dot": _sdot,
-    "neon": _smlal,
-    "llvm": _plain,
+DOTS: dict[str, Callable[[int, int], Dot]] = {
+    "avx512vnni": lambda w_bits, in_bits: _vnni(w_bits, 1),
+    "avxvnni": lambda w_bits, in_bits: _vnni(w_bits, 2),
+    "avx2": lambda w_bits, in_bits: _maddwd() if min(w_bits, in_bits) > NARROW else _maddubs(w_bits, in_bits),
+    "neon-dot": lambda w_bits, in_bits: _sdot(w_bits),
+    "neon": lambda w_bits, in_bits: _smlal(w_bits),
+    "llvm": lambda w_bits, in_bits: _plain(w_bits),
 }
 """By instruction set."""

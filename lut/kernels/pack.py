@@ -74,7 +74,8 @@ def _pack_channels(spec: OpSpec, values: np.ndarray) -> np.ndarray:
 def _bias(op: Constants, isa: str) -> np.ndarray:
     """The bias on top of staged inputs: ((sum (x - f) w) << l) + bias' = ((sum x w) << l) + bias, modulo 2^32."""
     assert op.bias is not None
-    if layout(op.spec) != "conv" or op.weights is None or not (offset := dot(isa, op.spec.w_bits).offset):
+    spec = op.spec
+    if layout(spec) != "conv" or op.weights is None or not (offset := dot(isa, spec.w_bits, spec.in_bits[0]).offset):
         return op.bias
     sums = op.weights.reshape(op.spec.c_out, -1).sum(1, dtype=np.int64)
     return (op.bias + ((offset * sums) << op.shift)).astype(np.uint32).view(np.int32)
@@ -158,7 +159,7 @@ def arguments(spec: OpSpec, isa: str, workspace: int) -> tuple[Arg, ...]:
         "workspace": ("uint8", workspace),
     }
     if layout(spec) != "none":
-        dtype = dot(isa, spec.w_bits).weight_dtype
+        dtype = dot(isa, spec.w_bits, spec.in_bits[0]).weight_dtype
         shape = (spec.c_out, spec.c_in // spec.groups, *spec.kernel)
         zeros = np.zeros(shape, np.float32 if spec.is_float else np.int8)
         sizes["weights"] = (dtype, _pack_weights(spec, zeros, isa).size)
