@@ -26,6 +26,7 @@ from lut.kernels import build as build_kernel
 from lut.kernels.isa import machine_of, require
 from lut.kernels.signature import NAMES, SLACK
 from lut.profilers.timing import aligned, compile_c
+from lut.table import LatencyTable
 
 from .program import Op, Program
 
@@ -38,15 +39,15 @@ def _identifier(name: str) -> str:
     return plain if not plain[:1].isdigit() and plain else f"net_{plain}"
 
 
-def _kernels(program: Program, isa: str) -> dict[str, Kernel]:
-    """Kernel by operator name; equal row keys share one."""
+def _kernels(program: Program, isa: str, table: LatencyTable | None) -> dict[str, Kernel]:
+    """Kernel by operator name, with its row's schedule; equal row keys share one."""
     built: dict[object, Kernel] = {}
     chosen = {}
     for op in program.ops:
         key = row_key(op.spec, isa)
         if key not in built:
             try:
-                built[key] = build_kernel(key, isa)
+                built[key] = build_kernel(key, isa, table.variant(key) if table else "")
             except LutError as error:
                 raise LutError(f"{program.name}: {op.name}: {error}") from None
         chosen[op.name] = built[key]
@@ -112,8 +113,10 @@ def _check(program: Program) -> None:
         raise LutError(f"{program.name}: the output {program.output!r} is read by an operator; it is the caller's")
 
 
-def build(program: Program, isa: str, folder: Path) -> Path:
+def build(program: Program, isa: str, folder: Path, table: LatencyTable | None = None) -> Path:
     """Write NAME.so, NAME.h, NAME.c, constants.bin and NAME.json into `folder`; returns the path of NAME.so.
+
+    table: whose rows name the kernels' schedules; None for the default ones.
 
     C interface: `int32_t NAME_run(const uint8_t *image, int16_t *scores)` (float for the float32 baseline), not
     re-entrant. An `isa` of another architecture is cross-compiled. Raises LutError when an operator has no kernel or
@@ -121,7 +124,7 @@ def build(program: Program, isa: str, folder: Path) -> Path:
     """
     _check(program)
     name = _identifier(program.name)
-    kernels = _kernels(program, isa)
+    kernels = _kernels(program, isa, table)
     arena, arena_bytes = _arena(program, kernels)
     blob, constants = _constants(program, isa)
     image, scores = program.tensors[program.input], program.tensors[program.output]

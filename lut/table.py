@@ -94,6 +94,11 @@ class LatencyTable(Mapping[OpSpec, Latency]):
         rows = "; ".join(map(describe, self.nearest(spec))) or "none, the table is empty"
         raise LutError(f"{self.path}: no row for {describe(spec)}, and none to interpolate from; nearest rows: {rows}")
 
+    def variant(self, spec: OpSpec) -> str:
+        """The schedule that an operator's row was measured with; "" (the default one) where no row was."""
+        row = self.get(self.key(spec))
+        return row.variant if row is not None and row.source not in ("interpolated", "imported") else ""
+
     def nearest(self, spec: OpSpec, n: int = 3) -> list[OpSpec]:
         """The n rows nearest to an operator as the header's rules see it: of its kind, then with the most equal fields,
         then the fewest octaves apart in channels and size."""

@@ -185,9 +185,9 @@ def compare(spec: OpSpec, out: np.ndarray, expected: np.ndarray, extreme: bool =
         assert spec.kind == "resample" or extreme or len(np.unique(got)) > 3, "the data saturate: nothing was tested"
 
 
-def check(spec: OpSpec, isa: str, seed: int = 0, extreme: bool = False, run=native) -> None:
+def check(spec: OpSpec, isa: str, seed: int = 0, extreme: bool = False, run=native, variant: str = "") -> None:
     """Build, run(kernel, arguments) and compare."""
-    made, kernel = make(spec, seed, extreme), kernels.build(spec, isa)
+    made, kernel = make(spec, seed, extreme), kernels.build(spec, isa, variant)
     compare(spec, run(kernel, bound(kernel, *made)), oracle(*made), extreme)
 
 

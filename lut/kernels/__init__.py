@@ -14,10 +14,12 @@ from typing import Any
 from lut.errors import LutError
 from lut.spec import FLOAT_BITS, OpSpec
 
+from .conv import canonical
 from .intrinsics import NARROW
 from .isa import get_isa, isa_of_host, target
 from .kinds import KINDS, WITH_WEIGHTS, supported
 from .pack import arguments, layout, pack_constants
+from .schedule import candidates, parse
 from .signature import Arg
 
 __all__ = [
@@ -30,12 +32,16 @@ __all__ = [
     "row_key",
     "supported",
     "target",
+    "variants",
 ]
 
 
 @dataclass(frozen=True)
 class Kernel:
-    """A compiled operator. spec: its row key; args: the pointers it takes (lut/kernels/signature.py); object: ELF."""
+    """A compiled operator. spec: its row key; args: the pointers it takes (lut/kernels/signature.py); object: ELF.
+
+    variant: its schedule (lut/kernels/schedule.py), "" where there is but one.
+    """
 
     symbol: str
     spec: OpSpec
@@ -44,6 +50,7 @@ class Kernel:
     args: tuple[Arg, ...]
     workspace_bytes: int
     code_bytes: int
+    variant: str = ""
 
 
 def kernel_source_hash() -> str:
@@ -71,15 +78,29 @@ def row_key(spec: OpSpec, isa: str) -> OpSpec:
     return replace(spec, w_bits=w_bits, in_bits=(first, *others), out_bits=stored(spec.out_bits), attrs=attrs, site="")
 
 
-def build(spec: OpSpec, isa: str) -> Kernel:
-    """Generate and compile the kernel of `row_key(spec)`. Raises LutError when it is unsupported. Needs TVM."""
+def variants(spec: OpSpec, isa: str, count: int) -> tuple[str, ...]:
+    """Up to `count` schedules of the row's kernel, the default first; ("",) where there is but one."""
+    key = row_key(spec, isa)
+    if layout(key) != "conv":
+        return ("",)
+    return tuple(map(str, candidates(canonical(key, get_isa(isa).stage_bytes), get_isa(isa), count)))
+
+
+def build(spec: OpSpec, isa: str, variant: str = "") -> Kernel:
+    """Generate and compile the kernel of `row_key(spec)`. variant: one of `variants`, "" for the default.
+
+    Raises LutError when it is unsupported. Needs TVM.
+    """
     from .emit import Nest, code_size, compile_nest
 
     key, chosen, machine = row_key(spec, isa), get_isa(isa), target(isa)
     if (reason := supported(key)) is not None:
         raise LutError(f"{spec}: no kernel: {reason}")
-    symbol = f"{key.kind}_{hashlib.sha256(repr((key, isa)).encode()).hexdigest()[:12]}"
+    if variant and layout(key) != "conv":
+        raise LutError(f"{spec}: variant {variant!r}: its kernel has but one schedule")
+    variant = variant or variants(key, isa, 1)[0]
+    symbol = f"{key.kind}_{hashlib.sha256(repr((key, isa, variant)).encode()).hexdigest()[:12]}"
     nest: Any = Nest()
-    workspace = KINDS[key.kind].emit(nest, key, chosen)
+    workspace = KINDS[key.kind].emit(nest, key, chosen, *([parse(variant)] if variant else []))
     code = compile_nest(nest, symbol, machine)
-    return Kernel(symbol, key, isa, code, arguments(key, isa, workspace), workspace, code_size(code))
+    return Kernel(symbol, key, isa, code, arguments(key, isa, workspace), workspace, code_size(code), variant)

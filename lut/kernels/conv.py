@@ -14,12 +14,14 @@ from dataclasses import replace
 
 import numpy as np
 
+from lut.errors import LutError
 from lut.spec import OpSpec
 
 from .emit import Nest
 from .intrinsics import dot, expand, expanded
 from .isa import LANES, Isa
 from .requantize import Epilogue
+from .schedule import Schedule, default
 from .signature import SLACK, in_dtype, pointers
 from .stage import in_place, plan_stage, stage_strip
 from .tile import Layout, Tile, runs
@@ -71,25 +73,19 @@ def pack_channels(spec: OpSpec, values: np.ndarray) -> np.ndarray:
     return np.pad(form, ((0, 0), (0, -form.shape[1] % LANES))).reshape(-1)
 
 
-def _tile_shape(rows: int, cols: int, blocks: int, limit: int) -> tuple[int, int, int]:
-    """(rows of pixels, columns of pixels at most, blocks) of the register tile."""
-    tall = 1
-    if cols <= limit // 2:
-        tall = next(t for t in range(limit // cols, 0, -1) if rows % t == 0)
-    wide = min(cols, limit // tall)
-    deep = next(d for d in range(max(1, limit // (tall * wide)), 0, -1) if blocks % d == 0)
-    if deep == 1 and blocks % 2 == 0 and limit >= 12:
-        wide, deep = min(wide, limit // 2 // tall), 2  # each broadcast input then serves two blocks
-    return tall, wide, deep
+def conv(nest: Nest, spec: OpSpec, isa: Isa, schedule: Schedule | None = None) -> int:
+    """Emit conv2d, conv2d_add or linear over the kernel's eight arguments; returns the workspace in bytes.
 
-
-def conv(nest: Nest, spec: OpSpec, isa: Isa) -> int:
-    """Emit conv2d, conv2d_add or linear over the kernel's eight arguments; returns the workspace in bytes."""
+    schedule: None for the default. Raises LutError for blocks that do not divide the outputs'.
+    """
     spec = canonical(spec, isa.stage_bytes)
+    schedule = schedule or default(spec, isa)
     how = dot(isa.name, spec.w_bits, spec.in_bits[0])
     form = Layout.of(spec, how)
     rows, cols = spec.out_size()
-    tall, wide, deep = _tile_shape(rows, cols, form.blocks, isa.blocks // 2 if how.brief else isa.blocks)
+    (tall, wide), deep = schedule.tile(rows, cols), schedule.blocks
+    if form.blocks % deep:
+        raise LutError(f"variant: {schedule}: {deep} does not divide the {form.blocks} blocks of outputs")
     bound = pointers(nest, spec, how.weight_dtype, how.staged)
     residual = bound["in2"] if spec.kind == "conv2d_add" else None
     epilogue = Epilogue(nest, spec, bound["params"], bound["out"], isa.name, residual)

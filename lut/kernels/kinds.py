@@ -17,6 +17,7 @@ from .emit import Nest
 from .functions import FUNCTIONS, function_of
 from .isa import Isa
 from .pack import layout
+from .schedule import Schedule
 from .signature import by_channel
 
 Emit = Callable[..., int]
@@ -25,10 +26,10 @@ SCORE_BITS = 16
 
 @dataclass(frozen=True)
 class Kind:
-    """emit(nest, spec, isa) -> workspace bytes. inputs: how many tensors it reads. weighted: has weights with bits.
+    """emit(nest, spec, isa) -> workspace bytes; with weights a schedule may follow. inputs: how many tensors it reads.
 
-    reads, writes: `codes` (1 to 8 bits), `scores` (those or int16) or `float`; where both are codes or scores, all
-    float32 is an operator too. same_channels, same_size: output and input agree.
+    weighted: has weights with bits. reads, writes: `codes` (1 to 8 bits), `scores` (those or int16) or `float`; where
+    both are codes or scores, all float32 is an operator too. same_channels, same_size: output and input agree.
     """
 
     emit: Emit
@@ -45,8 +46,8 @@ class Kind:
         return "float" not in (self.reads, self.writes) or self.reads == self.writes
 
 
-def _convolve(nest: Nest, spec: OpSpec, isa: Isa) -> int:
-    return (depthwise if layout(spec) == "depthwise" else conv)(nest, spec, isa)
+def _convolve(nest: Nest, spec: OpSpec, isa: Isa, schedule: Schedule | None = None) -> int:
+    return depthwise(nest, spec, isa) if layout(spec) == "depthwise" else conv(nest, spec, isa, schedule)
 
 
 KINDS = {

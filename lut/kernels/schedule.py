@@ -1,0 +1,76 @@
+"""Schedules of a convolution: how many output pixels and blocks of outputs a register tile holds.
+
+All of a row's schedules compute the same bits; which is fastest depends on the shape and on the machine, so it can be
+measured (`lut/profilers/tune.py`). A table's row records the one that it was measured with (`variant`, such as 6x1),
+and a deployed network takes it from there: the table is the database of schedules, keyed by operator and device.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from lut.errors import LutError
+from lut.spec import OpSpec
+
+from .intrinsics import dot
+from .isa import Isa
+from .tile import Layout
+
+
+@dataclass(frozen=True, order=True)
+class Schedule:
+    """pixels: of a tile, in whole rows where they are short. blocks: of LANES outputs each."""
+
+    pixels: int
+    blocks: int
+
+    def __str__(self) -> str:
+        return f"{self.pixels}x{self.blocks}"
+
+    def tile(self, rows: int, cols: int) -> tuple[int, int]:
+        """(rows, most columns) of a tile of an output of rows x cols pixels."""
+        tall = 1
+        if cols <= self.pixels // 2:
+            tall = next(t for t in range(self.pixels // cols, 0, -1) if rows % t == 0)
+        return tall, min(cols, self.pixels // tall)
+
+
+def parse(text: str) -> Schedule:
+    """'6x1' -> Schedule(6, 1). Raises LutError for anything else."""
+    found = re.fullmatch(r"([1-9][0-9]?)x([1-9][0-9]?)", text)
+    if found is None:
+        raise LutError(f"variant: {text!r} is no schedule; expected PIXELSxBLOCKS, such as 6x1")
+    return Schedule(int(found[1]), int(found[2]))
+
+
+def default(spec: OpSpec, isa: Isa) -> Schedule:
+    """As many pixels as registers hold; several blocks where rows are short or registers many."""
+    rows, cols = spec.out_size()
+    blocks, limit = _blocks_and_limit(spec, isa)
+    tall, wide = Schedule(limit, 1).tile(rows, cols)
+    deep = next(d for d in range(max(1, limit // (tall * wide)), 0, -1) if blocks % d == 0)
+    if deep == 1 and blocks % 2 == 0 and limit >= 12:
+        wide, deep = min(wide, limit // 2 // tall), 2  # each broadcast input then serves two blocks
+    return Schedule(tall * wide, deep)
+
+
+def candidates(spec: OpSpec, isa: Isa, count: int) -> tuple[Schedule, ...]:
+    """The default and up to `count` - 1 others, those that fill the registers first."""
+    rows, cols = spec.out_size()
+    blocks, limit = _blocks_and_limit(spec, isa)
+    first = default(spec, isa)
+    others = {
+        Schedule(pixels, deep)
+        for deep in range(1, min(blocks, limit) + 1)
+        for pixels in range(1, min(rows * cols, limit + 1) + 1)
+        if blocks % deep == 0 and limit // 2 <= pixels * deep <= limit + 1
+    }
+    ranked = sorted(others - {first}, key=lambda s: (-min(s.pixels * s.blocks, limit), abs(s.pixels - first.pixels), s))
+    return (first, *ranked[: count - 1])
+
+
+def _blocks_and_limit(spec: OpSpec, isa: Isa) -> tuple[int, int]:
+    """(blocks of outputs per group, LANES-wide sums that fit the registers)."""
+    how = dot(isa.name, spec.w_bits, spec.in_bits[0])
+    return Layout.of(spec, how).blocks, isa.blocks // 2 if how.brief else isa.blocks
