@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import tempfile
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -42,7 +41,8 @@ class LayerDifference:
 
 @dataclass(frozen=True)
 class Comparison:
-    """layers in execution order; top1: share of the images whose best class is the reference's."""
+    """layers in execution order; top1: share of the images whose best class is one of the
+    reference's best: its scores are integers, so two may be equal."""
 
     layers: tuple[LayerDifference, ...]
     top1: float
@@ -52,22 +52,27 @@ class Comparison:
     def largest(self) -> int:
         return max(layer.largest for layer in self.layers)
 
+    @property
+    def share(self) -> float:
+        """Of the operator where it is largest."""
+        return max(layer.share for layer in self.layers)
+
 
 def compare(
-    program: Program, model: onnx.ModelProto, images: np.ndarray, optimise: bool = True, progress: bool = False
+    program: Program, model: onnx.ModelProto, images: np.ndarray, optimise: bool = True, label: str = ""
 ) -> Comparison:
     """`model`, the exported program, against the reference on uint8 images (n, H, W, C), on one thread.
 
-    optimise: ONNX Runtime rewrites the graph to its fused kernels, as it does for users. Raises InputError for images
-    of another shape, LutError when onnxruntime is not installed.
+    optimise: ONNX Runtime rewrites the graph to its fused kernels, as it does for users. label: of the progress; none
+    is shown without. Raises InputError for images of another shape, LutError when onnxruntime is not installed.
     """
     parts = [images[i : i + CHUNK] for i in range(0, max(len(images), 1), CHUNK)]
-    first = run_tensors(program, parts[0][:1])  # refuses wrong images before anything is built
+    run_tensors(program, parts[0][:1])  # refuses wrong images before anything is built
     sessions = {op.name: session(to_onnx(alone(program, op)), optimise) for op in program.ops}
     whole = session(model, optimise)
     largest, differing, total = Counter[str](), Counter[str](), Counter[str]()
     same = 0
-    with Progress(len(parts), "compare", "batch", progress) as bar:
+    with Progress(len(parts), label, "part", bool(label)) as bar:
         for part in parts:
             tensors = run_tensors(program, part)
             for op in program.ops:
@@ -77,7 +82,8 @@ def compare(
                 total[op.name] += steps.size
             scores = whole.run([OUTPUT], {program.input: part})[0]
             reference = tensors[program.output].reshape(len(part), -1)
-            same += int((scores.argmax(1) == reference.argmax(1)).sum())
+            best = np.take_along_axis(reference, scores.argmax(1)[:, None], 1)[:, 0]
+            same += int((best == reference.max(1)).sum())
             bar.update()
     layers = [
         LayerDifference(op.name, op.spec.kind, largest[op.name], differing[op.name] / max(total[op.name], 1))
@@ -124,3 +130,9 @@ def kernels(model: onnx.ModelProto) -> dict[str, int]:
         path = Path(folder) / "optimised.onnx"
         session(model, optimised=path)
         return dict(sorted(Counter(node.op_type for node in require("onnx").load(path).graph.node).items()))
+
+
+def integer_share(program: Program, ran: dict[str, int]) -> tuple[int, int]:
+    """(operators with weights that run as integer kernels, operators with weights), of what `kernels` counted."""
+    weighted = sum(op.weights is not None for op in program.ops)
+    return sum(count for name, count in ran.items() if name in ("QLinearConv", "QGemm")), weighted

@@ -15,8 +15,8 @@ import numpy as np
 
 from lut.errors import LutError
 
-from .onnx_graph import Graph
 from .onnx_functions import FUNCTIONS
+from .onnx_graph import Graph
 from .onnx_input import affine
 from .onnx_weights import weighted
 from .program import Op, Program

@@ -54,7 +54,7 @@ class Graph:
             self._constants[name] = self._onnx.numpy_helper.from_array(array, name)
         return name
 
-    def integers(self, name: str, values: Sequence[int]) -> str:
+    def integers(self, name: str, values: Sequence[int] | np.ndarray) -> str:
         """Axes, pads, indices: a constant int64 vector."""
         return self.constant(name, np.array(values, np.int64))
 

@@ -4,11 +4,12 @@ With M = 2^l m / 2^32, codes of the output per unit of the accumulator,
     weight scale  s_w = |M| s_out / s_in, per channel; where M < 0 the weights change sign
     bias          s_in s_w sign(M) (bias / 2^l + z_in sum(w))
 
-Weights of 3 and 4 bits are packed INT4, of 1 and 2 bits INT2; loading the model widens them to INT8 and multiplies them
-by a constant k, by which s_w is divided. INT8, since ONNX Runtime 1.32 has integer kernels for 8 bits alone, and refuses
-INT2 in front of DequantizeLinear and Conv. k, since an integer kernel rounds the bias to a unit of its accumulator, a
-visible part of a code where bits are few. |k w| <= 63, so that two products with codes fit int16, where x86 without
-VNNI adds them. A bias that is more than BIAS_ERROR off all the same is an Add behind the operator.
+Weights of 3 and 4 bits are packed INT4, of 1 and 2 bits INT2; loading the model widens them to INT8 and multiplies
+them by a constant k, by which s_w is divided. INT8, since ONNX Runtime 1.32 has integer kernels for 8 bits alone, and
+refuses INT2 in front of DequantizeLinear and Conv. k, since the bias of an integer kernel is a whole number of units of
+its accumulator, where the program's has units 2^l smaller: k = 2^l makes the two equal, as far as int8 has room for it.
+A bias that is more than BIAS_ERROR off all the same is an Add behind the operator, which then is no integer kernel if
+it is a convolution.
 """
 
 from __future__ import annotations
@@ -20,10 +21,8 @@ from lut.errors import LutError
 from .onnx_graph import Graph
 from .program import Op, Program
 
-BIAS_ERROR = 1 / 32
-"""In codes of the output."""
-PAIR = 63
-"""Two products of it with 255 add up inside int16."""
+BIAS_ERROR = 1 / 128
+"""In codes of the output: what the program's own rounding of a bias may be off."""
 
 
 def weighted(graph: Graph, op: Op) -> str:
@@ -44,10 +43,8 @@ def _quantized(graph: Graph, op: Op) -> str:
     weights, factor = _weights(graph, op, codes)
     scale = (scale / factor).astype(np.float32)
     zero = graph.constant(f"{op.name}/weights/zero", np.zeros(len(scale), np.int8))
-    weights = graph.node(
-        "DequantizeLinear", [weights, graph.constant(f"{op.name}/weights/scale", scale), zero], f"{op.name}/weights/value",
-        axis=0,
-    )  # fmt: skip
+    step = graph.constant(f"{op.name}/weights/scale", scale)
+    weights = graph.node("DequantizeLinear", [weights, step, zero], f"{op.name}/weights/value", axis=0)
     name = f"{op.name}/bias"
     if op.spec.kind == "conv2d_add":  # rounded behind the sum, so nothing rounds the bias
         return _product(graph, op, weights, graph.constant(name, bias.astype(np.float32)))
@@ -78,9 +75,11 @@ def _weights(graph: Graph, op: Op, codes: np.ndarray) -> tuple[str, int]:
     """(int8 codes as the kernel gets them, the k that they are multiplied by)."""
     bits = op.spec.w_bits
     largest = int(np.abs(codes).max(initial=0))
-    if largest > 2 ** (bits - 1) - 1 and largest > 0:
+    if largest > 2 ** (bits - 1) - 1:
         raise LutError(f"{op.name}: a weight of {largest}; {bits} bits hold up to {2 ** (bits - 1) - 1}")
-    factor = max(1, PAIR // max(largest, 1))
+    factor = 1
+    while factor < 2**op.shift and 2 * factor * max(largest, 1) <= 127:
+        factor *= 2
     laid = _layout(graph.program, op, codes)
     name = f"{op.name}/weights"
     if bits > 4:
@@ -109,5 +108,3 @@ def _product(graph: Graph, op: Op, weights: str, bias: str | None) -> str:
         "Conv", [graph.value(op.inputs[0]), weights, *more], f"{op.name}/product",
         kernel_shape=spec.kernel, strides=spec.stride, pads=spec.pad, dilations=spec.dilation, group=spec.groups,
     )  # fmt: skip
-
-
