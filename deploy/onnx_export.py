@@ -75,7 +75,7 @@ def _look_up(graph: Graph, op: Op, table: np.ndarray, index: str) -> None:
 
 def _weighted(graph: Graph, op: Op) -> None:
     value = weighted(graph, op)
-    if op.spec.kind == "linear" and op.output != graph.program.output:
+    if op.spec.kind == "linear" and (op.output != graph.program.output or op.spec.out_bits <= 8):
         value = graph.node("Unsqueeze", [value, graph.integers("pixel", (2, 3))], f"{op.name}/pixel")
     if op.spec.kind == "conv2d_add":
         _check_scale(graph.program, op, 1, op.res_mult, op.res_shift)
