@@ -40,7 +40,7 @@ from search.outcome import table as text_table
 from supernet import SearchSpace, Supernet, extract
 from supernet.networks import NETWORKS
 
-CHAIN, ROUNDS, WINDOWS, WINDOW_US = 4, 8, 12, 2000.0
+CHAIN, ROUNDS, WINDOWS, WINDOW_US = 8, 8, 12, 2000.0
 ROWS = {  # name: channels of the chain's layers, size, kernel, depthwise
     "3x3 16, 32x32": ((16,) * (CHAIN + 1), 32, 3, False),
     "3x3 32, 16x16": ((32,) * (CHAIN + 1), 16, 3, False),
