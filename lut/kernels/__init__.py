@@ -40,7 +40,7 @@ __all__ = [
 class Kernel:
     """A compiled operator. spec: its row key; args: the pointers it takes (lut/kernels/signature.py); object: ELF.
 
-    variant: its schedule (lut/kernels/schedule.py), "" where there is but one.
+    variant: its schedule (lut/kernels/schedule.py), "" where there is but one. library: the object linked, or empty.
     """
 
     symbol: str
@@ -51,6 +51,7 @@ class Kernel:
     workspace_bytes: int
     code_bytes: int
     variant: str = ""
+    library: bytes = b""
 
 
 def kernel_source_hash() -> str:

@@ -36,7 +36,7 @@ class HostProfiler:
     Limits of one build or timing: `seconds`, `memory_bytes` (address space). Rows in the `journal` are not run again.
     """
 
-    build: str = "lut.kernels:build"
+    build: str = "lut.profilers.timing:build_linked"
     measure_kernel: str = "lut.profilers.timing:measure"
     processes: int = 5
     most: int = 10

@@ -12,14 +12,16 @@ import os
 import subprocess
 import tempfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from lut.errors import LutError
-from lut.kernels import Kernel
+from lut.kernels import Kernel, build
 from lut.kernels.isa import host_machine, require
 from lut.kernels.signature import Arg
+from lut.spec import OpSpec
 
 from .memory import slab
 
@@ -55,16 +57,30 @@ def _harness() -> ctypes.CDLL:
     return library
 
 
+def link(kernel: Kernel) -> bytes:
+    """The kernel's object as a shared library."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "kernel.o")
+        path.write_bytes(kernel.object)
+        return compile_c([str(path)], Path(folder, "kernel.so")).read_bytes()
+
+
+def build_linked(spec: OpSpec, isa: str, variant: str = "") -> Kernel:
+    """A kernel that any number of processes can load without a linker."""
+    kernel = build(spec, isa, variant)
+    return replace(kernel, library=link(kernel))
+
+
 def load_kernel(kernel: Kernel) -> Callable[..., int]:
-    """Link the object and return its C function (eight pointers, see lut/kernels/signature.py).
+    """Its C function (eight pointers, see lut/kernels/signature.py), linked unless it is already.
 
     Raises LutError when this CPU cannot run the kernel's instruction set.
     """
     require(kernel.isa)
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder, "kernel.o")
-        path.write_bytes(kernel.object)
-        library = ctypes.CDLL(str(compile_c([str(path)], Path(folder, "kernel.so"))))
+        path = Path(folder, "kernel.so")
+        path.write_bytes(kernel.library or link(kernel))
+        library = ctypes.CDLL(str(path))
     function = library[kernel.symbol]
     function.argtypes = [ctypes.c_void_p] * 8
     return function
