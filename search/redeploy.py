@@ -25,11 +25,11 @@ def redeploy(folder: Path, force: bool = False) -> dict[str, Any]:
     Raises InputError when the run is not finished or a file of it is damaged, LutError when its table is not this
     machine's.
     """
-    _require(folder, NEEDED)
+    require_files(folder, NEEDED)
     config = RunConfig.read(folder / "config.yaml")
     run = Run(config, folder)
     if not run.space().is_float:
-        _require(folder, ("uniform8.safetensors",))
+        require_files(folder, ("uniform8.safetensors",))
     found = load_subnet(folder / "subnet.safetensors")
     model = run.float_model()
     net = run.supernet(copy.deepcopy(model), run.space())
@@ -47,7 +47,7 @@ def redeploy(folder: Path, force: bool = False) -> dict[str, Any]:
     return write_validation(run, net, validation, networks, limits)
 
 
-def _require(folder: Path, names: tuple[str, ...]) -> None:
+def require_files(folder: Path, names: tuple[str, ...]) -> None:
     """InputError when a file of a finished run is not there."""
     for name in names:
         if not (folder / name).exists():
