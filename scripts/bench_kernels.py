@@ -1,4 +1,4 @@
-"""Speed of the kernels against each other: float32, 8-, 4- and 2-bit weights, same template, same run.
+"""Speed of the kernels against each other: float32, and weights and inputs of 8, 4 and 2 bits, same template, same run.
 
 Rows are measured in turn, several rounds, and the fastest window counts: ratios then hold on a noisy machine.
 
@@ -12,11 +12,13 @@ import json
 import sys
 
 from lut.errors import InputError
-from lut.kernels import build, isa_of_host
+from lut.kernels import build, isa_of_host, row_key
 from lut.profilers.timing import measure
+from lut.progress import Progress
 from lut.spec import OpSpec
 
-WEIGHT_BITS = (32, 8, 4, 2)
+BITS = ((32, 32), (8, 8), (8, 4), (4, 8), (4, 4), (2, 8), (2, 4))
+"""Of weights and inputs; pairs whose kernels are the same on an instruction set share a measurement."""
 SHAPES = {  # name: c_in, c_out, size, kernel, groups
     "16->16 32x32": (16, 16, 32, 3, 1),
     "32->32 16x16": (32, 32, 16, 3, 1),
@@ -26,12 +28,11 @@ SHAPES = {  # name: c_in, c_out, size, kernel, groups
 }
 
 
-def row(name: str, w_bits: int) -> OpSpec:
+def row(name: str, w_bits: int, in_bits: int) -> OpSpec:
     c_in, c_out, size, k, groups = SHAPES[name]
-    bits = 32 if w_bits == 32 else 8
     return OpSpec(
         "conv2d", 1, c_in, c_out, size, size, (k, k), pad=(k // 2,) * 4, groups=groups,
-        w_bits=w_bits, in_bits=(bits,), out_bits=bits,
+        w_bits=w_bits, in_bits=(in_bits,), out_bits=32 if w_bits == 32 else 8,
     )  # fmt: skip
 
 
@@ -41,21 +42,25 @@ def macs(spec: OpSpec) -> int:
 
 
 def bench(isa: str, rounds: int) -> list[dict[str, object]]:
-    """One record per row: shape, w_bits, us, gmacs (1e9 a second), speedup over float32."""
-    kernels = {(name, bits): build(row(name, bits), isa) for name in SHAPES for bits in WEIGHT_BITS}
+    """One record per row: shape, w_bits, in_bits, us, gmacs (1e9 a second), speedup over float32."""
+    keys = {(name, *bits): row_key(row(name, *bits), isa) for name in SHAPES for bits in BITS}
+    kernels = {key: build(key, isa) for key in dict.fromkeys(keys.values())}
     us = dict.fromkeys(kernels, float("inf"))
-    for _ in range(rounds):
-        for key, kernel in kernels.items():
-            us[key] = min(us[key], float(measure(kernel, windows=40, window_us=200.0).min()))
+    with Progress(rounds, "time") as bar:
+        for _ in range(rounds):
+            for key, kernel in kernels.items():
+                us[key] = min(us[key], float(measure(kernel, windows=40, window_us=200.0).min()))
+            bar.update()
     return [
         {
             "shape": name,
-            "w_bits": bits,
-            "us": round(us[name, bits], 2),
-            "gmacs": round(macs(row(name, bits)) / us[name, bits] / 1e3, 1),
-            "speedup": round(us[name, 32] / us[name, bits], 2),
+            "w_bits": w_bits,
+            "in_bits": in_bits,
+            "us": round(us[key], 2),
+            "gmacs": round(macs(key) / us[key] / 1e3, 1),
+            "speedup": round(us[keys[name, 32, 32]] / us[key], 2),
         }
-        for name, bits in kernels
+        for (name, w_bits, in_bits), key in keys.items()
     ]
 
 
@@ -74,10 +79,10 @@ def main() -> int:
     if options.json:
         print(json.dumps({"isa": isa, "rows": records}, indent=1))
         return 0
-    print(f"{'us, times faster than float32; ' + isa:32}" + "".join(f"{f'{b} bits':>16}" for b in WEIGHT_BITS))
+    print(f"{'us, times faster than float32; ' + isa:36}" + "".join(f"{f'w{w} a{a}':>16}" for w, a in BITS))
     for name in SHAPES:
         cells = [r for r in records if r["shape"] == name]
-        print(f"{name:32}" + "".join(f"{r['us']:>9} {r['speedup']:>5}x" for r in cells))
+        print(f"{name:36}" + "".join(f"{r['us']:>9} {r['speedup']:>5}x" for r in cells))
     return 0
 
 
