@@ -78,7 +78,7 @@ def _unsure(rounds: Sequence[Mapping[str, Any]]) -> bool:
 
 
 def _timing(rounds: list[dict[str, Any]]) -> Timing:
-    hot, cold = (summarise([r[key] for r in rounds], 0, 0) for key in ("hot", "cold"))
+    hot, cold = (summarise([r[key] for r in rounds]) for key in ("hot", "cold"))
     ops = {name: sorted(r["ops"][name] for r in rounds)[min(1, len(rounds) - 1)] for name in rounds[0]["ops"]}
     return Timing(hot, cold, ops)
 

@@ -54,16 +54,26 @@ def build_table(
     force: bool = False,
     progress: bool = True,
     every_row: bool = False,
+    schedules: int = 1,
     profiler: HostProfiler | None = None,
 ) -> LatencyTable:
     """The table at `path`, able to answer for `specs`: only rows that it lacks are measured.
 
-    quick: measure fewer rows and interpolate more. every_row: interpolate nothing. force: start over, whatever
-    machine made the table that is there. Raises LutError when that table belongs to another machine (with the command
-    that rebuilds it), or when no row at all could be measured. An interrupted build resumes from its journal.
+    quick: measure fewer rows and interpolate more. every_row: interpolate nothing. schedules: how many of a kernel's
+    are tried; the row's is the fastest. force: start over, whatever machine made the table that is there. Raises
+    LutError when that table belongs to another machine (with the command that rebuilds it), or when no row at all could
+    be measured. An interrupted build resumes from its journal.
     """
     return run_build(
-        device, specs, path, quick=quick, force=force, progress=progress, every_row=every_row, profiler=profiler
+        device,
+        specs,
+        path,
+        quick=quick,
+        force=force,
+        progress=progress,
+        every_row=every_row,
+        schedules=schedules,
+        profiler=profiler,
     ).table
 
 
@@ -76,6 +86,7 @@ def run_build(
     force: bool = False,
     progress: bool = True,
     every_row: bool = False,
+    schedules: int = 1,
     profiler: HostProfiler | None = None,
 ) -> BuildResult:
     """`build_table` with an account of what was measured and what failed."""
@@ -98,7 +109,7 @@ def run_build(
     if not todo and old.provenance:
         return BuildResult(old, 0, failures)
     with Journal.open(journal_path(path), machine, fresh=force) as journal:
-        worker = replace(profiler or HostProfiler(), journal=journal, progress=progress)
+        worker = replace(profiler or HostProfiler(), journal=journal, progress=progress, schedules=schedules)
         for key, failure in failures.items():
             journal.add_failure(key, failure)
         for key, answer in worker.measure(todo, device):

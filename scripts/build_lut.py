@@ -16,6 +16,7 @@ from pathlib import Path
 from lut.build import read_specs, run_build
 from lut.cli import guard
 from lut.columns import describe
+from lut.errors import LutError
 
 
 def parser() -> argparse.ArgumentParser:
@@ -32,6 +33,8 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--out", metavar="CSV", help="the table (tables/<device>.csv)")
     p.add_argument("--quick", action="store_true", help="measure fewer rows and interpolate more")
     p.add_argument("--every-row", action="store_true", help="measure every row, interpolate none")
+    p.add_argument("--schedules", type=int, default=1, metavar="N",
+                   help="try N schedules of every kernel and keep the fastest (%(default)s)")  # fmt: skip
     p.add_argument("--force", action="store_true", help="measure anew, whatever machine made the table that is there")
     p.add_argument("--json", action="store_true", help="print the result as JSON")
     return p
@@ -46,8 +49,16 @@ def main(arguments: list[str] | None = None) -> int:
 def run(args: argparse.Namespace) -> int:
     out = Path(args.out or f"tables/{Path(args.device).stem}.csv")
     start = time.monotonic()
+    if args.schedules < 1:
+        raise LutError(f"--schedules {args.schedules}: at least 1, the default schedule, is tried")
     result = run_build(
-        args.device, read_specs(args.specs), out, quick=args.quick, force=args.force, every_row=args.every_row
+        args.device,
+        read_specs(args.specs),
+        out,
+        quick=args.quick,
+        force=args.force,
+        every_row=args.every_row,
+        schedules=args.schedules,
     )
     seconds = time.monotonic() - start
     if args.json:

@@ -134,6 +134,13 @@ class SearchConfig:
 
 
 @dataclass(frozen=True)
+class ProfileConfig:
+    """How rows are measured that the table lacks. schedules: how many of a kernel's are tried, the fastest kept."""
+
+    schedules: int = ranged(1, 1, 16)
+
+
+@dataclass(frozen=True)
 class DeployConfig:
     """validate: measure on the target. tighten: how often a limit that the measured network broke is tightened."""
 
@@ -152,6 +159,7 @@ class RunConfig:
     data: DataConfig = field(default_factory=DataConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
     price: PriceConfig = field(default_factory=PriceConfig)
+    profile: ProfileConfig = field(default_factory=ProfileConfig)
     train: Recipe = field(default_factory=Recipe)
     space: SpaceConfig = field(default_factory=SpaceConfig)
     search: SearchConfig = field(default_factory=SearchConfig)

@@ -167,7 +167,8 @@ class Run:
             require_rows(net, self.table)
         else:
             specs = space_specs(net) + [spec for op in float_subnet.schedule().ops if (spec := op.spec({}))]
-            self.table = build_table(self.device, specs, path, force=force, progress=self.progress)
+            tried = self.config.profile.schedules
+            self.table = build_table(self.device, specs, path, force=force, progress=self.progress, schedules=tried)
         return self.table
 
     def refuse_early(self, force: bool) -> LatencyTable:

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from lut.errors import LutError
-from lut.profilers.base import Failure
+from lut.profilers.base import Built, Failure
 from lut.profilers.journal import Journal
 from lut.spec import OpSpec
 
@@ -15,7 +15,7 @@ CONV = OpSpec("conv2d", 1, 16, 16, 8, 8, (3, 3), pad=(1, 1, 1, 1))
 def journal(path, machine, rows=3):
     with Journal.open(path, machine) as book:
         for i in range(rows):
-            book.add_build(replace(CONV, c_in=4 + i), 1, 2)
+            book.add_build(replace(CONV, c_in=4 + i), Built(b"kernel", 1, 2, "6x1"))
             book.add_samples(replace(CONV, c_in=4 + i), [1.0, 2.0 + i])
         book.add_failure(CONV, Failure("timeout", "not done"))
 
@@ -27,7 +27,7 @@ def test_journal_round_trip_and_cut_end(tmp_path):
     whole = Journal.read(path)
     assert whole.provenance == machine
     assert whole.samples[replace(CONV, c_in=6)] == [[1.0, 4.0]]
-    assert whole.built[replace(CONV, c_in=5)] == (1, 2)
+    assert whole.built[replace(CONV, c_in=5)] == Built(b"", 1, 2, "6x1")
     assert whole.failures == {CONV: Failure("timeout", "not done")}
     first = raw.index(b"\n") + 1
     for cut in range(first, len(raw), 7):

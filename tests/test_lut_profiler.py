@@ -22,7 +22,7 @@ from lut.build import build_table, read_specs, run_build
 from lut.device import Device
 from lut.errors import LutError
 from lut.interpolate import group_of
-from lut.profilers.base import Failure, spread, summarise
+from lut.profilers.base import Built, Failure, spread, summarise
 from lut.profilers.host import Drift, HostProfiler, remeasure, sentinels
 from lut.profilers.journal import Journal, journal_path
 from lut.profilers.pool import Pool, fixed_addresses
@@ -148,14 +148,14 @@ def test_rows_that_disagree_are_timed_more():
     assert profiler._due(torn, 3)
     assert not profiler._due(torn, 4), "at most one process per turn"
     assert spread(torn) == pytest.approx(0.3)
-    assert summarise(torn, 0, 0).us == 1.3
+    assert summarise(torn).us == 1.3
     assert not profiler._due([*torn, [1.31] * 5, [1.02] * 5], 5)
 
 
 def test_summary_brute_force():
     chance = np.random.default_rng(0)
     processes = [chance.exponential(1, 7).tolist() for _ in range(3)]
-    row = summarise(processes, 1, 2)
+    row = summarise(processes, Built(b"", 1, 2))
     assert row.us == sorted(np.quantile(p, 0.05) for p in processes)[1]
     assert row.n == 21
     assert row.p10 <= row.us <= row.p90

@@ -26,6 +26,16 @@ class Failure:
         return f"{self.reason}: {self.detail}"
 
 
+@dataclass(frozen=True, slots=True)
+class Built:
+    """A kernel as a worker made it. kernel: pickled; variant: its schedule."""
+
+    kernel: bytes
+    workspace_bytes: int
+    code_bytes: int
+    variant: str = ""
+
+
 class Profiler(Protocol):
     def measure(self, ops: Iterable[OpSpec], device: Device) -> Iterator[tuple[OpSpec, Latency | Failure]]:
         """One answer per distinct op, in any order; an op's failure never ends the run."""
@@ -55,8 +65,10 @@ def spread(processes: Sequence[Sequence[float]]) -> float:
     return confirmed(processes) / min(map(floor, processes)) - 1
 
 
-def summarise(processes: Sequence[Sequence[float]], workspace_bytes: int, code_bytes: int) -> Latency:
+def summarise(processes: Sequence[Sequence[float]], built: Built | None = None, source: str = "host") -> Latency:
     """A row from its samples (microseconds), one sequence per process: `confirmed`; p10 and p90 over all samples."""
-    us = confirmed(processes)
+    us, made = confirmed(processes), built or Built(b"", 0, 0)
     p10, p90 = (float(q) for q in np.quantile(np.concatenate([np.asarray(s, float) for s in processes]), [0.1, 0.9]))
-    return Latency(us, min(p10, us), max(p90, us), sum(map(len, processes)), workspace_bytes, code_bytes, "host")
+    count = sum(map(len, processes))
+    return Latency(us, min(p10, us), max(p90, us), count, made.workspace_bytes, made.code_bytes, source,
+                   variant=made.variant)  # fmt: skip

@@ -10,7 +10,8 @@ from __future__ import annotations
 import os
 import random
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 from ..columns import describe
 from ..device import Device
@@ -20,7 +21,8 @@ from ..machine import this_machine
 from ..progress import Progress
 from ..spec import Latency, OpSpec
 from ..table import LatencyTable
-from .base import Failure, spread, summarise
+from . import tune
+from .base import Built, Failure, spread, summarise
 from .journal import Journal
 from .pool import Pool
 from .quiet import quiet_cores
@@ -29,11 +31,25 @@ DRIFT_LIMIT = 0.03
 
 
 @dataclass(frozen=True)
+class Timing:
+    """What a worker does to time a kernel once: a name in worker.CALLS, its arguments, its limit."""
+
+    call: str
+    arguments: tuple[Any, ...]
+    seconds: float
+
+    @property
+    def task(self) -> tuple[str, tuple[Any, ...]]:
+        return self.call, self.arguments
+
+
+@dataclass(frozen=True)
 class HostProfiler:
     """build(spec, isa) -> kernel and measure(kernel, windows, window_us) -> us come by import path, "module:name".
 
     processes: times each row is measured at least, and `most` at most while no two agree within `agree` (relative).
     Limits of one build or timing: `seconds`, `memory_bytes` (address space). Rows in the `journal` are not run again.
+    schedules: how many of a kernel's are tried; variants: those of rows that have one already.
     """
 
     build: str = "lut.profilers.timing:build_linked"
@@ -45,6 +61,9 @@ class HostProfiler:
     window_us: float = 500.0
     seconds: float = 20.0
     memory_bytes: int = 4 * 2**30
+    source: str = "host"
+    schedules: int = 1
+    variants: Mapping[OpSpec, str] = field(default_factory=dict)
     journal: Journal | None = None
     progress: bool = False
 
@@ -53,35 +72,30 @@ class HostProfiler:
 
         Raises LutError when this CPU lacks the device's instruction set or no core is left to time on.
         """
-        if device.isa != "auto":
-            require(device.isa)
         specs = list(dict.fromkeys(ops))
         known = self.journal.samples if self.journal else {}
         samples = {spec: [list(process) for process in known.get(spec, [])] for spec in specs}
-        sizes = dict(self.journal.built) if self.journal else {}
-        kernels: dict[OpSpec, bytes] = {}
-        quiet, cores = quiet_cores(device), sorted(os.sched_getaffinity(0))
+        built = dict(self.journal.built) if self.journal else {}
+        quiet = self._cores(device)
         wanted = [spec for spec in specs if len(samples[spec]) < self.processes]
-        with Progress(len(wanted), "build", shown=self.progress) as bar:
-            for spec, answer in self._builds(wanted, device, cores):
-                bar.update()
-                if isinstance(answer, Failure):
-                    yield spec, self._failed(spec, answer)
-                    del samples[spec]
-                    continue
-                kernels[spec], *size = answer
-                sizes[spec] = (size[0], size[1])
-                if self.journal:
-                    self.journal.add_build(spec, *sizes[spec])
+        kernels: dict[OpSpec, Built] = {}
+        for spec, answer in self._built(wanted, built, device, quiet):
+            if isinstance(answer, Failure):
+                yield spec, self._failed(spec, answer)
+                del samples[spec]
+                continue
+            kernels[spec] = built[spec] = answer
+            if self.journal:
+                self.journal.add_build(spec, answer)
         rounds = max(self.processes, self.most)
         with Progress(sum(self.processes - len(samples[s]) for s in kernels), "time", "timing", self.progress) as bar:
             for turn in range(rounds):
                 due = [spec for spec in kernels if spec in samples and self._due(samples[spec], turn)]
                 random.Random(turn).shuffle(due)
                 bar.grow(len(due) if turn >= self.processes else 0)
-                with Pool([quiet], self.seconds, self.memory_bytes) as pool:
-                    tasks = [(s, "time", (self.measure_kernel, kernels[s], self.windows, self.window_us)) for s in due]
-                    for spec, answer in pool.run(tasks):
+                timings = {spec: self._timing(device, kernels[spec].kernel, self.windows) for spec in due}
+                with Pool([quiet], max((t.seconds for t in timings.values()), default=0), self.memory_bytes) as pool:
+                    for spec, answer in pool.run((s, t.call, t.arguments) for s, t in timings.items()):
                         bar.update()
                         if isinstance(answer, Failure):
                             yield spec, self._failed(spec, answer)
@@ -91,21 +105,58 @@ class HostProfiler:
                         if self.journal:
                             self.journal.add_samples(spec, answer)
         for spec, processes in samples.items():
-            yield spec, summarise(processes, *sizes.get(spec, (0, 0)))
+            yield spec, summarise(processes, built.get(spec), self.source)
+
+    def _built(
+        self, specs: Sequence[OpSpec], known: Mapping[OpSpec, Built], device: Device, quiet: Sequence[int]
+    ) -> Iterator[tuple[OpSpec, Built | Failure]]:
+        """The kernel that a row is timed with: of its schedules the fastest; one that is known stays."""
+        from .. import kernels
+
+        isa, found = this_machine(device)["isa"], dict[OpSpec, list[Built]]()
+        wanted: list[tuple[OpSpec, str]] = []
+        for spec in specs:
+            named = self.variants.get(spec) or (known[spec].variant if spec in known else "")
+            tried = kernels.variants(spec, isa, self.schedules) if self.schedules > 1 and not named else (named,)
+            wanted += [(spec, variant) for variant in tried]
+        if not wanted:
+            return
+        failed = set()
+        with (
+            Progress(len(wanted), "build", shown=self.progress) as bar,
+            Pool([[core] for core in sorted(os.sched_getaffinity(0))], self.seconds, self.memory_bytes) as pool,
+        ):
+            tasks = ((key, "build", (self.build, key[0], isa, *filter(None, key[1:]))) for key in wanted)
+            for (spec, _), answer in pool.run(tasks):
+                bar.update()
+                if isinstance(answer, Built):
+                    found.setdefault(spec, []).append(answer)
+                elif spec not in failed:
+                    failed.add(spec)
+                    yield spec, answer
+        sound = {spec: made for spec, made in found.items() if spec not in failed}
+        with Progress(tune.tasks(sound), "schedules", shown=self.progress and tune.tasks(sound) > 0) as bar:
+            yield from tune.choose(
+                sound,
+                lambda: Pool([quiet], 4 * self.seconds, self.memory_bytes),
+                lambda made: self._timing(device, made.kernel, tune.WINDOWS).task,
+                lambda made: ("call", ("lut.profilers.tune:differing", [each.kernel for each in made])),
+                bar.update,
+            )
+
+    def _cores(self, device: Device) -> list[int]:
+        """The cores of this computer that timings run on."""
+        if device.isa != "auto":
+            require(device.isa)
+        return quiet_cores(device)
+
+    def _timing(self, device: Device, kernel: bytes, windows: int) -> Timing:
+        return Timing("time", (self.measure_kernel, kernel, windows, self.window_us), self.seconds)
 
     def _due(self, processes: Sequence[Sequence[float]], turn: int) -> bool:
         if len(processes) < self.processes:
             return len(processes) <= turn
         return len(processes) == turn and spread(processes) > self.agree
-
-    def _builds(
-        self, specs: Sequence[OpSpec], device: Device, cores: Sequence[int]
-    ) -> Iterator[tuple[OpSpec, tuple[bytes, int, int] | Failure]]:
-        if not specs:
-            return
-        isa = this_machine(device)["isa"]
-        with Pool([[core] for core in cores], self.seconds, self.memory_bytes) as pool:
-            yield from pool.run([(spec, "build", (self.build, spec, isa)) for spec in specs])
 
     def _failed(self, spec: OpSpec, failure: Failure) -> Failure:
         if self.journal:
@@ -149,8 +200,9 @@ def remeasure(
 ) -> Drift:
     """Measure `k` rows of a table again. Raises LutError when one of them no longer runs."""
     device = device or Device.load(table.provenance.get("device", "host-cpu"))
-    rows = {}
-    for spec, answer in (profiler or HostProfiler()).measure(sentinels(table, k), device):
+    rows, specs = {}, sentinels(table, k)
+    same = replace(profiler or HostProfiler(), variants={spec: table[spec].variant for spec in specs})
+    for spec, answer in same.measure(specs, device):
         if isinstance(answer, Failure):
             raise LutError(f"{table.path}: {describe(spec)}: could not be measured again: {answer}")
         rows[spec] = (table[spec].us, answer.us)

@@ -12,6 +12,7 @@ import logging
 import os
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any
 
@@ -19,7 +20,7 @@ from ..columns import OPTIONAL_CELLS, SPEC_COLUMNS, format_cell, parse_cells, sp
 from ..errors import LutError
 from ..machine import differences
 from ..spec import OpSpec
-from .base import Failure
+from .base import Built, Failure
 
 log = logging.getLogger(__name__)
 
@@ -30,7 +31,7 @@ def journal_path(table: str | Path) -> Path:
 
 
 class Journal:
-    """samples: per row, one list of microseconds per process. built: (workspace, code) bytes per row. failures.
+    """samples: per row, one list of microseconds per process. built: per row, its sizes and schedule. failures.
 
     written: whether a table was ever made from it; if not, it is that of a build that was interrupted.
     """
@@ -39,7 +40,7 @@ class Journal:
         self.path = path
         self.provenance: dict[str, str] = {}
         self.samples: dict[OpSpec, list[list[float]]] = defaultdict(list)
-        self.built: dict[OpSpec, tuple[int, int]] = {}
+        self.built: dict[OpSpec, Built] = {}
         self.failures: dict[OpSpec, Failure] = {}
         self.written = False
         self._file: IO[bytes] | None = None
@@ -75,9 +76,9 @@ class Journal:
         journal._append({"provenance": journal.provenance})
         return journal
 
-    def add_build(self, spec: OpSpec, workspace_bytes: int, code_bytes: int) -> None:
-        self.built[spec] = (workspace_bytes, code_bytes)
-        self._append({"spec": _to_json(spec), "built": [workspace_bytes, code_bytes]})
+    def add_build(self, spec: OpSpec, built: Built) -> None:
+        self.built[spec] = replace(built, kernel=b"")
+        self._append({"spec": _to_json(spec), "built": [built.workspace_bytes, built.code_bytes, built.variant]})
 
     def add_samples(self, spec: OpSpec, us: Sequence[float]) -> None:
         """One process's samples in microseconds, kept to a tenth of a nanosecond."""
@@ -148,8 +149,8 @@ class Journal:
                 raise ValueError("samples are not positive")
             self.samples[spec].append(samples)
         elif "built" in record:
-            workspace, code = record["built"]
-            self.built[spec] = (int(workspace), int(code))
+            workspace, code, variant = record["built"]
+            self.built[spec] = Built(b"", int(workspace), int(code), str(variant))
         else:
             reason, detail = record["failure"]
             self.failures[spec] = Failure(str(reason), str(detail))

@@ -19,14 +19,16 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 from ..spec import OpSpec
+from .base import Built
 
 PR_SET_PDEATHSIG = 1
 
 
-def build(function: str, spec: OpSpec, isa: str) -> tuple[bytes, int, int]:
-    """(pickled kernel, workspace bytes, code bytes) of `function(spec, isa)`."""
-    kernel = resolve(function)(spec, isa)
-    return pickle.dumps(kernel), int(kernel.workspace_bytes), int(kernel.code_bytes)
+def build(function: str, spec: OpSpec, isa: str, *variant: str) -> Built:
+    """The kernel of `function(spec, isa, *variant)`."""
+    kernel = resolve(function)(spec, isa, *variant)
+    sizes = int(kernel.workspace_bytes), int(kernel.code_bytes)
+    return Built(pickle.dumps(kernel), *sizes, str(getattr(kernel, "variant", "")))
 
 
 def time(function: str, kernel: bytes, windows: int, window_us: float) -> list[float]:

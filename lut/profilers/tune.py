@@ -1,0 +1,80 @@
+"""Which schedule of a row's kernel is fastest here, among those that compute the same bits.
+
+Every candidate is timed for a few windows in each of ROUNDS processes, those of all rows in turn; the lowest window
+decides. Before that their outputs on the same random data are compared: one that differs by a bit is an error of the
+kernels, and fails the row instead of being left out.
+"""
+
+from __future__ import annotations
+
+import pickle
+import random
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TypeVar
+
+from ..spec import OpSpec
+from .base import Built, Failure
+from .pool import Pool
+
+ROUNDS, WINDOWS = 2, 10
+Key = TypeVar("Key")
+Task = tuple[str, tuple[object, ...]]
+
+
+def differing(kernels: Sequence[bytes]) -> list[str]:
+    """The variants of pickled kernels whose output is not that of the first. Called in a worker."""
+    from .timing import load_kernel, pointers, random_arguments
+
+    outputs = []
+    for raw in kernels:
+        kernel = pickle.loads(raw)
+        arguments = random_arguments(kernel)
+        load_kernel(kernel)(*pointers(arguments))
+        place = next(i for i, arg in enumerate(kernel.args) if arg.name == "out")
+        outputs.append((kernel.variant, arguments[place]))
+    first = outputs[0][1]
+    assert first is not None
+    return [variant for variant, out in outputs if out is None or out.tobytes() != first.tobytes()]
+
+
+def choose(
+    built: Mapping[OpSpec, Sequence[Built]],
+    pool: Callable[[], Pool],
+    timing: Callable[[Built], Task],
+    agree: Callable[[Sequence[Built]], Task],
+    done: Callable[[], None],
+) -> Iterator[tuple[OpSpec, Built | Failure]]:
+    """Each row's fastest kernel, or why it has none. timing, agree: what a worker does; done() after each task."""
+    several = {spec: found for spec, found in built.items() if len(found) > 1}
+    failed: dict[OpSpec, Failure] = {}
+    with pool() as workers:
+        for spec, answer in workers.run((spec, *agree(found)) for spec, found in several.items()):
+            done()
+            if isinstance(answer, Failure):
+                failed[spec] = answer
+            elif answer:
+                names = f"{', '.join(answer)} from {several[spec][0].variant}"
+                failed[spec] = Failure("error", f"schedules disagree in their output: {names}")
+    best = {(spec, i): float("inf") for spec in several if spec not in failed for i in range(len(several[spec]))}
+    for turn in range(ROUNDS):
+        due = list(best)
+        random.Random(turn).shuffle(due)
+        with pool() as workers:
+            for key, answer in workers.run((key, *timing(several[key[0]][key[1]])) for key in due):
+                done()
+                if isinstance(answer, Failure):
+                    failed.setdefault(key[0], answer)
+                else:
+                    best[key] = min(best[key], *answer)
+    for spec, found in built.items():
+        if spec in failed:
+            yield spec, failed[spec]
+        elif spec in several:
+            yield spec, found[min(range(len(found)), key=lambda i: best[spec, i])]
+        else:
+            yield spec, found[0]
+
+
+def tasks(built: Mapping[OpSpec, Sequence[Built]]) -> int:
+    """How often `done` will be called."""
+    return sum(1 + ROUNDS * len(found) for found in built.values() if len(found) > 1)

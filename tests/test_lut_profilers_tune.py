@@ -1,0 +1,129 @@
+"""Choosing schedules by measuring them: the fastest that computes the same bits, remembered in journal and row."""
+
+import pickle
+import shutil
+from dataclasses import replace
+
+import pytest
+
+from lut import kernels
+from lut.device import Device
+from lut.profilers import tune
+from lut.profilers.base import Built, Failure
+from lut.profilers.host import HostProfiler, remeasure
+from lut.profilers.journal import Journal
+from lut.spec import OpSpec
+from lut.table import LatencyTable
+from scripts.build_lut import main
+
+needs_kernels = pytest.mark.skipif(shutil.which("cc") is None, reason="needs a C compiler")
+HOST = Device.load("host-cpu")
+A, B = (OpSpec("conv2d", 1, 16, c, 8, 8, (3, 3), pad=(1, 1, 1, 1)) for c in (16, 32))
+SHORT = HostProfiler(processes=1, most=1, windows=3, window_us=50)
+
+
+class FakePool:
+    """Runs tasks in this process: ("time", (us,)) answers with windows of us, ("agree", (variants,)) with them."""
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        pass
+
+    def run(self, tasks):
+        for key, call, (value,) in tasks:
+            if isinstance(value, Failure) or call == "agree":
+                yield key, value
+            else:
+                yield key, [value + 1, value, value + 2]
+
+
+def choose(times, wrong=()):
+    """times: per row, microseconds (or a Failure) by variant."""
+    built = {spec: [Built(b"", 0, 0, name) for name in found] for spec, found in times.items()}
+    calls = []
+    found = tune.choose(
+        built,
+        FakePool,
+        lambda made: ("time", (next(t[made.variant] for t in times.values() if made.variant in t),)),
+        lambda made: ("agree", ([each.variant for each in made if each.variant in wrong],)),
+        lambda: calls.append(1),
+    )
+    answers = dict(found)
+    assert len(calls) == tune.tasks(built) or any(isinstance(a, Failure) for a in answers.values())
+    return answers
+
+
+def test_the_fastest_is_taken_and_one_alone_is_not_timed():
+    found = choose({A: {"6x1": 5.0, "4x1": 3.0, "5x1": 4.0}, B: {"3x2": 1.0}})
+    assert {spec: made.variant for spec, made in found.items()} == {A: "4x1", B: "3x2"}
+
+
+def test_schedules_that_disagree_fail_the_row_even_when_they_are_fast():
+    found = choose({A: {"6x1": 5.0, "4x1": 1.0}, B: {"3x2": 2.0, "2x2": 1.0}}, wrong=("4x1",))
+    assert isinstance(found[A], Failure)
+    assert found[A].reason == "error"
+    assert "schedules disagree in their output: 4x1 from 6x1" in found[A].detail
+    assert found[B].variant == "2x2"
+
+
+def test_a_schedule_that_crashes_fails_the_row():
+    assert choose({A: {"6x1": 5.0, "4x1": Failure("crash", "SIGSEGV")}})[A] == Failure("crash", "SIGSEGV")
+
+
+@needs_kernels
+def test_outputs_are_compared_to_the_bit():
+    pytest.importorskip("tvm")
+    isa = kernels.isa_of_host()
+    made = [kernels.build(A, isa, variant) for variant in kernels.variants(A, isa, 3)]
+    assert tune.differing([pickle.dumps(kernel) for kernel in made]) == []
+    other = replace(kernels.build(replace(A, pad=(0, 2, 2, 0)), isa), variant="shifted")
+    assert tune.differing([pickle.dumps(kernel) for kernel in (*made, other)]) == ["shifted"]
+
+
+@needs_kernels
+def test_rows_record_the_schedule_and_a_resumed_run_keeps_it(tmp_path, monkeypatch):
+    pytest.importorskip("tvm")
+    isa, path = kernels.isa_of_host(), tmp_path / "t.journal.jsonl"
+    with Journal.open(path, {"device": "host-cpu"}) as journal:
+        rows = dict(replace(SHORT, schedules=3, journal=journal).measure([A, B], HOST))
+    chosen = {spec: row.variant for spec, row in rows.items()}
+    assert all(chosen[spec] in kernels.variants(spec, isa, 3) for spec in (A, B))
+    assert {spec: made.variant for spec, made in Journal.read(path).built.items()} == chosen
+
+    tried = []
+
+    def first(built, *_):
+        tried.append(built)
+        return [(spec, found[0]) for spec, found in built.items()]
+
+    monkeypatch.setattr(tune, "choose", first)
+    with Journal.open(path, {"device": "host-cpu"}) as journal:
+        resumed = dict(replace(SHORT, schedules=3, journal=journal, processes=2, most=2).measure([A, B], HOST))
+    assert {spec: row.variant for spec, row in resumed.items()} == chosen
+    assert [len(found) for found in tried[0].values()] == [1, 1]
+
+
+@needs_kernels
+def test_a_row_is_measured_again_with_its_own_schedule(monkeypatch):
+    pytest.importorskip("tvm")
+    variant = kernels.variants(A, kernels.isa_of_host(), 3)[-1]
+    rows = dict(replace(SHORT, variants={A: variant}).measure([A], HOST))
+    assert rows[A].variant == variant
+    seen, whole = [], HostProfiler._timing
+
+    def timing(self, device, kernel, windows):
+        seen.append(pickle.loads(kernel).variant)
+        return whole(self, device, kernel, windows)
+
+    monkeypatch.setattr(HostProfiler, "_timing", timing)
+    remeasure(LatencyTable(rows, {"device": "host-cpu"}), 1, HOST, SHORT)
+    assert seen == [variant]
+
+
+def test_less_than_one_schedule_is_refused(tmp_path, capsys):
+    specs = tmp_path / "specs.csv"
+    LatencyTable({}).write(specs)
+    assert main(["--specs", str(specs), "--schedules", "0"]) == 2
+    assert "at least 1" in capsys.readouterr().err
