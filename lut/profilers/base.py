@@ -55,8 +55,10 @@ def spread(processes: Sequence[Sequence[float]]) -> float:
     return confirmed(processes) / min(map(floor, processes)) - 1
 
 
-def summarise(processes: Sequence[Sequence[float]], workspace_bytes: int, code_bytes: int) -> Latency:
+def summarise(
+    processes: Sequence[Sequence[float]], workspace_bytes: int, code_bytes: int, source: str = "host"
+) -> Latency:
     """A row from its samples (microseconds), one sequence per process: `confirmed`; p10 and p90 over all samples."""
     us = confirmed(processes)
     p10, p90 = (float(q) for q in np.quantile(np.concatenate([np.asarray(s, float) for s in processes]), [0.1, 0.9]))
-    return Latency(us, min(p10, us), max(p90, us), sum(map(len, processes)), workspace_bytes, code_bytes, "host")
+    return Latency(us, min(p10, us), max(p90, us), sum(map(len, processes)), workspace_bytes, code_bytes, source)

@@ -11,6 +11,7 @@ import os
 import random
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from ..columns import describe
 from ..device import Device
@@ -26,6 +27,15 @@ from .pool import Pool
 from .quiet import quiet_cores
 
 DRIFT_LIMIT = 0.03
+
+
+@dataclass(frozen=True)
+class Timing:
+    """What a worker does to time a kernel once: a name in worker.CALLS, its arguments, its limit."""
+
+    call: str
+    arguments: tuple[Any, ...]
+    seconds: float
 
 
 @dataclass(frozen=True)
@@ -45,6 +55,7 @@ class HostProfiler:
     window_us: float = 500.0
     seconds: float = 20.0
     memory_bytes: int = 4 * 2**30
+    source: str = "host"
     journal: Journal | None = None
     progress: bool = False
 
@@ -53,14 +64,12 @@ class HostProfiler:
 
         Raises LutError when this CPU lacks the device's instruction set or no core is left to time on.
         """
-        if device.isa != "auto":
-            require(device.isa)
         specs = list(dict.fromkeys(ops))
         known = self.journal.samples if self.journal else {}
         samples = {spec: [list(process) for process in known.get(spec, [])] for spec in specs}
         sizes = dict(self.journal.built) if self.journal else {}
         kernels: dict[OpSpec, bytes] = {}
-        quiet, cores = quiet_cores(device), sorted(os.sched_getaffinity(0))
+        quiet, cores = self._cores(device), sorted(os.sched_getaffinity(0))
         wanted = [spec for spec in specs if len(samples[spec]) < self.processes]
         with Progress(len(wanted), "build", shown=self.progress) as bar:
             for spec, answer in self._builds(wanted, device, cores):
@@ -79,9 +88,9 @@ class HostProfiler:
                 due = [spec for spec in kernels if spec in samples and self._due(samples[spec], turn)]
                 random.Random(turn).shuffle(due)
                 bar.grow(len(due) if turn >= self.processes else 0)
-                with Pool([quiet], self.seconds, self.memory_bytes) as pool:
-                    tasks = [(s, "time", (self.measure_kernel, kernels[s], self.windows, self.window_us)) for s in due]
-                    for spec, answer in pool.run(tasks):
+                timings = {spec: self._timing(device, kernels[spec]) for spec in due}
+                with Pool([quiet], max((t.seconds for t in timings.values()), default=0), self.memory_bytes) as pool:
+                    for spec, answer in pool.run((s, t.call, t.arguments) for s, t in timings.items()):
                         bar.update()
                         if isinstance(answer, Failure):
                             yield spec, self._failed(spec, answer)
@@ -91,7 +100,16 @@ class HostProfiler:
                         if self.journal:
                             self.journal.add_samples(spec, answer)
         for spec, processes in samples.items():
-            yield spec, summarise(processes, *sizes.get(spec, (0, 0)))
+            yield spec, summarise(processes, *sizes.get(spec, (0, 0)), self.source)
+
+    def _cores(self, device: Device) -> list[int]:
+        """The cores of this computer that timings run on."""
+        if device.isa != "auto":
+            require(device.isa)
+        return quiet_cores(device)
+
+    def _timing(self, device: Device, kernel: bytes) -> Timing:
+        return Timing("time", (self.measure_kernel, kernel, self.windows, self.window_us), self.seconds)
 
     def _due(self, processes: Sequence[Sequence[float]], turn: int) -> bool:
         if len(processes) < self.processes:
