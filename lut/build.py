@@ -20,6 +20,7 @@ from .plan import plan
 from .profilers.base import Failure, spread
 from .profilers.host import HostProfiler
 from .profilers.journal import Journal, journal_path
+from .profilers.rpc import RpcProfiler
 from .spec import Latency, OpSpec
 from .table import LatencyTable, read_rows
 
@@ -93,7 +94,7 @@ def run_build(
     from . import kernels
 
     device = Device.load(device) if isinstance(device, str) else device
-    if device.runner != "host":
+    if device.runner not in ("host", "rpc"):
         raise LutError(f"device {device.name}: runner: {device.runner} is not measured on this computer")
     path, machine = Path(path), this_machine(device)
     old = LatencyTable({}, {}, path)
@@ -109,7 +110,8 @@ def run_build(
     if not todo and old.provenance:
         return BuildResult(old, 0, failures)
     with Journal.open(journal_path(path), machine, fresh=force) as journal:
-        worker = replace(profiler or HostProfiler(), journal=journal, progress=progress, schedules=schedules)
+        chosen = RpcProfiler if device.runner == "rpc" else HostProfiler
+        worker = replace(profiler or chosen(), journal=journal, progress=progress, schedules=schedules)
         for key, failure in failures.items():
             journal.add_failure(key, failure)
         for key, answer in worker.measure(todo, device):

@@ -66,6 +66,7 @@ class Device:
     """What a table belongs to. clock in Hz, ram and flash in bytes, power in W; None: unknown or not a limit.
 
     target: TVM's target kind. isa: of the kernels, `auto` asks the machine. runner: who executes a kernel.
+    tracker: `host:port` of TVM's RPC tracker, where the device serves under its name; for `runner: rpc` alone.
     act_storage: whether an activation below 8 bits takes a byte (`byte`) or its bits (`packed`) in memory.
     """
 
@@ -77,6 +78,7 @@ class Device:
     ram: int | None = field(default=None, metadata=_measured_in("bytes"))
     flash: int | None = field(default=None, metadata=_measured_in("bytes"))
     power: float | None = field(default=None, metadata=_measured_in("power"))
+    tracker: str | None = None
     runner: Literal["host", "rpc", "simulator", "board", "imported"] = "host"
     act_storage: Literal["byte", "packed"] = "byte"
     supports: Supports = field(default_factory=Supports)
@@ -86,6 +88,10 @@ class Device:
             raise ValueError(f"name: {self.name!r} is not lower-case words joined by hyphens, such as host-cpu")
         if self.threads < 1:
             raise ValueError(f"threads: {self.threads} is not positive")
+        if self.runner == "rpc" and self.isa == "auto":
+            raise ValueError("isa: 'auto' asks this computer; a device with runner: rpc names its own")
+        if self.runner == "rpc" and not re.fullmatch(r"[^:\s]+:[0-9]+", self.tracker or ""):
+            raise ValueError(f"tracker: {self.tracker!r} is not host:port; runner: rpc needs one")
 
     @staticmethod
     def load(name_or_path: str | Path) -> Device:

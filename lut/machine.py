@@ -49,15 +49,16 @@ def this_machine(device: Device) -> dict[str, str]:
     from .kernels import isa_of_host, kernel_source_hash
 
     isa = isa_of_host() if device.isa == "auto" else device.isa
+    here = device.runner != "rpc"
     return {
         "device": device.name,
-        "cpu": cpu_model(),
+        "cpu": cpu_model() if here else f"{device.name} behind RPC",
         "isa": isa,
         "compiler": compiler(),
         "flags": f"{device.target} {isa}",
         "threads": str(device.threads),
         "kernels": kernel_source_hash(),
-        "clock": clock_mhz(),
+        "clock": clock_mhz() if here else "",
         "date": datetime.now(UTC).strftime("%Y-%m-%d"),
         "profiler": device.runner,
     }

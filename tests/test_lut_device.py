@@ -25,6 +25,11 @@ def test_host_cpu_ships():
     assert "conv2d_add" in device.supports.kinds
 
 
+def test_aarch64_ships():
+    device = Device.load("aarch64")
+    assert (device.isa, device.runner, device.tracker) == ("neon-dot", "rpc", "127.0.0.1:9190")
+
+
 def test_units_and_defaults(tmp_path):
     path = write(tmp_path, "name: m4\nclock: 84 MHz\nram: 96KiB\nflash: 0.5 MiB\npower: 120 mW\nact_storage: packed\n")
     device = Device.load(path)
@@ -49,6 +54,9 @@ def test_units_and_defaults(tmp_path):
         ("name: a\nact_storage: nibble\n", "act_storage: 'nibble' is not valid; expected one of: byte, packed"),
         ("name: My CPU\n", "name: 'My CPU' is not lower-case words"),
         ("threads: 1\n", "name: missing"),
+        ("name: a\nrunner: rpc\ntracker: x:1\n", "isa: 'auto' asks this computer"),
+        ("name: a\nrunner: rpc\nisa: neon\n", "tracker: None is not host:port"),
+        ("name: a\nrunner: rpc\nisa: neon\ntracker: board\n", "tracker: 'board' is not host:port"),
         ("- name\n", ":1: .* is not a section; expected `name: value` lines"),
         ("name: a\nthreads: [1\n", ":3: not YAML"),
         ("name: !!python/object/apply:os.getcwd []\n", ":1: name: .*os.getcwd values are not read"),

@@ -9,7 +9,7 @@ import pytest
 from lut import kernels
 from lut.device import Device
 from lut.profilers import tune
-from lut.profilers.base import Built, Failure
+from lut.profilers.base import Built, Failure, Timing
 from lut.profilers.host import HostProfiler, remeasure
 from lut.profilers.journal import Journal
 from lut.spec import OpSpec
@@ -45,9 +45,9 @@ def choose(times, wrong=()):
     calls = []
     found = tune.choose(
         built,
-        FakePool,
-        lambda made: ("time", (next(t[made.variant] for t in times.values() if made.variant in t),)),
-        lambda made: ("agree", ([each.variant for each in made if each.variant in wrong],)),
+        lambda seconds: FakePool(),
+        lambda made: Timing("time", (next(t[made.variant] for t in times.values() if made.variant in t),), 1.0),
+        lambda made: Timing("agree", ([each.variant for each in made if each.variant in wrong],), 1.0),
         lambda: calls.append(1),
     )
     answers = dict(found)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -34,6 +34,15 @@ class Built:
     workspace_bytes: int
     code_bytes: int
     variant: str = ""
+
+
+@dataclass(frozen=True)
+class Timing:
+    """What a worker does with a kernel: a name in worker.CALLS, its arguments, its limit."""
+
+    call: str
+    arguments: tuple[Any, ...]
+    seconds: float
 
 
 class Profiler(Protocol):

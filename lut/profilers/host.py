@@ -11,7 +11,7 @@ import os
 import random
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from functools import partial
 
 from ..columns import describe
 from ..device import Device
@@ -22,25 +22,12 @@ from ..progress import Progress
 from ..spec import Latency, OpSpec
 from ..table import LatencyTable
 from . import tune
-from .base import Built, Failure, spread, summarise
+from .base import Built, Failure, Timing, spread, summarise
 from .journal import Journal
 from .pool import Pool
 from .quiet import quiet_cores
 
 DRIFT_LIMIT = 0.03
-
-
-@dataclass(frozen=True)
-class Timing:
-    """What a worker does to time a kernel once: a name in worker.CALLS, its arguments, its limit."""
-
-    call: str
-    arguments: tuple[Any, ...]
-    seconds: float
-
-    @property
-    def task(self) -> tuple[str, tuple[Any, ...]]:
-        return self.call, self.arguments
 
 
 @dataclass(frozen=True)
@@ -138,9 +125,9 @@ class HostProfiler:
         with Progress(tune.tasks(sound), "schedules", shown=self.progress and tune.tasks(sound) > 0) as bar:
             yield from tune.choose(
                 sound,
-                lambda: Pool([quiet], 4 * self.seconds, self.memory_bytes),
-                lambda made: self._timing(device, made.kernel, tune.WINDOWS).task,
-                lambda made: ("call", ("lut.profilers.tune:differing", [each.kernel for each in made])),
+                partial(Pool, [quiet], memory_bytes=self.memory_bytes),
+                lambda made: self._timing(device, made.kernel, tune.WINDOWS),
+                lambda made: self._agreement(device, [each.kernel for each in made]),
                 bar.update,
             )
 
@@ -152,6 +139,9 @@ class HostProfiler:
 
     def _timing(self, device: Device, kernel: bytes, windows: int) -> Timing:
         return Timing("time", (self.measure_kernel, kernel, windows, self.window_us), self.seconds)
+
+    def _agreement(self, device: Device, kernels: Sequence[bytes]) -> Timing:
+        return Timing("call", ("lut.profilers.tune:differing", list(kernels)), self.seconds)
 
     def _due(self, processes: Sequence[Sequence[float]], turn: int) -> bool:
         if len(processes) < self.processes:

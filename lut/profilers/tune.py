@@ -10,15 +10,13 @@ from __future__ import annotations
 import pickle
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TypeVar
+from typing import Any
 
 from ..spec import OpSpec
-from .base import Built, Failure
+from .base import Built, Failure, Timing
 from .pool import Pool
 
 ROUNDS, WINDOWS = 2, 10
-Key = TypeVar("Key")
-Task = tuple[str, tuple[object, ...]]
 
 
 def differing(kernels: Sequence[bytes]) -> list[str]:
@@ -39,33 +37,34 @@ def differing(kernels: Sequence[bytes]) -> list[str]:
 
 def choose(
     built: Mapping[OpSpec, Sequence[Built]],
-    pool: Callable[[], Pool],
-    timing: Callable[[Built], Task],
-    agree: Callable[[Sequence[Built]], Task],
+    pool: Callable[[float], Pool],
+    timing: Callable[[Built], Timing],
+    agree: Callable[[Sequence[Built]], Timing],
     done: Callable[[], None],
 ) -> Iterator[tuple[OpSpec, Built | Failure]]:
-    """Each row's fastest kernel, or why it has none. timing, agree: what a worker does; done() after each task."""
+    """Each row's fastest kernel, or why it has none.
+
+    pool(seconds): workers with that limit; timing, agree: what they do; done() is called after each task.
+    """
     several = {spec: found for spec, found in built.items() if len(found) > 1}
     failed: dict[OpSpec, Failure] = {}
-    with pool() as workers:
-        for spec, answer in workers.run((spec, *agree(found)) for spec, found in several.items()):
-            done()
-            if isinstance(answer, Failure):
-                failed[spec] = answer
-            elif answer:
-                names = f"{', '.join(answer)} from {several[spec][0].variant}"
-                failed[spec] = Failure("error", f"schedules disagree in their output: {names}")
+    for spec, answer in _ask(pool, {spec: agree(found) for spec, found in several.items()}):
+        done()
+        if isinstance(answer, Failure):
+            failed[spec] = answer
+        elif answer:
+            names = f"{', '.join(answer)} from {several[spec][0].variant}"
+            failed[spec] = Failure("error", f"schedules disagree in their output: {names}")
     best = {(spec, i): float("inf") for spec in several if spec not in failed for i in range(len(several[spec]))}
     for turn in range(ROUNDS):
         due = list(best)
         random.Random(turn).shuffle(due)
-        with pool() as workers:
-            for key, answer in workers.run((key, *timing(several[key[0]][key[1]])) for key in due):
-                done()
-                if isinstance(answer, Failure):
-                    failed.setdefault(key[0], answer)
-                else:
-                    best[key] = min(best[key], *answer)
+        for key, answer in _ask(pool, {key: timing(several[key[0]][key[1]]) for key in due}):
+            done()
+            if isinstance(answer, Failure):
+                failed.setdefault(key[0], answer)
+            else:
+                best[key] = min(best[key], *answer)
     for spec, found in built.items():
         if spec in failed:
             yield spec, failed[spec]
@@ -73,6 +72,12 @@ def choose(
             yield spec, found[min(range(len(found)), key=lambda i: best[spec, i])]
         else:
             yield spec, found[0]
+
+
+def _ask(pool: Callable[[float], Pool], asked: Mapping[Any, Timing]) -> Iterator[tuple[Any, Any]]:
+    """(key, answer) of every task."""
+    with pool(max((task.seconds for task in asked.values()), default=0.0)) as workers:
+        yield from workers.run((key, task.call, task.arguments) for key, task in asked.items())
 
 
 def tasks(built: Mapping[OpSpec, Sequence[Built]]) -> int:

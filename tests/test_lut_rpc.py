@@ -1,0 +1,169 @@
+"""Profiling through TVM's RPC: a tracker and a server on this machine, with kernels that answer, crash and hang."""
+
+from __future__ import annotations
+
+import gc
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import replace
+from functools import partial
+
+import pytest
+from test_lut_kernels import bound, compare, conv, make, oracle
+
+from lut import LatencyTable, kernels
+from lut.build import build_table
+from lut.device import Device
+from lut.errors import LutError
+from lut.machine import this_machine
+from lut.profilers import rpc
+from lut.profilers.base import Failure
+from lut.profilers.journal import Journal
+from lut.profilers.rpc import RpcProfiler
+from lut.spec import Latency, OpSpec
+
+pytest.importorskip("tvm")
+pytestmark = pytest.mark.skipif(shutil.which("cc") is None, reason="needs a C compiler")
+SPEC = conv(16, 24, 6, 3)
+
+
+def free_port() -> int:
+    with closing(socket.socket()) as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def ports(port: int) -> list[str]:
+    """Options for this port and no other."""
+    return ["--port", str(port), "--port-end", str(port + 1)]
+
+
+@contextmanager
+def running(*arguments: str) -> Iterator[None]:
+    """A TVM process that is ended, children and all, with the block."""
+    with tempfile.TemporaryFile() as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", *arguments], stdout=log, stderr=log, env=os.environ | {"TVM_NUM_THREADS": "1"},
+            start_new_session=True,
+        )  # fmt: skip
+        try:
+            yield
+        finally:
+            os.killpg(process.pid, 9)
+            process.wait(10)
+
+
+def until(call: Callable[[], object], seconds: float = 90.0) -> None:
+    """Call until it raises no LutError."""
+    end = time.monotonic() + seconds
+    while True:
+        try:
+            call()
+            return
+        except LutError:
+            if time.monotonic() > end:
+                raise
+            time.sleep(0.1)
+
+
+@pytest.fixture(scope="module")
+def board() -> Iterator[Device]:
+    """This machine behind a tracker, as a device."""
+    with ExitStack() as stack:
+        tracker, server = free_port(), free_port()
+        address = f"127.0.0.1:{tracker}"
+        stack.enter_context(running("tvm.exec.rpc_tracker", "--host", "127.0.0.1", *ports(tracker)))
+        until(lambda: rpc.tracker_of(address))
+        given = ["--host", "127.0.0.1", "--tracker", address, "--key", "loop", *ports(server)]
+        stack.enter_context(running("tvm.exec.rpc_server", *given))
+        until(lambda: rpc.check_server(rpc.tracker_of(address), address, "loop"))
+        yield Device("loop", isa=kernels.isa_of_host(), runner="rpc", tracker=address)
+
+
+def test_output_is_the_oracles_to_the_bit(board: Device) -> None:
+    made = make(SPEC, seed=3)
+    kernel = kernels.build(SPEC, board.isa)
+    remote = rpc.session(board.tracker, board.name, 60)
+    us, out = rpc.execute(kernel, bound(kernel, *made), remote, 0, 0.0, 10)
+    assert us.size == 0
+    compare(SPEC, out, oracle(*made))
+    del remote
+    gc.collect()
+
+
+BROKEN = '''
+"""Kernels whose objects are C: one calls abort, one never returns."""
+import subprocess
+from dataclasses import replace
+from pathlib import Path
+import lut.kernels
+
+BODY = {"abort": "__builtin_trap();", "hang": "for (volatile int i = 0;; i++) {}"}
+
+def build(spec, isa):
+    kernel = lut.kernels.build(spec, isa)
+    if spec.c_out > 10:
+        return kernel
+    path = Path(__file__).with_name(kernel.symbol + ".o")
+    body = BODY["abort" if spec.c_out == 8 else "hang"]
+    source = f"int {kernel.symbol}(void) {{ {body} return 0; }}"
+    subprocess.run(["cc", "-x", "c", "-fPIC", "-c", "-", "-o", str(path)], input=source.encode(), check=True)
+    return replace(kernel, object=path.read_bytes())
+'''
+
+
+def test_every_row_gets_one_answer(board: Device, tmp_path, monkeypatch) -> None:
+    (tmp_path / "broken_kernels.py").write_text(BROKEN)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    specs = [SPEC, replace(SPEC, c_out=8), replace(SPEC, c_out=9), OpSpec("linear", 1, 64, 32, 1, 1)]
+    with Journal.open(tmp_path / "x.journal.jsonl", this_machine(board)) as journal:
+        given = {"processes": 2, "most": 2, "windows": 5, "window_us": 100.0, "run_seconds": 1.0}
+        profiler = RpcProfiler("broken_kernels:build", **given, seconds=30.0, journal=journal)
+        answers = dict(profiler.measure([*specs, SPEC], board))
+    assert set(answers) == set(specs)
+    assert answers[specs[1]] == Failure("crash", "SIGILL")
+    assert answers[specs[2]] == Failure("timeout", "not done after 1 s")
+    for spec in (specs[0], specs[3]):
+        row = answers[spec]
+        assert isinstance(row, Latency)
+        assert (row.n, row.source, row.code_bytes > 0) == (10, "board", True)
+        assert 0 < row.p10 <= row.us <= row.p90 < 1e4
+    kept = Journal.read(tmp_path / "x.journal.jsonl")
+    assert set(kept.failures) == {specs[1], specs[2]}
+    assert [len(kept.samples[spec]) for spec in (specs[0], specs[3])] == [2, 2]
+
+
+def test_an_absent_server_or_tracker_is_an_error_at_once(board: Device) -> None:
+    with pytest.raises(LutError, match=r"no server for 'other' \(it has: loop\); on the device: .* --key other"):
+        list(RpcProfiler().measure([SPEC], replace(board, name="other")))
+    with pytest.raises(LutError, match=r"tracker: 127.0.0.1:1: no answer .*exec.rpc_tracker"):
+        rpc.tracker_of("127.0.0.1:1")
+
+
+def test_a_table_is_built_through_rpc(board: Device, tmp_path, monkeypatch) -> None:
+    brief = partial(RpcProfiler, processes=2, most=2, windows=5, window_us=100.0)
+    monkeypatch.setattr("lut.build.RpcProfiler", brief)
+    path = tmp_path / "loop.csv"
+    table = build_table(board, [SPEC], path, every_row=True, progress=False)
+    assert [row.source for row in table.values()] == ["board"]
+    assert LatencyTable.read(path).provenance["cpu"] == "loop behind RPC"
+
+
+def test_provenance_is_the_boards(board: Device) -> None:
+    machine = this_machine(board)
+    assert (machine["cpu"], machine["profiler"], machine["isa"]) == ("loop behind RPC", "rpc", board.isa)
+
+
+def test_the_library_is_for_the_boards_architecture(tmp_path) -> None:
+    if shutil.which("aarch64-linux-gnu-gcc") is None:
+        pytest.skip("aarch64-linux-gnu-gcc missing")
+    device = Device.load("aarch64")
+    built = rpc.library(kernels.build(SPEC, device.isa), tmp_path)
+    assert int.from_bytes(built.read_bytes()[18:20], "little") == 183
