@@ -94,7 +94,7 @@ def run_build(
     from . import kernels
 
     device = Device.load(device) if isinstance(device, str) else device
-    if device.runner not in ("host", "rpc"):
+    if not device.has_kernels:
         raise LutError(f"device {device.name}: runner: {device.runner} is not measured on this computer")
     path, machine = Path(path), this_machine(device)
     old = LatencyTable({}, {}, path)

@@ -93,6 +93,11 @@ class Device:
         if self.runner == "rpc" and not re.fullmatch(r"[^:\s]+:[0-9]+", self.tracker or ""):
             raise ValueError(f"tracker: {self.tracker!r} is not host:port; runner: rpc needs one")
 
+    @property
+    def has_kernels(self) -> bool:
+        """Whether the project's own kernels run there, so that rows can be measured."""
+        return self.runner in ("host", "rpc")
+
     @staticmethod
     def load(name_or_path: str | Path) -> Device:
         """A device that ships with the package by its name, or any file by its path (*.yaml). Raises LutError."""

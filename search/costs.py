@@ -33,7 +33,7 @@ def network_costs(
     cost_models.registry.build_costs."""
     calibration = Calibration.of(table) if table is not None else Calibration()
     storage = device.act_storage if device is not None else "byte"
-    slack = SLACK if device is not None and device.runner == "host" else 0
+    slack = SLACK if device is not None and device.has_kernels else 0
     return build_costs(dict.fromkeys(metrics), net.schedule(), table, storage, calibration, slack)
 
 

@@ -103,7 +103,7 @@ def _rows(run: Run, net: Supernet) -> tuple[dict[str, Any], LatencyTable | None]
     specs = space_specs(net)
     rows: dict[str, Any] = {"table": str(path), "space": len(specs), "measure": None, "minutes": None, "problem": None}
     table, problem = _table(run)
-    if run.device.runner == "host":
+    if run.device.has_kernels:
         baseline = [spec for op in run.float_subnet(run.sources.model).schedule().ops if (spec := op.spec({}))]
         isa = this_machine(run.device)["isa"]
         distinct = dict.fromkeys(row_key(spec, isa) for spec in [*specs, *baseline])
@@ -128,7 +128,7 @@ def _table(run: Run) -> tuple[LatencyTable | None, str | None]:
     if not path.exists():
         return None, f"{path} does not exist yet"
     table = LatencyTable.read(path)
-    if run.device.runner == "host":
+    if run.device.has_kernels:
         try:
             table.check(this_machine(run.device))
         except LutError as error:
