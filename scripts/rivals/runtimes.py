@@ -1,14 +1,14 @@
 """ONNX Runtime, OpenVINO and LiteRT (XNNPACK) as they are fastest: one inference with bound buffers, nothing copied.
 
-A rival is a function (program, threads) -> {setting: run}, `run()` being one inference. Every setting that could be
-best is prepared, and the fastest one counts. Inputs are codes (uint8, int8 for LiteRT) or float32, not images: the
+A rival is a function (program, threads, largest) -> {setting: Session}. Every setting that could be best is prepared,
+and the fastest one counts. Inputs are codes (uint8, int8 for LiteRT) or float32, not images: the
 table that turns bytes into codes is ours to pay.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -16,12 +16,18 @@ import numpy as np
 
 from deploy.lower import fixed_point
 from deploy.onnx_export import to_onnx
-from deploy.program import Program
+from deploy.program import Op, Program, Tensor
 from lut.spec import OpSpec
 
 from .tflite import to_tflite
 
-Run = Callable[[], Any]
+
+@dataclass(frozen=True)
+class Session:
+    """run() is one inference; output() its result."""
+
+    run: Callable[[], Any]
+    output: Callable[[], np.ndarray]
 
 
 def body(program: Program) -> Program:
@@ -54,8 +60,11 @@ def unfused(program: Program) -> Program:
     return Program(tuple(ops), tensors, program.input, program.output, program.name)
 
 
-def _array(dtype: Any, shape: Any) -> np.ndarray:
+def _array(dtype: Any, shape: Any, largest: bool) -> np.ndarray:
+    """An input: random, or of the largest codes."""
     rng = np.random.default_rng(0)
+    if largest:
+        return np.full(shape, np.iinfo(dtype).max, dtype)
     if np.dtype(dtype).kind == "f":
         return rng.standard_normal(shape).astype(dtype)
     return rng.integers(0, 127, shape).astype(dtype)
@@ -99,11 +108,11 @@ def onnx_models(program: Program) -> dict[str, bytes]:
     return {name: model.SerializeToString() for name, model in models.items()}
 
 
-def onnxruntime(program: Program, threads: int, exact: bool = True) -> dict[str, Run]:
+def onnxruntime(program: Program, threads: int, largest: bool = False, exact: bool = True) -> dict[str, Session]:
     """exact: without the sums of 16 bits that its default saturates on x86 without VNNI."""
     import onnxruntime as ort
 
-    def prepare(model: bytes, exact: bool) -> Run:
+    def prepare(model: bytes) -> Session:
         options = ort.SessionOptions()
         if exact:
             options.add_session_config_entry("session.x64quantprecision", "1")
@@ -113,59 +122,87 @@ def onnxruntime(program: Program, threads: int, exact: bool = True) -> dict[str,
         binding = session.io_binding()
         for given in session.get_inputs():
             dtype = np.float32 if given.type == "tensor(float)" else np.uint8
-            binding.bind_ortvalue_input(given.name, ort.OrtValue.ortvalue_from_numpy(_array(dtype, given.shape)))
+            binding.bind_ortvalue_input(
+                given.name, ort.OrtValue.ortvalue_from_numpy(_array(dtype, given.shape, largest))
+            )
         for made in session.get_outputs():
             binding.bind_output(made.name, "cpu")
         session.run_with_iobinding(binding)
         for made, value in zip(session.get_outputs(), binding.get_outputs()):  # into the same memory from now on
             binding.bind_ortvalue_output(made.name, value)
-        return lambda: session.run_with_iobinding(binding)
+        return Session(lambda: session.run_with_iobinding(binding), lambda: binding.copy_outputs_to_cpu()[0])
 
-    return {name: prepare(model, exact) for name, model in onnx_models(program).items()}
+    return {name: prepare(model) for name, model in onnx_models(program).items()}
 
 
-def openvino(program: Program, threads: int) -> dict[str, Run]:
+def openvino(program: Program, threads: int, largest: bool = False) -> dict[str, Session]:
     import openvino as ov
 
     core = ov.Core()
 
-    def prepare(model: bytes) -> Run:
+    def prepare(model: bytes) -> Session:
         settings = {"INFERENCE_NUM_THREADS": threads, "NUM_STREAMS": 1, "PERFORMANCE_HINT": "LATENCY",
                     "INFERENCE_PRECISION_HINT": "f32"}  # fmt: skip
         request = core.compile_model(core.read_model(model), "CPU", settings).create_infer_request()
         for i, port in enumerate(request.model_inputs):
             dtype = port.get_element_type().to_dtype()
-            request.set_input_tensor(i, ov.Tensor(_array(dtype, tuple(port.shape))))
+            request.set_input_tensor(i, ov.Tensor(_array(dtype, tuple(port.shape), largest)))
 
         def run() -> None:
             request.start_async()
             request.wait()
 
-        return run
+        return Session(run, lambda: request.get_output_tensor(0).data.copy())
 
     return {name: prepare(model) for name, model in onnx_models(program).items()}
 
 
-def litert(program: Program, threads: int) -> dict[str, Run]:
+def litert(program: Program, threads: int, largest: bool = False) -> dict[str, Session]:
     from ai_edge_litert.interpreter import Interpreter
 
     model = to_tflite(body(program))
 
-    def prepare(latest: bool) -> Run:
+    def prepare(latest: bool) -> Session:
         interpreter = Interpreter(model_content=model, num_threads=threads,
                                   experimental_default_delegate_latest_features=latest)  # fmt: skip
         interpreter.allocate_tensors()
         for given in interpreter.get_input_details():
-            interpreter.set_tensor(given["index"], _array(given["dtype"], given["shape"]))
-        return interpreter.invoke
+            interpreter.set_tensor(given["index"], _array(given["dtype"], given["shape"], largest))
+        place = interpreter.get_output_details()[0]["index"]
+        return Session(interpreter.invoke, lambda: interpreter.get_tensor(place))
 
     return {"XNNPACK": prepare(False), "XNNPACK, latest": prepare(True)}
 
 
 SATURATING = "ONNX Runtime, saturating"
-RIVALS: dict[str, Callable[[Program, int], dict[str, Run]]] = {
+RIVALS: dict[str, Callable[..., dict[str, Session]]] = {
     "ONNX Runtime": onnxruntime,
     SATURATING: partial(onnxruntime, exact=False),
     "OpenVINO": openvino,
     "LiteRT": litert,
 }
+
+
+def extreme() -> Program:
+    """One 3x3 convolution of 16 channels whose weights are all 127: inputs of 255 give the code 200 inside, unless a
+    product's sum saturates on its way."""
+    acc = 255 * 127 * 9 * 16
+    mult, shift = fixed_point(np.full(16, 200 / acc))
+    spec = OpSpec("conv2d", 1, 16, 16, 5, 5, (3, 3), pad=(1, 1, 1, 1))
+    op = Op("conv", spec, ("codes",), "out", weights=np.full((16, 16, 3, 3), 127, np.int8), bias=np.zeros(16, np.int32),
+            mult=mult, shift=shift)  # fmt: skip
+    tensors = {name: Tensor(name, 5, 5, 16, 8) for name in ("codes", "out")}
+    return Program((op,), tensors, "codes", "out", "extreme")
+
+
+def saturating(runtime: str) -> list[str]:
+    """The settings of a runtime, "runtime: setting", whose 8-bit convolution is off by more than a code where sums are
+    largest."""
+    found = []
+    for setting, session in RIVALS[runtime](extreme(), 1, largest=True).items():
+        session.run()
+        output = session.output()
+        code = int(output.astype(int).max()) + (128 if output.dtype == np.int8 else 0)
+        if abs(code - 200) > 1:
+            found.append(f"{runtime}: {setting}")
+    return found
