@@ -151,8 +151,8 @@ def best_of(us: dict[str, float]) -> dict[str, dict[str, Any]]:
 def record(
     name: str, bits: str, us: dict[str, float], share: float, empty: dict[str, float], wrong: Sequence[str]
 ) -> dict[str, Any]:
-    """share: what one layer is of the time. speedup: the best rival's time, its empty call taken off, over ours, settings
-    whose sums saturate (`wrong`) left out in 8 bits."""
+    """share: what one layer is of the time. speedup: the best rival's time, its empty call taken off, over ours; in 8
+    bits without the settings whose sums saturate (`wrong`)."""
     best = {runtime: {**found, "us": found["us"] * share} for runtime, found in best_of(us).items()}
     right = best_of({n: v for n, v in us.items() if bits == "float32" or not n.startswith(tuple(wrong) or "-")})
 
