@@ -39,15 +39,23 @@ def load(cls: type[T], path: str | Path, overrides: Sequence[str] = (), error: t
 
     Raises `error` for a missing file, broken YAML, an unknown or repeated key, a wrong type, a value out of range.
     """
+    return loads(cls, _text(path, error), str(path), overrides, error)
+
+
+def load_plain(path: str | Path, error: type[InputError] = InputError) -> dict[str, Any]:
+    """A YAML file's mapping as dicts, lists and scalars, for what no dataclass describes. Raises as `load`."""
+    return _mapping(_text(path, error), str(path), {}, error)
+
+
+def _text(path: str | Path, error: type[InputError]) -> str:
     try:
-        text = Path(path).read_text()
+        return Path(path).read_text()
     except FileNotFoundError:
         raise error(f"{path}: no such file") from None
     except OSError as problem:
         raise error(f"{path}: cannot be read: {problem.strerror}") from None
     except UnicodeDecodeError:
         raise error(f"{path}: not a text file in UTF-8") from None
-    return loads(cls, text, str(path), overrides, error)
 
 
 def loads(
@@ -59,10 +67,7 @@ def loads(
 ) -> T:
     """As `load`, from text; `where` names it in errors."""
     lines: Lines = {}
-    tree = _parse(text, where, lines, error)
-    tree = {} if tree is None else tree
-    if not isinstance(tree, dict):
-        raise error(f"{where}:1: {_show(tree)} is not a section; expected `name: value` lines")
+    tree = _mapping(text, where, lines, error)
     for item in overrides:
         _override(tree, item, lines, error)
     return _Builder(where, lines, error).section(cls, tree, ())
@@ -82,6 +87,14 @@ def plain(value: Any) -> Any:
     if isinstance(value, tuple | list):
         return [plain(item) for item in value]
     return value
+
+
+def _mapping(text: str, where: str, lines: Lines, error: type[InputError]) -> dict[str, Any]:
+    tree = _parse(text, where, lines, error)
+    tree = {} if tree is None else tree
+    if not isinstance(tree, dict):
+        raise error(f"{where}:1: {_show(tree)} is not a section; expected `name: value` lines")
+    return tree
 
 
 def _parse(text: str, where: str, lines: Lines, error: type[InputError]) -> Any:

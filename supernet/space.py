@@ -8,9 +8,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-import yaml
-
 from lut.errors import InputError
+from lut.strict import load_plain
 
 PIN_WORDS = ("weight_bits", "act_bits", "width")
 
@@ -76,15 +75,7 @@ class SearchSpace:
     @staticmethod
     def load(path: str | Path) -> SearchSpace:
         """Read a space.yaml. Raises InputError with the path for an unknown word or a wrong type."""
-        try:
-            body = yaml.safe_load(Path(path).read_text())
-        except FileNotFoundError:
-            raise InputError(f"{path}: no such file") from None
-        except yaml.YAMLError as error:
-            raise InputError(f"{path}: not YAML: {error}") from None
-        if not isinstance(body, dict):
-            raise InputError(f"{path}: expected a mapping of options")
-        return SearchSpace.from_dict(body, str(path))
+        return SearchSpace.from_dict(load_plain(path), str(path))
 
     @staticmethod
     def from_dict(body: Mapping[str, object], where: str = "space") -> SearchSpace:
