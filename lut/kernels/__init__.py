@@ -98,7 +98,8 @@ def build(spec: OpSpec, isa: str, variant: str = "", threads: int = 1) -> Kernel
 
     Raises LutError when it is unsupported. Needs TVM.
     """
-    from .emit import Nest, code_size, compile_nest
+    from .emit import Nest, compile_nest
+    from .targets import code_size
 
     if threads < 1:
         raise LutError(f"threads: {threads} is not positive")

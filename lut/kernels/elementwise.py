@@ -115,4 +115,6 @@ def _per_pixel(nest: Nest, spec: OpSpec, block: Any) -> None:
     by_rows = shared_axis(nest.threads, rows=rows, channels=-(-spec.c_in // LANES))[0] == "rows"
     with (nest.share if by_rows else nest.loop)(rows) as y, nest.loop(cols) as x:
         place = (y * cols + x) * spec.c_in
-        (in_vectors if by_rows else share_vectors)(nest, spec.c_in, lambda at, lanes: block(y, x, at, lanes, place + at))
+        (in_vectors if by_rows else share_vectors)(
+            nest, spec.c_in, lambda at, lanes: block(y, x, at, lanes, place + at)
+        )

@@ -8,7 +8,6 @@ threads a nest is the work of one of them, `part` (`Nest.share`).
 
 from __future__ import annotations
 
-import struct
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -238,17 +237,3 @@ def compile_nest(nest: Nest, symbol: str, target: dict[str, Any]) -> bytes:
         path = Path(folder, "kernel.o")
         codegen_build(module, llvm).write_to_file(str(path), "o")
         return check_object(path.read_bytes(), target)
-
-
-def code_size(elf: bytes) -> int:
-    """Bytes of a 64-bit ELF object's allocated sections (code and constants), TVM's half-precision helpers aside."""
-    (at,) = struct.unpack_from("<Q", elf, 0x28)
-    size, count, names = struct.unpack_from("<HHH", elf, 0x3A)
-    sections = [struct.unpack_from("<IIQQQQ", elf, at + i * size) for i in range(count)]
-    strings = sections[names][4]
-    total = 0
-    for name, kind, flags, _, _, length in sections:
-        title = elf[strings + name : elf.index(b"\0", strings + name)]
-        if flags & 2 and kind == 1 and title.startswith((b".text", b".rodata")) and b"fp16" not in title:
-            total += length
-    return total

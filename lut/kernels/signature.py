@@ -3,8 +3,8 @@
     int32_t kernel(const void *in, const void *in2, void *out, const void *weights, const void *bias,
                    const void *mult, const void *params, void *workspace, int32_t part);
 
-Unused pointers are NULL. Every buffer starts at a multiple of 64 bytes and is readable SLACK bytes past its end. A kernel
-that was built for T threads is called with every part, 0 .. T - 1, each with a workspace of its own (`Kernel.stride`).
+Unused pointers are NULL. Every buffer starts at a multiple of 64 bytes and is readable SLACK bytes past its end. A
+kernel for T threads is called with every part, 0 .. T - 1, each with a workspace of its own (`Kernel.stride`).
 """
 
 from __future__ import annotations

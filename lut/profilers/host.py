@@ -30,7 +30,7 @@ DRIFT_LIMIT = 0.03
 
 @dataclass(frozen=True)
 class HostProfiler:
-    """build(spec, isa) -> kernel and measure(kernel, windows, window_us) -> us come by import path, "module:name".
+    """build(spec, isa, threads) -> kernel and measure(kernel, windows, window_us) -> us: import paths, "module:name".
 
     processes: times each row is measured at least, and `most` at most while no two agree within `agree` (relative).
     Limits of one build or timing: `seconds`, `memory_bytes` (address space). Rows in the `journal` are not run again.
@@ -105,7 +105,7 @@ class HostProfiler:
             return
         isa = this_machine(device)["isa"]
         with Pool([[core] for core in cores], self.seconds, self.memory_bytes) as pool:
-            yield from pool.run([(spec, "build", (self.build, spec, isa)) for spec in specs])
+            yield from pool.run([(spec, "build", (self.build, spec, isa, device.threads)) for spec in specs])
 
     def _failed(self, spec: OpSpec, failure: Failure) -> Failure:
         if self.journal:

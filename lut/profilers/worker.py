@@ -23,9 +23,9 @@ from ..spec import OpSpec
 PR_SET_PDEATHSIG = 1
 
 
-def build(function: str, spec: OpSpec, isa: str) -> tuple[bytes, int, int]:
-    """(pickled kernel, workspace bytes, code bytes) of `function(spec, isa)`."""
-    kernel = resolve(function)(spec, isa)
+def build(function: str, spec: OpSpec, isa: str, threads: int) -> tuple[bytes, int, int]:
+    """(pickled kernel, workspace bytes, code bytes) of `function(spec, isa, threads=threads)`."""
+    kernel = resolve(function)(spec, isa, threads=threads)
     return pickle.dumps(kernel), int(kernel.workspace_bytes), int(kernel.code_bytes)
 
 
