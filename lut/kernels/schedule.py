@@ -54,7 +54,7 @@ def shared(spec: OpSpec, isa: Isa, schedule: Schedule, threads: int) -> tuple[st
 
 
 def default(spec: OpSpec, isa: Isa, threads: int = 1) -> Schedule:
-    """One thread's, unless it leaves several with uneven shares: then what takes the largest of them least time.
+    """One thread's, unless it leaves several with uneven shares: then what takes the largest share least time.
 
     A tile's time is that of its sums, or of half of what registers hold where it has fewer (they wait on each other).
     """
@@ -64,10 +64,11 @@ def default(spec: OpSpec, isa: Isa, threads: int = 1) -> Schedule:
     rows, cols = spec.out_size()
     blocks, limit = _blocks_and_limit(spec, isa)
 
-    def time(schedule: Schedule) -> float:
+    def time(schedule: Schedule) -> tuple[float, float]:
+        uneven = shared(spec, isa, schedule, threads)[1]
         tall, wide = schedule.tile(rows, cols)
         tiles = rows // tall * -(-cols // wide) * (blocks // schedule.blocks)
-        return shared(spec, isa, schedule, threads)[1] * tiles * max(tall * wide * schedule.blocks, limit // 2)
+        return uneven * tiles * max(tall * wide * schedule.blocks, limit // 2), uneven
 
     smaller = (Schedule(p, d) for d in range(1, limit + 1) if blocks % d == 0 for p in range(1, limit // d + 1))
     return min([first, *smaller], key=time)
