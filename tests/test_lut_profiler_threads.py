@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import shutil
+import threading
 from dataclasses import replace
 
 import numpy as np
@@ -16,7 +17,7 @@ from lut.build import build_table
 from lut.device import Device
 from lut.errors import LutError
 from lut.profilers.host import HostProfiler
-from lut.profilers.quiet import quiet_cores
+from lut.profilers.quiet import one_core_each, quiet_cores
 from lut.profilers.timing import measure
 from lut.spec import Latency
 
@@ -54,6 +55,25 @@ def test_kernels_know_the_threads_and_are_timed_on_as_many_cores(threads: int, t
 
 
 @needs_two
+def test_threads_that_wait_for_each_other_have_a_core_each() -> None:
+    found: dict[str, object] = {}
+    done = threading.Event()
+
+    def measured() -> None:
+        helper = threading.Thread(target=done.wait)
+        team = one_core_each(helper.start)
+        found["cores"] = [os.sched_getaffinity(thread) for thread in team]
+        done.set()
+        helper.join()
+
+    caller = threading.Thread(target=measured)  # a thread of its own: its affinity ends with it
+    caller.start()
+    caller.join()
+    first, second = sorted(os.sched_getaffinity(0))[:2]
+    assert found["cores"] == [{first}, {second}]
+
+
+@needs_two
 @pytest.mark.tvm
 @pytest.mark.skipif(shutil.which("cc") is None, reason="needs a C compiler")
 def test_a_table_of_two_threads(tmp_path) -> None:
@@ -78,6 +98,7 @@ def test_threads_can_be_timed_again_and_again() -> None:
             us = measure(kernel, windows=4, window_us=50)
             assert us.shape == (4,)
             assert np.all(us > 0)
+            assert len(os.sched_getaffinity(0)) == CORES
 
 
 def test_more_threads_than_cores_are_refused() -> None:
