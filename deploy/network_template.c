@@ -8,7 +8,7 @@
 #include <time.h>
 
 typedef int32_t kernel(const void *in, const void *in2, void *out, const void *weights, const void *bias,
-                       const void *mult, const void *params, void *workspace);
+                       const void *mult, const void *params, void *workspace, int32_t part);
 $declarations
 extern const uint8_t ${name}_constants[];
 __asm__(".pushsection .rodata\n.balign 64\n${name}_constants:\n.incbin \"constants.bin\"\n.zero $slack\n.popsection");
@@ -36,15 +36,11 @@ static uint8_t A[$arena] __attribute__((aligned(64)));
 
 $steps
 
-int32_t ${name}_run(const uint8_t *image, $score *scores) {
-    ALIGN_STACK;
-$calls
-    return 0;
-}
-
-typedef int32_t step(const uint8_t *image, $score *scores);
+typedef int32_t step($parameters);
 static step *const STEPS[] = {$table};
 enum { N = sizeof STEPS / sizeof *STEPS };
+
+$run
 
 static double now_us(void) {
     struct timespec t;
@@ -92,9 +88,9 @@ void ${name}_time_steps(const uint8_t *image, $score *scores, int windows, doubl
     memset(us, 0, sizeof *us * windows * N);
     for (int w = 0; w < windows; w++, us += N) {
         for (long r = 0; r < runs; r++) {
-            double before = now_us();
+$begin            double before = now_us();
             for (int i = 0; i < N; i++) {
-                STEPS[i](image, scores);
+                $one;
                 double after = now_us();
                 us[i] += after - before;
                 before = after;

@@ -2,19 +2,18 @@
 
 Kernels are built once per row key and linked with the generated `NAME.c`; constants are embedded, activations live in
 a static arena (`cost_models/arena.py`), each kernel's workspace included. There is no runtime: `NAME_run(image,
-scores)` is a sequence of calls, so that the sum of table rows is what the network costs.
+scores)` is a sequence of calls, so that the sum of table rows is what the network costs. On several threads every one
+of them makes these calls, for its own part, and they wait for each other after each (`threads_template.c`).
 """
 
 from __future__ import annotations
 
 import ctypes
 import json
-import re
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from string import Template
 
 import numpy as np
 
@@ -28,18 +27,14 @@ from lut.kernels.signature import NAMES, SLACK
 from lut.profilers.timing import aligned, compile_c
 from lut.table import LatencyTable
 
+from .network_source import SCORES, Network, identifier
 from .program import Op, Program
 
 CACHE_BYTES = 64 << 20
 """More than the last-level cache share of one core."""
 
 
-def _identifier(name: str) -> str:
-    plain = re.sub(r"\W", "_", name)
-    return plain if not plain[:1].isdigit() and plain else f"net_{plain}"
-
-
-def _kernels(program: Program, isa: str, table: LatencyTable | None) -> dict[str, Kernel]:
+def _kernels(program: Program, isa: str, table: LatencyTable | None, threads: int) -> dict[str, Kernel]:
     """Kernel by operator name, with its row's schedule; equal row keys share one."""
     built: dict[object, Kernel] = {}
     chosen = {}
@@ -47,7 +42,7 @@ def _kernels(program: Program, isa: str, table: LatencyTable | None) -> dict[str
         key = row_key(op.spec, isa)
         if key not in built:
             try:
-                built[key] = build_kernel(key, isa, table.variant(key) if table else "")
+                built[key] = build_kernel(key, isa, table.variant(key) if table else "", threads)
             except LutError as error:
                 raise LutError(f"{program.name}: {op.name}: {error}") from None
         chosen[op.name] = built[key]
@@ -95,10 +90,11 @@ def _call(
             first = op.offset * np.dtype(tensor.dtype).itemsize if name == part else 0
             words.append(fixed.get(tensor.name) or f"A + {arena[tensor.name] + first}")
         elif name == "workspace":
-            words.append(f"A + {arena[f'workspace of {op.name}']}")
+            own = f" + part * {kernel.stride}" if kernel.threads > 1 else ""
+            words.append(f"A + {arena[f'workspace of {op.name}']}{own}")
         else:
             words.append(f"C + {constants[op.name, name]}")
-    return f"{kernel.symbol}({', '.join(words)})"
+    return f"{kernel.symbol}({', '.join(words)}, {'part' if kernel.threads > 1 else 0})"
 
 
 def _check(program: Program) -> None:
@@ -113,51 +109,30 @@ def _check(program: Program) -> None:
         raise LutError(f"{program.name}: the output {program.output!r} is read by an operator; it is the caller's")
 
 
-def build(program: Program, isa: str, folder: Path, table: LatencyTable | None = None) -> Path:
+def build(program: Program, isa: str, folder: Path, table: LatencyTable | None = None, threads: int = 1) -> Path:
     """Write NAME.so, NAME.h, NAME.c, constants.bin and NAME.json into `folder`; returns the path of NAME.so.
 
-    table: whose rows name the kernels' schedules; None for the default ones.
+    table: whose rows name the kernels' schedules; None for the default ones. threads: that share an inference, the
+    caller's among them.
 
     C interface: `int32_t NAME_run(const uint8_t *image, int16_t *scores)` (float for the float32 baseline), not
     re-entrant. An `isa` of another architecture is cross-compiled. Raises LutError when an operator has no kernel or
     the C compiler fails or is missing.
     """
     _check(program)
-    name = _identifier(program.name)
-    kernels = _kernels(program, isa, table)
+    name = identifier(program.name)
+    kernels = _kernels(program, isa, table, threads)
     arena, arena_bytes = _arena(program, kernels)
     blob, constants = _constants(program, isa)
     image, scores = program.tensors[program.input], program.tensors[program.output]
-    score = {"int16": "int16_t", "float32": "float", "uint8": "uint8_t"}[scores.dtype]
-    head = f"int32_t {name}_run(const uint8_t *image, {score} *scores);"
     classes = scores.bytes // np.dtype(scores.dtype).itemsize
-    header = f"""#ifndef {name.upper()}_H
-#define {name.upper()}_H
-#include <stdint.h>
-/* image: {image.height} x {image.width} x {image.channels} bytes, NHWC; {classes} scores. Returns 0. One thread at a
-   time: buffers are static. */
-{head}
-#endif
-"""
-    calls = [_call(program, op, kernels[op.name], arena, constants) for op in program.ops]
+    calls = {op.name: _call(program, op, kernels[op.name], arena, constants) for op in program.ops}
     distinct = {kernel.symbol: kernel for kernel in kernels.values()}
-    body = f"(const uint8_t *image, {score} *scores)"
-    source = Template(Path(__file__).with_name("network_template.c").read_text()).substitute(
-        name=name,
-        score=score,
-        slack=SLACK,
-        arena=arena_bytes,
-        constants=len(blob),
-        declarations="\n".join(f"kernel {symbol};" for symbol in distinct),
-        steps="\n".join(
-            f"static int32_t step{i}{body} {{ ALIGN_STACK; return {call}; }}" for i, call in enumerate(calls)
-        ),
-        calls="\n".join(f"    step{i}(image, scores);  /* {op.name} */" for i, op in enumerate(program.ops)),
-        table=", ".join(f"step{i}" for i in range(len(program.ops))),
-    )
+    network = Network(name, calls, SCORES[scores.dtype], threads)
     description = {
         "name": name,
         "isa": isa,
+        "threads": threads,
         "image": [image.height, image.width, image.channels],
         "classes": classes,
         "scores": scores.dtype,
@@ -168,8 +143,8 @@ def build(program: Program, isa: str, folder: Path, table: LatencyTable | None =
         "kernels": len(distinct),
     }
     files: dict[str, str | bytes] = {
-        f"{name}.h": header,
-        f"{name}.c": source,
+        f"{name}.h": network.header((image.height, image.width, image.channels), classes),
+        f"{name}.c": network.source(list(distinct), arena_bytes, len(blob)),
         "constants.bin": blob,
         f"{name}.json": json.dumps(description, indent=1) + "\n",
     }
@@ -180,7 +155,8 @@ def build(program: Program, isa: str, folder: Path, table: LatencyTable | None =
         for symbol, kernel in distinct.items():
             objects.append(str(Path(scratch, f"{symbol}.o")))
             Path(objects[-1]).write_bytes(kernel.object)
-        inputs = [f"-Wa,-I{folder}", str(folder / f"{name}.c"), *objects]
+        team = ["-pthread", "-Wl,-z,nodelete"] if threads > 1 else []  # its threads outlive dlclose
+        inputs = [*team, f"-Wa,-I{folder}", str(folder / f"{name}.c"), *objects]
         compiled = compile_c(inputs, Path(scratch, "net.so"), machine_of(isa))
         atomic_write(folder / f"{name}.so", compiled.read_bytes())
     return folder / f"{name}.so"
@@ -200,6 +176,7 @@ class Description:
     constant_bytes: int
     code_bytes: int
     kernels: int
+    threads: int = 1
 
 
 class HostModule:

@@ -96,7 +96,7 @@ def main(argv: list[str] | None = None) -> int:
             programs |= found(supernets["resnet8"], TableLatency(table), args.seed)
         with tempfile.TemporaryDirectory() as folder:
             isa = this_machine(device)["isa"]
-            paths = {name: build(program, isa, Path(folder, str(i)), table) for i, (name, program) in
+            paths = {name: build(program, isa, Path(folder, str(i)), table, device.threads) for i, (name, program) in
                      enumerate(programs.items())}  # fmt: skip
             timings = measure_networks(paths, device, args.processes)
     except InputError as error:

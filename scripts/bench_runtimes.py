@@ -3,13 +3,13 @@
     pip install 'lutier[runtimes]'
     python scripts/bench_runtimes.py [--rows] [--networks] [--threads 1] [--plot FILE.svg] [--json]
 
-Everyone runs the same lowered network: 8-bit (u8 activations, s8 weights per channel) and float32. A row is the middle
-of a chain of equal layers, so that a runtime's call overhead is spread over CHAIN of them; what a call of each costs at
-all is in the column of the empty network (one 1x1 convolution of one pixel). Contenders take turns, ROUNDS times; the
-lowest window of each counts. Ours alone pays for turning the image's bytes into codes. On x86 without VNNI ONNX Runtime
-by default saturates sums of two products, so its scores are wrong; it is shown as a contender of its own, and every
-setting is asked whether it does (a convolution of the largest codes and weights). The speedup is over the best that is
-right there; the last column counts the wrong ones too.
+Everyone runs the same lowered network on as many threads: 8-bit (u8 activations, s8 weights per channel) and float32.
+A row is the middle of a chain of equal layers, so that a runtime's call overhead is spread over CHAIN of them; what a
+call of each costs at all is in the row of the empty network (one 1x1 convolution of one pixel). Contenders take turns,
+ROUNDS times; the lowest window of each counts. Ours alone pays for turning the image's bytes into codes. On x86 without
+VNNI ONNX Runtime by default saturates sums of two products, so its scores are wrong; it is shown as a contender of its
+own, and every setting is asked whether it does (a convolution of the largest codes and weights). The speedup is over
+the best that is right there; the last column counts the wrong ones too.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
+import os
 import sys
 import tempfile
 import time
@@ -186,7 +187,7 @@ def bench(rows: bool, networks: bool, threads: int) -> list[dict[str, Any]]:
     with tempfile.TemporaryDirectory() as folder:
         for name, (channels, size, kernel, depthwise) in ROWS.items() if rows else ():
             for bits, program in programs(chain(channels, kernel, depthwise), size).items():
-                module = HostModule(build(program, isa, Path(folder, f"{len(records)}")))
+                module = HostModule(build(program, isa, Path(folder, f"{len(records)}"), threads=threads))
                 layers = [op.name for op in program.ops[2 : 2 + CHAIN]]
 
                 def ours(module: HostModule = module, layers: list[str] = layers) -> float:
@@ -196,7 +197,7 @@ def bench(rows: bool, networks: bool, threads: int) -> list[dict[str, Any]]:
                 race(name, bits, part(program, 2, 2 + CHAIN), 1 / CHAIN, ours)
         for name, size in NETS.items() if networks else ():
             for bits, program in programs(NETWORKS[name](10, 3, size), size).items():
-                module = HostModule(build(program, isa, Path(folder, f"{len(records)}")))
+                module = HostModule(build(program, isa, Path(folder, f"{len(records)}"), threads=threads))
                 whole = partial(module.time_network, 1, window_us=WINDOW_US)
                 race(f"{name}, {size}x{size}", bits, program, 1.0, lambda whole=whole: float(whole()[0]))
     return [*records, {"name": "an empty network", "bits": "8-bit", **least, "saturating": wrong}]
@@ -224,10 +225,13 @@ def main(argv: list[str] | None = None) -> int:
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--rows", action="store_true", help="single layers alone")
     p.add_argument("--networks", action="store_true", help="whole networks alone")
-    p.add_argument("--threads", type=int, default=1, help="of the rivals (%(default)s); ours has one")
+    p.add_argument("--threads", type=int, default=1, help="of every contender (%(default)s)")
     p.add_argument("--plot", type=Path, metavar="FILE.svg")
     p.add_argument("--json", action="store_true")
     args = p.parse_args(argv)
+    cores = len(os.sched_getaffinity(0))
+    if not 1 <= args.threads <= cores:
+        p.error(f"--threads: {args.threads} is not from 1 to {cores}, the cores that this process may use")
     try:
         records = bench(args.rows or not args.networks, args.networks or not args.rows, args.threads)
     except ImportError as error:

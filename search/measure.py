@@ -39,8 +39,8 @@ class Measured:
 
     def validate(self, programs: Mapping[str, Program]) -> dict[str, Any]:
         """validation.json's networks and drift. Raises LutError when a network is not equal to its reference."""
-        isa = this_machine(self.device)["isa"]
-        paths = {name: build(p, isa, self.folder / "deploy" / name, self.table) for name, p in programs.items()}
+        isa, threads, folder = this_machine(self.device)["isa"], self.device.threads, self.folder / "deploy"
+        paths = {name: build(p, isa, folder / name, self.table, threads) for name, p in programs.items()}
         timings = measure_networks(paths, self.device, self.config.repeats)
         images = first_images(self.sources, EXACT_IMAGES)
         networks = {}

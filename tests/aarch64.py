@@ -22,20 +22,24 @@ RUNNER = """
 #include <stdio.h>
 #include <stdlib.h>
 typedef int32_t kernel(const void *, const void *, void *, const void *, const void *, const void *, const void *,
-                       void *);
+                       void *, int32_t);
 extern kernel %(extern)s;
 static kernel *const KERNELS[] = {%(table)s};
 
-/* Standard input, case by case: kernel, eight sizes in bytes (0: NULL), contents. Standard output: the outputs. */
+/* Standard input, case by case: kernel, eight sizes in bytes (0: NULL), parts, bytes from one part's workspace to the
+   next one's, contents. Standard output: the outputs. */
 int main(void) {
-    int64_t head[9];
-    while (fread(head, 8, 9, stdin) == 9) {
+    int64_t head[11];
+    while (fread(head, 8, 11, stdin) == 11) {
         char *a[8];
         for (int i = 0; i < 8; i++) {
             a[i] = head[i + 1] ? aligned_alloc(64, (head[i + 1] + 127) / 64 * 64) : 0;
             if (head[i + 1] && fread(a[i], 1, head[i + 1], stdin) != (size_t)head[i + 1]) return 1;
         }
-        if (KERNELS[head[0]](a[0], a[1], a[2], a[3], a[4], a[5], a[6], a[7])) return 2;
+        for (int part = 0; part < head[9]; part++) {
+            char *own = a[7] ? a[7] + part * head[10] : 0;
+            if (KERNELS[head[0]](a[0], a[1], a[2], a[3], a[4], a[5], a[6], own, part)) return 2;
+        }
         fwrite(a[2], 1, head[3], stdout);
         for (int i = 0; i < 8; i++) free(a[i]);
     }
@@ -68,7 +72,8 @@ def run_kernels(cases: Sequence[tuple[Kernel, list[np.ndarray | None]]], folder:
     data = bytearray()
     for kernel, memory in cases:
         arrays = [b"" if array is None else array.tobytes() for array in memory]
-        data += struct.pack("<9q", names.index(kernel.symbol), *map(len, arrays)) + b"".join(arrays)
+        head = (names.index(kernel.symbol), *map(len, arrays), kernel.threads, kernel.stride)
+        data += struct.pack("<11q", *head) + b"".join(arrays)
     out, at, results = emulate([str(program)], bytes(data)), 0, []
     for _, memory in cases:
         results.append(np.frombuffer(out, memory[2].dtype, memory[2].size, at))

@@ -174,7 +174,7 @@ def bound(
 
 def native(kernel: kernels.Kernel, memory: list[np.ndarray | None]) -> np.ndarray:
     """Run a kernel in this process; its output with what follows it."""
-    assert load_kernel(kernel)(*pointers(memory)) == 0
+    assert load_kernel(kernel)(*pointers(memory), 0) == 0
     return memory[2]
 
 
@@ -307,7 +307,7 @@ def test_residual_may_be_overwritten_in_place() -> None:
     memory = {arg.name: aligned(arg.count, arg.dtype) for arg in kernel.args}
     for name, given in arrays.items():
         memory[name][:] = given.reshape(-1)
-    load_kernel(kernel)(*pointers([memory["in2"] if a.name == "out" else memory[a.name] for a in kernel.args]))
+    load_kernel(kernel)(*pointers([memory["in2"] if a.name == "out" else memory[a.name] for a in kernel.args]), 0)
     np.testing.assert_array_equal(memory["in2"].reshape(expected.shape), expected)
 
 

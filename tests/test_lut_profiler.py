@@ -46,7 +46,7 @@ def note(word):
     with CALLS.open("a") as file:
         file.write(word + "\\n")
 
-def build(spec, isa):
+def build(spec, isa, threads):
     note("build")
     if spec.kind == "no_build":
         raise RuntimeError("LLVM does not like it")

@@ -107,8 +107,8 @@ import lut.kernels
 
 BODY = {"abort": "__builtin_trap();", "hang": "for (volatile int i = 0;; i++) {}"}
 
-def build(spec, isa):
-    kernel = lut.kernels.build(spec, isa)
+def build(spec, isa, threads=1):
+    kernel = lut.kernels.build(spec, isa, threads=threads)
     if spec.c_out > 10:
         return kernel
     path = Path(__file__).with_name(kernel.symbol + ".o")

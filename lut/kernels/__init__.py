@@ -40,7 +40,8 @@ __all__ = [
 class Kernel:
     """A compiled operator. spec: its row key; args: the pointers it takes (lut/kernels/signature.py); object: ELF.
 
-    variant: its schedule (lut/kernels/schedule.py), "" where there is but one. library: the object linked, or empty.
+    variant: its schedule (lut/kernels/schedule.py), "" where there is but one. threads: how many parts it has;
+    workspace_bytes: of all of them. library: the object linked, or empty.
     """
 
     symbol: str
@@ -51,7 +52,13 @@ class Kernel:
     workspace_bytes: int
     code_bytes: int
     variant: str = ""
+    threads: int = 1
     library: bytes = b""
+
+    @property
+    def stride(self) -> int:
+        """Bytes from one part's workspace to the next one's, a multiple of 64 where there are several."""
+        return self.workspace_bytes // self.threads
 
 
 def kernel_source_hash() -> str:
@@ -79,29 +86,35 @@ def row_key(spec: OpSpec, isa: str) -> OpSpec:
     return replace(spec, w_bits=w_bits, in_bits=(first, *others), out_bits=stored(spec.out_bits), attrs=attrs, site="")
 
 
-def variants(spec: OpSpec, isa: str, count: int) -> tuple[str, ...]:
+def variants(spec: OpSpec, isa: str, count: int, threads: int = 1) -> tuple[str, ...]:
     """Up to `count` schedules of the row's kernel, the default first; ("",) where there is but one."""
-    key = row_key(spec, isa)
+    key, chosen = row_key(spec, isa), get_isa(isa)
     if layout(key) != "conv":
         return ("",)
-    return tuple(map(str, candidates(canonical(key, get_isa(isa).stage_bytes), get_isa(isa), count)))
+    return tuple(map(str, candidates(canonical(key, chosen.stage_bytes, threads), chosen, count, threads)))
 
 
-def build(spec: OpSpec, isa: str, variant: str = "") -> Kernel:
+def build(spec: OpSpec, isa: str, variant: str = "", threads: int = 1) -> Kernel:
     """Generate and compile the kernel of `row_key(spec)`. variant: one of `variants`, "" for the default.
 
     Raises LutError when it is unsupported. Needs TVM.
     """
-    from .emit import Nest, code_size, compile_nest
+    from .emit import Nest, compile_nest
+    from .targets import code_size
+
+    if threads < 1:
+        raise LutError(f"threads: {threads} is not positive")
 
     key, chosen, machine = row_key(spec, isa), get_isa(isa), target(isa)
     if (reason := supported(key)) is not None:
         raise LutError(f"{spec}: no kernel: {reason}")
     if variant and layout(key) != "conv":
         raise LutError(f"{spec}: variant {variant!r}: its kernel has but one schedule")
-    variant = variant or variants(key, isa, 1)[0]
-    symbol = f"{key.kind}_{hashlib.sha256(repr((key, isa, variant)).encode()).hexdigest()[:12]}"
-    nest: Any = Nest()
+    variant = variant or variants(key, isa, 1, threads)[0]
+    symbol = f"{key.kind}_{hashlib.sha256(repr((key, isa, variant, threads)).encode()).hexdigest()[:12]}"
+    nest: Any = Nest(threads)
     workspace = KINDS[key.kind].emit(nest, key, chosen, *([parse(variant)] if variant else []))
+    if threads > 1:
+        workspace = -(-workspace // 64) * 64 * threads
     code = compile_nest(nest, symbol, machine)
-    return Kernel(symbol, key, isa, code, arguments(key, isa, workspace), workspace, code_size(code), variant)
+    return Kernel(symbol, key, isa, code, arguments(key, isa, workspace), workspace, code_size(code), variant, threads)

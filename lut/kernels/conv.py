@@ -5,7 +5,7 @@
 
 A kernel row's taps are contiguous in NHWC when dilation is 1, so they are reduced as one run of kw * c inputs: a
 first layer of 3 channels wastes nothing. Runs are rounded up to whole steps with zero weights; what is read
-beyond the run is multiplied by zero.
+beyond the run is multiplied by zero. Several threads share the rows, or where these are few the blocks or groups.
 """
 
 from __future__ import annotations
@@ -20,25 +20,28 @@ from lut.spec import OpSpec
 from .emit import Nest
 from .intrinsics import dot, expand, expanded
 from .isa import LANES, Isa
+from .parts import UNEVEN, unevenness
 from .requantize import Epilogue
-from .schedule import Schedule, default
+from .schedule import Schedule, default, shared
 from .signature import SLACK, in_dtype, pointers
-from .stage import in_place, plan_stage, stage_strip
+from .stage import Rows, in_place, plan_stage, stage_strip
 from .tile import Layout, Tile, runs
 
 UNPACK_PIXELS = 16
 """Output pixels per strip from which unpacking sub-byte weights once beats doing so in every tile."""
 
 
-def canonical(spec: OpSpec, row_bytes: int) -> OpSpec:
+def canonical(spec: OpSpec, row_bytes: int, threads: int = 1) -> OpSpec:
     """The same arithmetic in rows of a good length: a pointwise convolution does not see where its rows end.
 
-    Rows become as long as `row_bytes` of input (two bytes an element) allow, so that a strip can be one of them.
+    Rows become as long as `row_bytes` of input (two bytes an element) allow, so that a strip can be one of them, and
+    as leaves several threads with even shares of them.
     """
     if spec.kernel != (1, 1) or spec.stride != (1, 1) or any(spec.pad):
         return spec
     pixels = spec.height * spec.width
-    width = max(w for w in range(1, pixels + 1) if pixels % w == 0 and (w * spec.c_in * 2 <= row_bytes or w == 1))
+    widths = [w for w in range(1, pixels + 1) if pixels % w == 0 and (w * spec.c_in * 2 <= row_bytes or w == 1)]
+    width = max((w for w in widths if unevenness(pixels // w, threads) <= UNEVEN), default=widths[-1])
     return replace(spec, height=pixels // width, width=width, dilation=(1, 1))
 
 
@@ -74,12 +77,12 @@ def pack_channels(spec: OpSpec, values: np.ndarray) -> np.ndarray:
 
 
 def conv(nest: Nest, spec: OpSpec, isa: Isa, schedule: Schedule | None = None) -> int:
-    """Emit conv2d, conv2d_add or linear over the kernel's eight arguments; returns the workspace in bytes.
+    """Emit conv2d, conv2d_add or linear over the kernel's eight pointers; returns a part's workspace in bytes.
 
     schedule: None for the default. Raises LutError for blocks that do not divide the outputs'.
     """
-    spec = canonical(spec, isa.stage_bytes)
-    schedule = schedule or default(spec, isa)
+    spec = canonical(spec, isa.stage_bytes, nest.threads)
+    schedule = schedule or default(spec, isa, nest.threads)
     how = dot(isa.name, spec.w_bits, spec.in_bits[0])
     form = Layout.of(spec, how)
     rows, cols = spec.out_size()
@@ -89,20 +92,21 @@ def conv(nest: Nest, spec: OpSpec, isa: Isa, schedule: Schedule | None = None) -
     bound = pointers(nest, spec, how.weight_dtype, how.staged)
     residual = bound["in2"] if spec.kind == "conv2d_add" else None
     epilogue = Epilogue(nest, spec, bound["params"], bound["out"], isa.name, residual)
+    axis, _ = shared(spec, isa, schedule, nest.threads)
+    own = Rows.share(nest, rows, tall) if axis == "rows" else Rows(0, rows, rows)
+    each_group, each_block = (nest.share if axis == name else nest.loop for name in ("groups", "blocks"))
     if any(spec.pad) or how.staged != in_dtype(spec):
-        stage = plan_stage(spec, bound["workspace"], how.staged, spec.c_in, isa.stage_bytes, tall)
+        stage = plan_stage(spec, bound["workspace"], how.staged, spec.c_in, isa.stage_bytes, own.most, tall)
     else:
-        stage = in_place(spec, bound["in"])
+        stage = in_place(spec, bound["in"], own.most)
     unpack = how.unpackable and stage.rows * cols >= UNPACK_PIXELS
     block_size, vectors = form.taps * form.vectors * how.vector, deep * form.taps * form.vectors
     unpacked = -(-stage.bytes // 64) * 64  # where unpacked weights are in the workspace
     inner, shape = (expanded(how), replace(form, vectors=form.vectors * how.packed)) if unpack else (how, form)
     tile = Tile(nest, spec, inner, shape, stage, bound["bias"], bound["mult"], epilogue)
-    with nest.loop(stage.strips) as strip:
-        top = strip * stage.rows  # first output row
+    with stage.strips(nest, own) as (top, height):
         stage_strip(nest, spec, stage, bound["in"], top, epilogue.scalar.get("z_in"))
-        height = stage.rows if rows % stage.rows == 0 else nest.bind(nest.x.min(stage.rows, rows - top))
-        with nest.loop(form.groups) as group, nest.loop(form.blocks // deep) as i:
+        with each_group(form.groups) as group, each_block(form.blocks // deep) as i:
             block = i * deep
             first = group * form.blocks + block
             last = True if form.blocks == deep else (block == form.blocks - deep)

@@ -29,7 +29,7 @@ def split(nest: Nest, spec: OpSpec, isa: Isa) -> int:
 
 def _strided(nest: Nest, spec: OpSpec, channels: int) -> int:
     bound = pointers(nest, spec, "uint8")
-    with nest.loop(spec.height * spec.width) as pixel:
+    with nest.share(spec.height * spec.width) as pixel:
         copy(nest, (bound["out"], pixel * spec.c_out), (bound["in"], pixel * spec.c_in), channels)
     return 0
 
@@ -45,7 +45,7 @@ def shuffle(nest: Nest, spec: OpSpec, isa: Isa) -> int:
         mixed = nest.shuffle(halves, [i + lanes * half for i in range(lanes) for half in range(2)])
         nest.store(bound["out"], origin + 2 * start, mixed, 2 * lanes)
 
-    with nest.loop(spec.height * spec.width) as pixel:
+    with nest.share(spec.height * spec.width) as pixel:
         origin = pixel * spec.c_in
         if groups == 2:
             in_vectors(nest, size, partial(alternate, origin))
@@ -61,7 +61,7 @@ def pad(nest: Nest, spec: OpSpec, isa: Isa) -> int:
     zero, c = _zero(nest, spec, bound, isa), spec.c_in
     above, left, _, right = spec.pad
     rows, cols = spec.out_size()
-    with nest.loop(rows) as y:
+    with nest.share(rows) as y:
         line, row = y * (cols * c), y - above
         inside = nest.x.all(row >= 0, row < spec.height)
         with nest.when(inside):
@@ -81,7 +81,7 @@ def resample(nest: Nest, spec: OpSpec, isa: Isa) -> int:
     bound = pointers(nest, spec, "int32")
     zero = _zero(nest, spec, bound, isa)
     rows, cols = spec.out_size()
-    with nest.loop(rows) as y, nest.loop(cols) as x, nest.loop(spec.c_out) as channel:
+    with nest.share(rows) as y, nest.loop(cols) as x, nest.loop(spec.c_out) as channel:
         source = nest.bind(nest.load(bound["weights"], channel))
         pixel = y * spec.stride[0] * spec.width + x * spec.stride[1]
         value = nest.load(bound["in"], pixel * spec.c_in + nest.x.max(source, 0))

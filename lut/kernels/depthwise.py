@@ -1,6 +1,7 @@
 """Depthwise convolution: a tile of pixels x 16 channels, every tap a vector of inputs times a vector of weights.
 
-Channels are taken 16 at a time, outermost, so that what is staged (padded, widened) fits the first-level cache.
+Channels are taken 16 at a time, outermost, so that what is staged (padded, widened) fits the first-level cache. Several
+threads share the rows, or where these are few the blocks of channels.
 
 With 256-bit x86 vectors two taps at a time: their int16 inputs are interleaved and vpmaddwd sums both products. With
 4- and 2-bit weights a product fits int16 and so does a sum of up to 32767 / (255 max|w|) taps: 16-bit multiplications
@@ -19,9 +20,10 @@ from lut.spec import OpSpec
 from .conv import pack_bits
 from .emit import Nest
 from .isa import LANES, Isa, get_isa
+from .parts import shared_axis
 from .requantize import Epilogue
 from .signature import pointers
-from .stage import Staged, plan_stage, stage_strip
+from .stage import Rows, Staged, plan_stage, stage_strip
 from .tile import runs
 
 LOW = [0, 1, 2, 3, 8, 9, 10, 11]
@@ -117,23 +119,23 @@ class _Block:
 
 
 def depthwise(nest: Nest, spec: OpSpec, isa: Isa) -> int:
-    """Emit a depthwise conv2d or conv2d_add; returns the workspace in bytes."""
+    """Emit a depthwise conv2d or conv2d_add; returns a part's workspace in bytes."""
     dtype = "float32" if spec.is_float else "int16" if isa.vectors in ("ymm", "neon") else "uint8"
     bound = pointers(nest, spec, "float32" if spec.is_float else "int8" if spec.w_bits == 8 else "uint8", dtype)
     residual = bound["in2"] if spec.kind == "conv2d_add" else None
     epilogue = Epilogue(nest, spec, bound["params"], bound["out"], isa.name, residual)
-    stage = plan_stage(spec, bound["workspace"], dtype, LANES, isa.stage_bytes)
     rows, cols = spec.out_size()
     blocks = -(-spec.c_out // LANES)
-    with nest.loop(blocks) as block:
+    by_rows = shared_axis(nest.threads, rows=rows, blocks=blocks)[0] == "rows"
+    own = Rows.share(nest, rows) if by_rows else Rows(0, rows, rows)
+    stage = plan_stage(spec, bound["workspace"], dtype, LANES, isa.stage_bytes, own.most)
+    with (nest.loop if by_rows else nest.share)(blocks) as block:
         body = _Block(nest, spec, isa, stage, bound["weights"], block)
         is_last = True if blocks == 1 else (block == blocks - 1)
         bias, mult = (nest.load(bound[name], block * LANES, LANES) for name in ("bias", "mult"))
         first = bias if spec.is_float else nest.const(0, "int32", LANES)
-        with nest.loop(stage.strips) as strip:
-            top = strip * stage.rows
+        with stage.strips(nest, own) as (top, height):
             stage_strip(nest, spec, stage, bound["in"], top, epilogue.scalar.get("z_in"), block * LANES)
-            height = stage.rows if rows % stage.rows == 0 else nest.bind(nest.x.min(stage.rows, rows - top))
             with nest.loop(height) as row:
                 for start, number, size in runs(cols, isa.blocks * 2 // 3):
                     with nest.loop(number) as t:

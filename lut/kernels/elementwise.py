@@ -6,8 +6,9 @@ from typing import Any
 
 from lut.spec import OpSpec
 
-from .emit import Nest, in_vectors
-from .isa import Isa
+from .emit import Nest, in_vectors, share_vectors
+from .isa import LANES, Isa
+from .parts import shared_axis
 from .requantize import Epilogue
 from .signature import by_channel, in_dtype, pointers
 
@@ -26,7 +27,7 @@ def add(nest: Nest, spec: OpSpec, isa: Isa) -> int:
             total = epilogue.high_word([epilogue.first(codes, 1, lanes), epilogue.second(second, lanes)], lanes)
         nest.store(bound["out"], start, epilogue.finish(total, lanes), lanes)
 
-    in_vectors(nest, spec.height * spec.width * spec.c_in, step)
+    share_vectors(nest, spec.height * spec.width * spec.c_in, step)
     return 0
 
 
@@ -94,10 +95,10 @@ def mul(nest: Nest, spec: OpSpec, isa: Isa) -> int:
 
     pixels = spec.height * spec.width
     if by_channel(spec):
-        with nest.loop(pixels) as pixel:
+        with nest.share(pixels) as pixel:
             in_vectors(nest, spec.c_in, lambda at, lanes: step(pixel * spec.c_in + at, lanes, at))
     else:
-        in_vectors(nest, pixels * spec.c_in, lambda at, lanes: step(at, lanes, at))
+        share_vectors(nest, pixels * spec.c_in, lambda at, lanes: step(at, lanes, at))
     return 0
 
 
@@ -106,8 +107,14 @@ def _element(spec: OpSpec, row: Any, col: Any, channel: Any) -> Any:
 
 
 def _per_pixel(nest: Nest, spec: OpSpec, block: Any) -> None:
-    """block(y, x, channel, lanes, place) over the output's pixels and vectors of channels, the tail in pieces."""
+    """block(y, x, channel, lanes, place) over the output's pixels and vectors of channels, the tail in pieces.
+
+    Threads share the rows, or where these are few the channels.
+    """
     rows, cols = spec.out_size()
-    with nest.loop(rows) as y, nest.loop(cols) as x:
+    by_rows = shared_axis(nest.threads, rows=rows, channels=-(-spec.c_in // LANES))[0] == "rows"
+    with (nest.share if by_rows else nest.loop)(rows) as y, nest.loop(cols) as x:
         place = (y * cols + x) * spec.c_in
-        in_vectors(nest, spec.c_in, lambda at, lanes: block(y, x, at, lanes, place + at))
+        (in_vectors if by_rows else share_vectors)(
+            nest, spec.c_in, lambda at, lanes: block(y, x, at, lanes, place + at)
+        )

@@ -2,12 +2,12 @@
 
 Kernels are written as loop nests over flat buffers with explicit vectors (`Nest`), so that register tiles, packed
 weights and narrow tails are exactly what the code says. `compile_nest` lowers one without TVM's packed calling
-convention: the object file has a single C symbol, no outside symbols, and needs no TVM at run time.
+convention: the object file has a single C symbol, no outside symbols, and needs no TVM at run time. On several
+threads a nest is the work of one of them, `part` (`Nest.share`).
 """
 
 from __future__ import annotations
 
-import struct
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -21,13 +21,15 @@ from .targets import check_object, llvm_target
 class Nest:
     """Statements of one function, appended in program order; loops and branches are context managers.
 
-    Buffers are flat; an index is a scalar expression, and `lanes` consecutive elements make a vector.
+    Buffers are flat; an index is a scalar expression, and `lanes` consecutive elements make a vector. threads: how many
+    parts share the work.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, threads: int = 1) -> None:
         from tvm import tirx
 
-        self.x = tirx
+        self.x, self.threads = tirx, threads
+        self.part = tirx.Var("part", "int32")
         self._open: list[list[Any]] = [[]]
         self._names = 0
         self.arguments: list[Any] = []
@@ -84,6 +86,31 @@ class Nest:
         yield variable
         body = self._sequence(self._open.pop())
         self._append(self.x.For(variable, 0, extent, self.x.ForKind.SERIAL, body))
+
+    def bounds(self, extent: int) -> tuple[Any, Any]:
+        """(first, count) of this part's share of `extent` units; the count is an int where all shares are equal."""
+        if self.threads == 1:
+            return 0, extent
+        if extent % self.threads == 0:
+            return self.bind(self.part * (extent // self.threads)), extent // self.threads
+        first, end = (self.bind(extent * (self.part + i) // self.threads) for i in range(2))
+        return first, self.bind(end - first)
+
+    @contextmanager
+    def share(self, extent: int) -> Iterator[Any]:
+        """`loop` over this part's share."""
+        first, count = self.bounds(extent)
+        with self.loop(count) as i:
+            yield i if self.threads == 1 else first + i
+
+    @contextmanager
+    def last(self) -> Iterator[None]:
+        """What the last part does alone."""
+        if self.threads == 1:
+            yield
+            return
+        with self.when(self.part == self.threads - 1):
+            yield
 
     @contextmanager
     def when(self, condition: Any) -> Iterator[None]:
@@ -146,6 +173,17 @@ def in_vectors(nest: Nest, count: int, step: Callable[[Any, int], None]) -> None
         step(whole * LANES + start, lanes)
 
 
+def share_vectors(nest: Nest, count: int, step: Callable[[Any, int], None]) -> None:
+    """`in_vectors` over this part's share; the last part has the tail."""
+    if whole := count // LANES:
+        with nest.share(whole) as i:
+            step(i * LANES, LANES)
+    if count % LANES:
+        with nest.last():
+            for start, lanes in pieces(count % LANES, LANES // 2):
+                step(whole * LANES + start, lanes)
+
+
 def copy(nest: Nest, target: tuple[Any, Any], source: tuple[Any, Any], count: int, convert: Any = None) -> None:
     """Copy `count` consecutive elements, each target and source a (buffer, start), through convert(value, lanes)."""
     wide = 32
@@ -173,7 +211,7 @@ def fill(nest: Nest, buffer: Any, start: Any, count: int, value: Any) -> None:
 
 
 def compile_nest(nest: Nest, symbol: str, target: dict[str, Any]) -> bytes:
-    """The object file (ELF bytes) of `int32_t symbol(arguments...)`, which returns 0.
+    """The object file (ELF bytes) of `int32_t symbol(arguments..., int32_t part)`, which returns 0.
 
     Raises LutError when LLVM does not know the target.
     """
@@ -188,7 +226,8 @@ def compile_nest(nest: Nest, symbol: str, target: dict[str, Any]) -> bytes:
     for key, value in (("device_type", 1), ("device_id", 0)):  # LowerTVMBuiltin asks for them: 1 is the CPU
         body = tirx.AttrStmt(tvm.runtime.convert("default"), key, tirx.const(value, "int32"), body)
     body = tirx.SeqStmt([body, tirx.stmt.Return(tirx.const(0, "int32"))])
-    function = tirx.PrimFunc([pointer for pointer, _ in nest.arguments], body, PrimType("int32"))
+    parameters = [*(pointer for pointer, _ in nest.arguments), nest.part]
+    function = tirx.PrimFunc(parameters, body, PrimType("int32"))
     function = function.with_attr({"global_symbol": symbol, "calling_conv": 1, "target": llvm})
     module = tvm.IRModule({symbol: function})
     x, s = tirx.transform, s_tir.transform
@@ -198,17 +237,3 @@ def compile_nest(nest: Nest, symbol: str, target: dict[str, Any]) -> bytes:
         path = Path(folder, "kernel.o")
         codegen_build(module, llvm).write_to_file(str(path), "o")
         return check_object(path.read_bytes(), target)
-
-
-def code_size(elf: bytes) -> int:
-    """Bytes of a 64-bit ELF object's allocated sections (code and constants), TVM's half-precision helpers aside."""
-    (at,) = struct.unpack_from("<Q", elf, 0x28)
-    size, count, names = struct.unpack_from("<HHH", elf, 0x3A)
-    sections = [struct.unpack_from("<IIQQQQ", elf, at + i * size) for i in range(count)]
-    strings = sections[names][4]
-    total = 0
-    for name, kind, flags, _, _, length in sections:
-        title = elf[strings + name : elf.index(b"\0", strings + name)]
-        if flags & 2 and kind == 1 and title.startswith((b".text", b".rodata")) and b"fp16" not in title:
-            total += length
-    return total

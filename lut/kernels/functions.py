@@ -17,7 +17,7 @@ from typing import Any
 
 from lut.spec import OpSpec
 
-from .emit import Nest, in_vectors
+from .emit import Nest, share_vectors
 from .signature import pointers
 
 LOG2_HIGH, LOG2_LOW = 0.693359375, -2.12194440e-4
@@ -111,5 +111,5 @@ def unary(nest: Nest, spec: OpSpec) -> int:
         value = nest.bind(nest.load(bound["in"], start, lanes))
         nest.store(bound["out"], start, function(Vector(nest, lanes), value), lanes)
 
-    in_vectors(nest, spec.height * spec.width * spec.c_in, step)
+    share_vectors(nest, spec.height * spec.width * spec.c_in, step)
     return 0

@@ -15,7 +15,7 @@ from typing import Any
 
 from lut.spec import OpSpec
 
-from .emit import Nest, in_vectors
+from .emit import Nest, in_vectors, share_vectors
 from .functions import Vector
 from .isa import LANES, Isa
 from .requantize import FLOAT_PARAMS, PARAMS
@@ -35,14 +35,14 @@ def quantize(nest: Nest, spec: OpSpec, isa: Isa) -> int:
         whole = nest.bind(value.astype(f"int32x{lanes}" if lanes > 1 else "int32"))
         nest.store(bound["out"], start, whole.astype(f"uint8x{lanes}" if lanes > 1 else "uint8"), lanes)
 
-    in_vectors(nest, spec.height * spec.width * spec.c_in, step)
+    share_vectors(nest, spec.height * spec.width * spec.c_in, step)
     return 0
 
 
 def softmax(nest: Nest, spec: OpSpec, isa: Isa) -> int:
     """softmax over channels; the output holds the exponentials in between."""
     bound, c = pointers(nest, spec, "float32"), spec.c_in
-    with nest.loop(spec.height * spec.width) as pixel:
+    with nest.share(spec.height * spec.width) as pixel:
         origin = pixel * c
         top = nest.bind(_reduce(nest, c, nest.x.max, lambda at, lanes: nest.load(bound["in"], origin + at, lanes)))
 
@@ -65,7 +65,7 @@ def layer_norm(nest: Nest, spec: OpSpec, isa: Isa) -> int:
     """layer_norm over channels, in two passes over a pixel."""
     bound, c = pointers(nest, spec, "float32"), spec.c_in
     eps, count = nest.bind(nest.load(bound["params"], FLOAT_PARAMS.index("eps"))), nest.const(1 / c, "float32")
-    with nest.loop(spec.height * spec.width) as pixel:
+    with nest.share(spec.height * spec.width) as pixel:
         origin = pixel * c
 
         def value(at: Any, lanes: int, origin: Any = origin) -> Any:

@@ -42,7 +42,7 @@ def pack_table(table: np.ndarray, isa: str) -> np.ndarray:
 def image(nest: Nest, spec: OpSpec, isa: Isa) -> int:
     """input: y = table[channel, byte]."""
     bound = pointers(nest, spec, out_dtype(spec))
-    with nest.loop(spec.height * spec.width) as pixel, nest.loop(spec.c_in) as channel:
+    with nest.share(spec.height * spec.width) as pixel, nest.loop(spec.c_in) as channel:
         at = pixel * spec.c_in + channel
         code = nest.load(bound["in"], at).astype("int32")
         nest.store(bound["out"], at, nest.load(bound["weights"], channel * ENTRIES + code))
@@ -52,7 +52,7 @@ def image(nest: Nest, spec: OpSpec, isa: Isa) -> int:
 def dequantize(nest: Nest, spec: OpSpec, isa: Isa) -> int:
     """dequantize: y = table[code], float32."""
     bound = pointers(nest, spec, "float32")
-    with nest.loop(spec.height * spec.width * spec.c_in) as at:
+    with nest.share(spec.height * spec.width * spec.c_in) as at:
         code = nest.load(bound["in"], at).astype("int32")
         nest.store(bound["out"], at, nest.load(bound["weights"], code))
     return 0
@@ -65,21 +65,23 @@ def unary(nest: Nest, spec: OpSpec, isa: Isa) -> int:
     bound = pointers(nest, spec, "uint8")
     count = spec.height * spec.width * spec.c_in
     if not shuffled(isa.name):
-        with nest.loop(count) as at:
+        with nest.share(count) as at:
             nest.store(bound["out"], at, nest.load(bound["weights"], nest.load(bound["in"], at).astype("int32")))
         return 0
     block = VECTOR * UNROLL
     if count >= block:
-        with nest.loop(count // block) as i:
+        with nest.share(count // block) as i:
             starts = [i * block + step * VECTOR for step in range(UNROLL)]
             for start, value in zip(starts, _shuffle(nest, bound, starts)):
                 nest.store(bound["out"], start, value, VECTOR)
-    for start in range(count // block * block, count, VECTOR):
-        (value,) = _shuffle(nest, bound, [start])
-        if count - start >= VECTOR:
-            nest.store(bound["out"], start, value, VECTOR)
-        else:
-            nest.store_some(bound["out"], start, value, "uint8", count - start, VECTOR)
+    if count % block:
+        with nest.last():
+            for start in range(count // block * block, count, VECTOR):
+                (value,) = _shuffle(nest, bound, [start])
+                if count - start >= VECTOR:
+                    nest.store(bound["out"], start, value, VECTOR)
+                else:
+                    nest.store_some(bound["out"], start, value, "uint8", count - start, VECTOR)
     return 0
 
 

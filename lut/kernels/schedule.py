@@ -15,6 +15,7 @@ from lut.spec import OpSpec
 
 from .intrinsics import dot
 from .isa import Isa
+from .parts import UNEVEN, shared_axis
 from .tile import Layout
 
 
@@ -44,7 +45,36 @@ def parse(text: str) -> Schedule:
     return Schedule(int(found[1]), int(found[2]))
 
 
-def default(spec: OpSpec, isa: Isa) -> Schedule:
+def shared(spec: OpSpec, isa: Isa, schedule: Schedule, threads: int) -> tuple[str, float]:
+    """(what several threads share: `rows`, `blocks` or `groups`; how uneven their shares are)."""
+    form = Layout.of(spec, dot(isa.name, spec.w_bits, spec.in_bits[0]))
+    rows, cols = spec.out_size()
+    tall, _ = schedule.tile(rows, cols)
+    return shared_axis(threads, rows=rows // tall, blocks=form.blocks // schedule.blocks, groups=form.groups)
+
+
+def default(spec: OpSpec, isa: Isa, threads: int = 1) -> Schedule:
+    """One thread's, unless it leaves several with uneven shares: then what takes the largest share least time.
+
+    A tile's time is that of its sums, or of half of what registers hold where it has fewer (they wait on each other).
+    """
+    first = _default(spec, isa)
+    if threads == 1 or shared(spec, isa, first, threads)[1] <= UNEVEN:
+        return first
+    rows, cols = spec.out_size()
+    blocks, limit = _blocks_and_limit(spec, isa)
+
+    def time(schedule: Schedule) -> tuple[float, float]:
+        uneven = shared(spec, isa, schedule, threads)[1]
+        tall, wide = schedule.tile(rows, cols)
+        tiles = rows // tall * -(-cols // wide) * (blocks // schedule.blocks)
+        return uneven * tiles * max(tall * wide * schedule.blocks, limit // 2), uneven
+
+    smaller = (Schedule(p, d) for d in range(1, limit + 1) if blocks % d == 0 for p in range(1, limit // d + 1))
+    return min([first, *smaller], key=time)
+
+
+def _default(spec: OpSpec, isa: Isa) -> Schedule:
     """As many pixels as registers hold; several blocks where rows are short or registers many."""
     rows, cols = spec.out_size()
     blocks, limit = _blocks_and_limit(spec, isa)
@@ -55,11 +85,11 @@ def default(spec: OpSpec, isa: Isa) -> Schedule:
     return Schedule(tall * wide, deep)
 
 
-def candidates(spec: OpSpec, isa: Isa, count: int) -> tuple[Schedule, ...]:
+def candidates(spec: OpSpec, isa: Isa, count: int, threads: int = 1) -> tuple[Schedule, ...]:
     """The default and up to `count` - 1 others, those that fill the registers first."""
     rows, cols = spec.out_size()
     blocks, limit = _blocks_and_limit(spec, isa)
-    first = default(spec, isa)
+    first = default(spec, isa, threads)
     others = {
         Schedule(pixels, deep)
         for deep in range(1, min(blocks, limit) + 1)

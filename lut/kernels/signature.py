@@ -1,9 +1,10 @@
 """The one C signature that every kernel has, so that callers need no table of prototypes.
 
     int32_t kernel(const void *in, const void *in2, void *out, const void *weights, const void *bias,
-                   const void *mult, const void *params, void *workspace);
+                   const void *mult, const void *params, void *workspace, int32_t part);
 
-Unused pointers are NULL. Every buffer starts at a multiple of 64 bytes and is readable SLACK bytes past its end.
+Unused pointers are NULL. Every buffer starts at a multiple of 64 bytes and is readable SLACK bytes past its end. A
+kernel for T threads is called with every part, 0 .. T - 1, each with a workspace of its own (`Kernel.stride`).
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ def out_dtype(spec: OpSpec) -> str:
 
 
 def pointers(nest: Nest, spec: OpSpec, weights: str, workspace: str = "uint8") -> dict[str, Any]:
-    """Declare the eight parameters in order, as flat buffers; weights and workspace have the dtypes given."""
+    """Declare the eight pointers in order, as flat buffers; weights and workspace have the dtypes given."""
     number = "float32" if spec.is_float else "int32"
     given = in_dtype(spec)
     dtypes = (given, given, out_dtype(spec), weights, number, "int32", number, workspace)

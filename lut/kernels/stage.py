@@ -6,6 +6,8 @@ conversion, kernels read the input in place. A code x staged as int8 is x - 128:
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +21,21 @@ from .signature import SLACK, in_dtype
 
 
 @dataclass(frozen=True)
+class Rows:
+    """Output rows of a part: `count` from `first` on, ints where they are known; `most`: of the largest part."""
+
+    first: Any
+    count: Any
+    most: int
+
+    @staticmethod
+    def share(nest: Nest, rows: int, tall: int = 1) -> Rows:
+        """This part's share of `rows`, in units of `tall`."""
+        first, count = nest.bounds(rows // tall)
+        return Rows(first * tall, count * tall, -(-(rows // tall) // nest.threads) * tall)
+
+
+@dataclass(frozen=True)
 class Staged:
     """Where a kernel reads its input: `buffer` of rows of `width` pixels of `channels`; `rows`: outputs per strip."""
 
@@ -27,7 +44,6 @@ class Staged:
     width: int
     channels: int
     rows: int
-    strips: int
     copied: bool
     bytes: int
 
@@ -40,30 +56,40 @@ class Staged:
         line = row if self.copied else top + row
         return self.offset(line * spec.stride[0], col * spec.stride[1])
 
+    @contextmanager
+    def strips(self, nest: Nest, rows: Rows) -> Iterator[tuple[Any, Any]]:
+        """(first output row, rows) of every strip."""
+        known = isinstance(rows.count, int)
+        with nest.loop((rows.count + self.rows - 1) // self.rows) as strip:
+            done = strip * self.rows
+            whole = known and rows.count % self.rows == 0
+            height = self.rows if whole else nest.bind(nest.x.min(self.rows, rows.count - done))
+            yield rows.first + done, height
+
 
 def _lines(spec: OpSpec, rows: int) -> int:
     """Input rows that `rows` output rows need."""
     return (rows - 1) * spec.stride[0] + spec.dilation[0] * (spec.kernel[0] - 1) + 1
 
 
-def in_place(spec: OpSpec, source: Any) -> Staged:
-    """The input where it is, all rows in one strip."""
-    return Staged(source, in_dtype(spec), spec.width, spec.c_in, spec.out_size()[0], 1, False, 0)
+def in_place(spec: OpSpec, source: Any, rows: int) -> Staged:
+    """The input where it is, all of a part's `rows` in one strip."""
+    return Staged(source, in_dtype(spec), spec.width, spec.c_in, rows, False, 0)
 
 
-def plan_stage(spec: OpSpec, workspace: Any, dtype: str, channels: int, budget: int, tall: int = 1) -> Staged:
-    """Strips of as many output rows (a multiple of `tall`) as stay within `budget` bytes, evened out.
+def plan_stage(
+    spec: OpSpec, workspace: Any, dtype: str, channels: int, budget: int, rows: int, tall: int = 1
+) -> Staged:
+    """Strips of as many of a part's `rows` (a multiple of `tall`) as stay within `budget` bytes, evened out.
 
     channels: all of the input's, or a block of them.
     """
-    rows, _ = spec.out_size()
     width = spec.pad[1] + spec.width + spec.pad[3]
     line = width * channels * np.dtype(dtype).itemsize
     fitting = [r for r in range(tall, rows + 1, tall) if _lines(spec, r) * line <= budget]
     strips = -(-rows // max(fitting, default=tall))
     per_strip = -(-rows // strips // tall) * tall
-    strips = -(-rows // per_strip)
-    return Staged(workspace, dtype, width, channels, per_strip, strips, True, _lines(spec, per_strip) * line + SLACK)
+    return Staged(workspace, dtype, width, channels, per_strip, True, _lines(spec, per_strip) * line + SLACK)
 
 
 def stage_strip(nest: Nest, spec: OpSpec, stage: Staged, source: Any, top: Any, zero: Any, channel: Any = 0) -> None:

@@ -1,4 +1,4 @@
-"""That LLVM knows a target, and that an object is for it.
+"""That LLVM knows a target, that an object is for it, and how large its code is.
 
 What LLVM does not know TVM only logs, and generic code comes out; here it is an error.
 """
@@ -41,3 +41,17 @@ def check_object(elf: bytes, body: Mapping[str, Any]) -> bytes:
         came = names.get(found, f"machine {found}")
         raise LutError(f"mtriple: asked for {body['mtriple']}, LLVM emitted {came} code")
     return elf
+
+
+def code_size(elf: bytes) -> int:
+    """Bytes of a 64-bit ELF object's allocated sections (code and constants), TVM's half-precision helpers aside."""
+    (at,) = struct.unpack_from("<Q", elf, 0x28)
+    size, count, names = struct.unpack_from("<HHH", elf, 0x3A)
+    sections = [struct.unpack_from("<IIQQQQ", elf, at + i * size) for i in range(count)]
+    strings = sections[names][4]
+    total = 0
+    for name, kind, flags, _, _, length in sections:
+        title = elf[strings + name : elf.index(b"\0", strings + name)]
+        if flags & 2 and kind == 1 and title.startswith((b".text", b".rodata")) and b"fp16" not in title:
+            total += length
+    return total

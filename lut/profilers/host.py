@@ -32,7 +32,7 @@ DRIFT_LIMIT = 0.03
 
 @dataclass(frozen=True)
 class HostProfiler:
-    """build(spec, isa) -> kernel and measure(kernel, windows, window_us) -> us come by import path, "module:name".
+    """build(spec, isa, threads) -> kernel and measure(kernel, windows, window_us) -> us: import paths, "module:name".
 
     processes: times each row is measured at least, and `most` at most while no two agree within `agree` (relative).
     Limits of one build or timing: `seconds`, `memory_bytes` (address space). Rows in the `journal` are not run again.
@@ -113,7 +113,7 @@ class HostProfiler:
             Progress(len(wanted), "build", shown=self.progress) as bar,
             Pool([[core] for core in sorted(os.sched_getaffinity(0))], self.seconds, self.memory_bytes) as pool,
         ):
-            tasks = ((key, "build", (self.build, key[0], isa, *filter(None, key[1:]))) for key in wanted)
+            tasks = ((key, "build", (self.build, key[0], isa, key[1], device.threads)) for key in wanted)
             for (spec, _), answer in pool.run(tasks):
                 bar.update()
                 if isinstance(answer, Built):

@@ -1,6 +1,7 @@
 /* Runs and times one kernel on a device behind TVM's RPC, called by the server as a packed function.
 
    The kernel runs in a process of its own: one that crashes or hangs costs its row and not the server. */
+#define _GNU_SOURCE
 #include <signal.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -40,13 +41,14 @@ int __tvm_ffi_run(void *self, const TVMFFIAny *args, int32_t count, TVMFFIAny *r
     if (child == 0) {
         signal(SIGALRM, SIG_DFL);
         alarm(args[11].v_int64);
+        int failed = 0;
         if (args[9].v_int64)
-            time_kernel(KERNEL, a, args[9].v_int64, args[10].v_float64, a[8]);
+            failed = time_kernel(KERNEL, a, THREADS, STRIDE, args[9].v_int64, args[10].v_float64, a[8]);
         else
-            KERNEL(a[0], a[1], a[2], a[3], a[4], a[5], a[6], a[7]);
+            for (int32_t part = 0; part < THREADS; part++) KERNEL(a[0], a[1], a[2], a[3], a[4], a[5], a[6], a[7], part);
         memcpy(shared, a[2], out);
         memcpy(shared + out, a[8], us);
-        _exit(0);
+        _exit(failed ? SIGABRT : 0);
     }
     int status = -1;
     if (child > 0 && waitpid(child, &status, 0) == child) {

@@ -81,7 +81,8 @@ def library(kernel: Kernel, folder: Path) -> Path:
     path = folder / f"{kernel.symbol}.o"
     path.write_bytes(kernel.object)
     headers = [f"-I{include}" for include in include_paths()]
-    given = [f"-DKERNEL={kernel.symbol}", *headers, str(SOURCE), str(path)]
+    parts = [f"-DTHREADS={kernel.threads}", f"-DSTRIDE={kernel.stride}"]
+    given = ["-pthread", f"-DKERNEL={kernel.symbol}", *parts, *headers, str(SOURCE), str(path)]
     return compile_c(given, path.with_suffix(".so"), machine_of(kernel.isa))
 
 
@@ -142,6 +143,7 @@ def differing(pickled: Sequence[bytes], address: str, key: str, seconds: float) 
 class RpcProfiler(HostProfiler):
     """A HostProfiler whose kernels run on the device, each for `run_seconds` at most."""
 
+    build: str = "lut.kernels:build"
     run_seconds: float = 10.0
     source: str = "board"
 

@@ -1,7 +1,8 @@
 """The time of one kernel: many short windows of calls inside C, caches hot.
 
 A window is as many calls as fill `window_us`; its figure is the mean. Take the median or the minimum over windows:
-short windows keep an interruption in one of them.
+short windows keep an interruption in one of them. A kernel of several threads is timed on as many, with the wait for
+the last of them in every call.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from lut.spec import OpSpec
 from .memory import slab
 
 SOURCE = Path(__file__).with_name("timing.c")
+BARRIER = Path(__file__).with_name("barrier.h")
 
 
 def c_compiler(machine: str) -> tuple[str, str]:
@@ -52,9 +54,7 @@ def compile_c(arguments: list[str], output: Path, machine: str | None = None) ->
 @functools.cache
 def _harness() -> ctypes.CDLL:
     with tempfile.TemporaryDirectory() as folder:
-        library = ctypes.CDLL(str(compile_c([str(SOURCE)], Path(folder, "timing.so"))))
-    library.time_kernel.restype = None
-    return library
+        return ctypes.CDLL(str(compile_c(["-pthread", str(SOURCE)], Path(folder, "timing.so"))))
 
 
 def link(kernel: Kernel) -> bytes:
@@ -65,14 +65,14 @@ def link(kernel: Kernel) -> bytes:
         return compile_c([str(path)], Path(folder, "kernel.so")).read_bytes()
 
 
-def build_linked(spec: OpSpec, isa: str, variant: str = "") -> Kernel:
+def build_linked(spec: OpSpec, isa: str, variant: str = "", threads: int = 1) -> Kernel:
     """A kernel that any number of processes can load without a linker."""
-    kernel = build(spec, isa, variant)
+    kernel = build(spec, isa, variant, threads)
     return replace(kernel, library=link(kernel))
 
 
 def load_kernel(kernel: Kernel) -> Callable[..., int]:
-    """Its C function (eight pointers, see lut/kernels/signature.py), linked unless it is already.
+    """Its C function (eight pointers and the part, see lut/kernels/signature.py), linked unless it is already.
 
     Raises LutError when this CPU cannot run the kernel's instruction set.
     """
@@ -82,7 +82,7 @@ def load_kernel(kernel: Kernel) -> Callable[..., int]:
         path.write_bytes(kernel.library or link(kernel))
         library = ctypes.CDLL(str(path))
     function = library[kernel.symbol]
-    function.argtypes = [ctypes.c_void_p] * 8
+    function.argtypes = [*[ctypes.c_void_p] * 8, ctypes.c_int32]
     return function
 
 
@@ -92,6 +92,7 @@ def aligned(count: int, dtype: str) -> np.ndarray:
 
 
 def pointers(arrays: list[np.ndarray | None]) -> ctypes.Array[ctypes.c_void_p]:
+    """Those of part 0."""
     return (ctypes.c_void_p * 8)(*(None if array is None else array.ctypes.data for array in arrays))
 
 
@@ -122,8 +123,16 @@ def random_arguments(kernel: Kernel, seed: int = 0) -> list[np.ndarray | None]:
 
 
 def measure(kernel: Kernel, windows: int = 60, window_us: float = 500.0) -> np.ndarray:
-    """Microseconds per call, one per window (windows,). Raises LutError when the kernel cannot be linked."""
+    """Microseconds per call, one per window (windows,).
+
+    Raises LutError when the kernel cannot be linked or has more threads than this process may use cores.
+    """
+    cores = len(os.sched_getaffinity(0))
+    if kernel.threads > cores:
+        raise LutError(f"threads: {kernel.threads} would share the {cores} cores here; their time would mean nothing")
     arrays, us = random_arguments(kernel), np.zeros(windows)
-    window, out = ctypes.c_double(window_us), ctypes.c_void_p(us.ctypes.data)
-    _harness().time_kernel(load_kernel(kernel), pointers(arrays), windows, window, out)
+    stride, window, out = ctypes.c_size_t(kernel.stride), ctypes.c_double(window_us), ctypes.c_void_p(us.ctypes.data)
+    team = (kernel.threads, stride)
+    if error := _harness().time_kernel(load_kernel(kernel), pointers(arrays), *team, windows, window, out):
+        raise LutError(f"threads: {kernel.threads} could not be started: {os.strerror(error)}")
     return us

@@ -24,9 +24,10 @@ from .base import Built
 PR_SET_PDEATHSIG = 1
 
 
-def build(function: str, spec: OpSpec, isa: str, *variant: str) -> Built:
-    """The kernel of `function(spec, isa, *variant)`."""
-    kernel = resolve(function)(spec, isa, *variant)
+def build(function: str, spec: OpSpec, isa: str, variant: str, threads: int) -> Built:
+    """The kernel of `function(spec, isa, threads=threads)`, with the variant if one is named."""
+    named = {"variant": variant} if variant else {}
+    kernel = resolve(function)(spec, isa, threads=threads, **named)
     sizes = int(kernel.workspace_bytes), int(kernel.code_bytes)
     return Built(pickle.dumps(kernel), *sizes, str(getattr(kernel, "variant", "")))
 

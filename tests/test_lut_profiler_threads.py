@@ -1,0 +1,110 @@
+"""Rows of a device with several threads: timed on as many cores, in a table of their own."""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import threading
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from test_lut_kernels import HOST, conv
+
+from lut import kernels
+from lut.build import build_table
+from lut.device import Device
+from lut.errors import LutError
+from lut.profilers.host import HostProfiler
+from lut.profilers.quiet import one_core_each, quiet_cores
+from lut.profilers.timing import measure
+from lut.spec import Latency
+
+TWO = Device.load("host-cpu-2")
+SPEC = conv(16, 16, 8, 3)
+CORES = len(os.sched_getaffinity(0))
+needs_two = pytest.mark.skipif(CORES < 2, reason="needs two cores")
+ENGINE = """
+import os
+from collections import namedtuple
+Kernel = namedtuple("Kernel", "threads workspace_bytes code_bytes")
+
+def build(spec, isa, threads):
+    return Kernel(threads, 64 * threads, 1)
+
+def measure(kernel, windows, window_us):
+    return [100.0 * kernel.threads + len(os.sched_getaffinity(0))] * windows
+"""
+
+
+def test_host_cpu_2_is_host_cpu_on_two_threads() -> None:
+    assert replace(Device.load("host-cpu"), name="host-cpu-2", threads=2) == TWO
+
+
+@needs_two
+@pytest.mark.parametrize("threads", [1, 2])
+def test_kernels_know_the_threads_and_are_timed_on_as_many_cores(threads: int, tmp_path, monkeypatch) -> None:
+    name = f"engine_{random.getrandbits(40):x}"
+    (tmp_path / f"{name}.py").write_text(ENGINE)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    profiler = HostProfiler(f"{name}:build", f"{name}:measure", processes=1, most=1, windows=3)
+    ((_, row),) = profiler.measure([SPEC], replace(TWO, threads=threads))
+    assert isinstance(row, Latency)
+    assert (row.us, row.workspace_bytes) == (101.0 * threads, 64 * threads)
+
+
+@needs_two
+def test_threads_that_wait_for_each_other_have_a_core_each() -> None:
+    found: dict[str, object] = {}
+    done = threading.Event()
+
+    def measured() -> None:
+        helper = threading.Thread(target=done.wait)
+        team = one_core_each(helper.start)
+        found["cores"] = [os.sched_getaffinity(thread) for thread in team]
+        done.set()
+        helper.join()
+
+    caller = threading.Thread(target=measured)  # a thread of its own: its affinity ends with it
+    caller.start()
+    caller.join()
+    first, second = sorted(os.sched_getaffinity(0))[:2]
+    assert found["cores"] == [{first}, {second}]
+
+
+@needs_two
+@pytest.mark.tvm
+@pytest.mark.skipif(shutil.which("cc") is None, reason="needs a C compiler")
+def test_a_table_of_two_threads(tmp_path) -> None:
+    pytest.importorskip("tvm")
+    path, profiler = tmp_path / "t.csv", HostProfiler(processes=2, most=2, windows=3, window_us=100)
+    table = build_table("host-cpu-2", [SPEC], path, profiler=profiler, progress=False)
+    assert table.provenance["threads"] == "2"
+    (row,) = table.values()
+    assert row.us > 0
+    assert row.workspace_bytes == kernels.build(SPEC, HOST, threads=2).workspace_bytes
+    with pytest.raises(LutError, match="threads: the table has 2, this machine 1"):
+        build_table("host-cpu", [SPEC], path, profiler=profiler, progress=False)
+
+
+@needs_two
+@pytest.mark.skipif(shutil.which("cc") is None, reason="needs a C compiler")
+def test_threads_can_be_timed_again_and_again() -> None:
+    pytest.importorskip("tvm")
+    for spec in (SPEC, conv(8, 8, 1, 1)):
+        kernel = kernels.build(spec, HOST, threads=2)
+        for _ in range(3):
+            us = measure(kernel, windows=4, window_us=50)
+            assert us.shape == (4,)
+            assert np.all(us > 0)
+            assert len(os.sched_getaffinity(0)) == CORES
+
+
+def test_more_threads_than_cores_are_refused() -> None:
+    many = replace(TWO, threads=CORES + 1)
+    expected = rf"device host-cpu-2: threads: {CORES + 1} is above the {CORES} cores that this process may use"
+    with pytest.raises(LutError, match=expected):
+        quiet_cores(many)
+    with pytest.raises(LutError, match=expected):
+        list(HostProfiler().measure([SPEC], many))
