@@ -7,6 +7,7 @@ one at a time on a quiet core; `cold` is a single inference after the caches wer
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -46,13 +47,13 @@ class Timing:
 def time_built(path: str, windows: int) -> dict[str, Any]:
     """What one process measures of a built network; called in a worker."""
     module = HostModule(path)
-    if module.about.threads > 1:
-        one_core_each(lambda: module.run(np.zeros((1, *module.about.image), np.uint8)))
-    return {
-        "hot": module.time_network(windows, window_us=WINDOW_US).tolist(),
-        "cold": module.time_network(max(windows // 10, 5), flush=True).tolist(),
-        "ops": {name: floor(us.tolist()) for name, us in module.time_ops(windows, WINDOW_US).items()},
-    }
+    apart = one_core_each(lambda: module.run(np.zeros((1, *module.about.image), np.uint8)))
+    with apart if module.about.threads > 1 else nullcontext():
+        return {
+            "hot": module.time_network(windows, window_us=WINDOW_US).tolist(),
+            "cold": module.time_network(max(windows // 10, 5), flush=True).tolist(),
+            "ops": {name: floor(us.tolist()) for name, us in module.time_ops(windows, WINDOW_US).items()},
+        }
 
 
 def measure_networks(

@@ -27,8 +27,8 @@ int main(void) {
 """
 
 
-def run(program: Program, isa: str, batch: np.ndarray, folder) -> np.ndarray:
-    library = build(program, isa, folder)
+def run(program: Program, isa: str, batch: np.ndarray, folder, threads: int = 1) -> np.ndarray:
+    library = build(program, isa, folder, threads=threads)
     kind = np.dtype(program.tensors[program.output].dtype)
     (folder / "main.c").write_text(MAIN)
     given = [f"-DSIZE={kind.itemsize}", f"-I{folder}", str(folder / "main.c"), str(library), f"-Wl,-rpath,{folder}"]
@@ -47,6 +47,13 @@ def test_library_equals_the_reference(bits: int, isa: str, tmp_path) -> None:
     else:
         np.testing.assert_array_equal(scores, expected)
         assert len(np.unique(expected)) > 50
+
+
+@needs_aarch64
+def test_two_threads(tmp_path) -> None:
+    pytest.importorskip("tvm")
+    batch = images(20)
+    np.testing.assert_array_equal(run(network(), "neon-dot", batch, tmp_path, 2), run_program(network(), batch))
 
 
 @needs_aarch64

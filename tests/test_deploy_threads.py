@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from test_deploy_tvm_build import HOST, images, network
 
 from deploy.integer import run_program
 from deploy.tvm_build import HostModule, build
+from deploy.validate import time_built
 from lut.errors import LutError
 
 pytestmark = pytest.mark.skipif(shutil.which("cc") is None, reason="needs a C compiler")
@@ -94,6 +96,15 @@ def test_timings(library: Path) -> None:
     assert list(ops) == list(module.about.ops)
     assert all(us.shape == (3,) for us in ops.values())
     np.testing.assert_array_equal(module.run(images(3)), run_program(network(), images(3)))
+
+
+def test_measured_as_on_one_thread(library: Path) -> None:
+    """Twice in one process, as networks are in turn; its cores are the process's own again."""
+    cores = os.sched_getaffinity(0)
+    for _ in range(2):
+        found = time_built(str(library), 3)
+        assert (len(found["hot"]), len(found["cold"]), len(found["ops"])) == (3, 5, 11)
+        assert os.sched_getaffinity(0) == cores
 
 
 def test_an_idle_network_sleeps_and_wakes(library: Path) -> None:

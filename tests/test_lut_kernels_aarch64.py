@@ -47,6 +47,17 @@ def test_equals_the_oracle(case: str, isa: str, ran) -> None:
     compare(CASES[case][0], out, oracle(*made))
 
 
+@pytest.mark.parametrize("isa", ISAS)
+def test_parts_make_the_whole(isa: str, tmp_path) -> None:
+    names = ("16", "residual", "pointwise", "depthwise", "linear", "add", "global", "unary")
+    specs = [(SHAPES | POOLS)[name] for name in names]
+    made = [make(spec, seed=1) for spec in specs]
+    built = [kernels.build(spec, isa, threads=2) for spec in specs]
+    outputs = run_kernels([(kernel, bound(kernel, *data)) for kernel, data in zip(built, made)], tmp_path)
+    for spec, data, out in zip(specs, made, outputs):
+        compare(spec, out, oracle(*data))
+
+
 def listing(spec: OpSpec, isa: str, tmp_path) -> str:
     path = tmp_path / "kernel.o"
     path.write_bytes(kernels.build(spec, isa).object)

@@ -56,21 +56,16 @@ def test_kernels_know_the_threads_and_are_timed_on_as_many_cores(threads: int, t
 
 @needs_two
 def test_threads_that_wait_for_each_other_have_a_core_each() -> None:
-    found: dict[str, object] = {}
-    done = threading.Event()
-
-    def measured() -> None:
+    first, second = sorted(os.sched_getaffinity(0))[:2]
+    for _ in range(2):  # this thread's cores are its own again
+        done = threading.Event()
         helper = threading.Thread(target=done.wait)
-        team = one_core_each(helper.start)
-        found["cores"] = [os.sched_getaffinity(thread) for thread in team]
+        with one_core_each(helper.start) as team:
+            cores = [os.sched_getaffinity(thread) for thread in team]
         done.set()
         helper.join()
-
-    caller = threading.Thread(target=measured)  # a thread of its own: its affinity ends with it
-    caller.start()
-    caller.join()
-    first, second = sorted(os.sched_getaffinity(0))[:2]
-    assert found["cores"] == [{first}, {second}]
+        assert cores == [{first}, {second}]
+        assert len(os.sched_getaffinity(0)) == CORES
 
 
 @needs_two

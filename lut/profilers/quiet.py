@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from ..device import Device
 from ..errors import LutError
@@ -20,19 +21,24 @@ def quiet_cores(device: Device) -> list[int]:
     return cores[-device.threads :]
 
 
-def one_core_each(start: Callable[[], object]) -> list[int]:
-    """Keep this thread and those that start() starts to one core each, where there are enough; returns their ids.
+@contextmanager
+def one_core_each(start: Callable[[], object]) -> Iterator[list[int]]:
+    """Inside, this thread and those that start() starts keep to a core each, where there are enough; yields their ids.
 
-    Left to itself the system may keep two threads that wait for each other on one core.
+    Left to itself the system may keep two threads that wait for each other on one core. Afterwards this thread may use
+    all of its cores again.
     """
 
     def threads() -> set[int]:
         return set(map(int, os.listdir("/proc/self/task")))
 
-    before, cores = threads(), sorted(os.sched_getaffinity(0))
+    before, cores = threads(), os.sched_getaffinity(0)
     start()
     team = [threading.get_native_id(), *sorted(threads() - before)]
     if len(team) <= len(cores):
-        for thread, core in zip(team, cores):
+        for thread, core in zip(team, sorted(cores)):
             os.sched_setaffinity(thread, {core})
-    return team
+    try:
+        yield team
+    finally:
+        os.sched_setaffinity(0, cores)
