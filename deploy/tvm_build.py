@@ -12,6 +12,7 @@ import ctypes
 import json
 import tempfile
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from lut.kernels import Kernel, pack_constants, row_key, supported
 from lut.kernels import build as build_kernel
 from lut.kernels.isa import machine_of, require
 from lut.kernels.signature import NAMES, SLACK
+from lut.profilers.quiet import one_core_each
 from lut.profilers.timing import aligned, compile_c
 from lut.table import LatencyTable
 
@@ -215,6 +217,12 @@ class HostModule:
             step(*self._buffers)
             row[:] = self._scores
         return scores
+
+    def apart(self) -> AbstractContextManager[object]:
+        """To measure inside: the threads of an inference, this one among them, then keep to a core each."""
+        if self.about.threads == 1:
+            return nullcontext()
+        return one_core_each(lambda: self.run(np.zeros((1, *self.about.image), np.uint8)))
 
     def time_network(self, windows: int = 60, flush: bool = False, window_us: float = 2000.0) -> np.ndarray:
         """Microseconds per inference (windows,), hot; with `flush`, of single inferences after evicting the caches."""

@@ -7,7 +7,6 @@ one at a time on a quiet core; `cold` is a single inference after the caches wer
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ from lut.device import Device
 from lut.errors import LutError
 from lut.profilers.base import Failure, floor, spread, summarise
 from lut.profilers.pool import Pool
-from lut.profilers.quiet import one_core_each, quiet_cores
+from lut.profilers.quiet import quiet_cores
 from lut.progress import Progress
 from lut.spec import Latency
 from lut.table import LatencyTable
@@ -47,8 +46,7 @@ class Timing:
 def time_built(path: str, windows: int) -> dict[str, Any]:
     """What one process measures of a built network; called in a worker."""
     module = HostModule(path)
-    apart = one_core_each(lambda: module.run(np.zeros((1, *module.about.image), np.uint8)))
-    with apart if module.about.threads > 1 else nullcontext():
+    with module.apart():
         return {
             "hot": module.time_network(windows, window_us=WINDOW_US).tolist(),
             "cold": module.time_network(max(windows // 10, 5), flush=True).tolist(),

@@ -23,7 +23,6 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -191,15 +190,20 @@ def bench(rows: bool, networks: bool, threads: int) -> list[dict[str, Any]]:
                 layers = [op.name for op in program.ops[2 : 2 + CHAIN]]
 
                 def ours(module: HostModule = module, layers: list[str] = layers) -> float:
-                    us = module.time_ops(1, WINDOW_US)
+                    with module.apart():
+                        us = module.time_ops(1, WINDOW_US)
                     return float(sum(us[layer][0] for layer in layers))
 
                 race(name, bits, part(program, 2, 2 + CHAIN), 1 / CHAIN, ours)
         for name, size in NETS.items() if networks else ():
             for bits, program in programs(NETWORKS[name](10, 3, size), size).items():
                 module = HostModule(build(program, isa, Path(folder, f"{len(records)}"), threads=threads))
-                whole = partial(module.time_network, 1, window_us=WINDOW_US)
-                race(f"{name}, {size}x{size}", bits, program, 1.0, lambda whole=whole: float(whole()[0]))
+
+                def whole(module: HostModule = module) -> float:
+                    with module.apart():
+                        return float(module.time_network(1, window_us=WINDOW_US)[0])
+
+                race(f"{name}, {size}x{size}", bits, program, 1.0, whole)
     return [*records, {"name": "an empty network", "bits": "8-bit", **least, "saturating": wrong}]
 
 

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import pickle
 import random
 import shutil
+import subprocess
+import sys
 import threading
 from dataclasses import replace
 
@@ -18,7 +22,7 @@ from lut.device import Device
 from lut.errors import LutError
 from lut.profilers.host import HostProfiler
 from lut.profilers.quiet import one_core_each, quiet_cores
-from lut.profilers.timing import measure
+from lut.profilers.timing import compile_c, measure
 from lut.spec import Latency
 
 TWO = Device.load("host-cpu-2")
@@ -35,6 +39,26 @@ def build(spec, isa, threads):
 
 def measure(kernel, windows, window_us):
     return [100.0 * kernel.threads + len(os.sched_getaffinity(0))] * windows
+"""
+
+
+SHIM = """
+#define _GNU_SOURCE
+#include <dlfcn.h>
+int pthread_create(void *a, const void *b, void *c, void *d) {
+    static int made;
+    if (made++ == ALLOWED) return 11;
+    return ((int (*)(void *, const void *, void *, void *))dlsym(RTLD_NEXT, "pthread_create"))(a, b, c, d);
+}
+"""
+STARVED = """
+import ctypes, pickle, sys
+import numpy as np
+from lut.profilers.timing import _harness, load_kernel, pointers, random_arguments
+kernel, us = pickle.load(open(sys.argv[1], "rb")), np.zeros(4)
+stride, window, out = ctypes.c_size_t(kernel.stride), ctypes.c_double(50.0), ctypes.c_void_p(us.ctypes.data)
+arguments = pointers(random_arguments(kernel))
+print(_harness().time_kernel(load_kernel(kernel), arguments, kernel.threads, stride, 4, window, out))
 """
 
 
@@ -94,6 +118,19 @@ def test_threads_can_be_timed_again_and_again() -> None:
             assert us.shape == (4,)
             assert np.all(us > 0)
             assert len(os.sched_getaffinity(0)) == CORES
+
+
+@pytest.mark.skipif(shutil.which("cc") is None, reason="needs a C compiler")
+@pytest.mark.parametrize("allowed", [0, 1, 2])
+def test_a_thread_that_cannot_start_is_an_error_and_ends_the_others(allowed: int, tmp_path) -> None:
+    pytest.importorskip("tvm")
+    (tmp_path / "kernel").write_bytes(pickle.dumps(kernels.build(SPEC, HOST, threads=3)))
+    (tmp_path / "shim.c").write_text(SHIM)
+    shim = compile_c([f"-DALLOWED={allowed}", str(tmp_path / "shim.c")], tmp_path / "shim.so")
+    env = {**os.environ, "LD_PRELOAD": str(shim), "OPENBLAS_NUM_THREADS": "1"}
+    command = [sys.executable, "-c", STARVED, str(tmp_path / "kernel")]
+    done = subprocess.run(command, env=env, capture_output=True, text=True, check=True, timeout=60)
+    assert int(done.stdout) == (errno.EAGAIN if allowed < 2 else 0)
 
 
 def test_more_threads_than_cores_are_refused() -> None:
