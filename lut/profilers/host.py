@@ -104,7 +104,8 @@ class HostProfiler:
         wanted: list[tuple[OpSpec, str]] = []
         for spec in specs:
             named = self.variants.get(spec) or (known[spec].variant if spec in known else "")
-            tried = kernels.variants(spec, isa, self.schedules) if self.schedules > 1 and not named else (named,)
+            search = self.schedules > 1 and not named
+            tried = kernels.variants(spec, isa, self.schedules, device.threads) if search else (named,)
             wanted += [(spec, variant) for variant in tried]
         if not wanted:
             return
