@@ -1,4 +1,4 @@
-"""Profile the default space's shapes (ResNet-8 at 32x32, four widths, three weight bit-widths) and print how it went.
+"""Profile the default space's shapes (ResNet-8 at 32x32, four widths, three bit-widths) and print how it went.
 
 Rows a minute, seconds for the table, spread over processes, and the held-out error of the interpolation, once on the
 default space and once (--dense) on a finer one of which only a plan's share is measured and some of the rest checked.
@@ -31,11 +31,11 @@ WIDTHS, DENSE = (0.25, 0.5, 0.75, 1.0), tuple(i / 16 for i in range(1, 17))
 BITS = (2, 4, 8)
 
 
-def conv(c_in: int, c_out: int, size: int, k: int, stride: int, bits: int, add: bool = False) -> OpSpec:
+def conv(c_in: int, c_out: int, size: int, k: int, stride: int, bits: int, in_bits: int, add: bool = False) -> OpSpec:
     """A convolution of ResNet-8: 'same' padding, at the bottom and right when strided."""
     edge = k // 2
     pad = (edge if stride == 1 else 0, edge if stride == 1 else 0, edge, edge)
-    kind, inputs = ("conv2d_add", (8, 8)) if add else ("conv2d", (8,))
+    kind, inputs = ("conv2d_add", (in_bits, 8)) if add else ("conv2d", (in_bits,))
     return OpSpec(kind, 1, c_in, c_out, size, size, (k, k), (stride, stride), (1, 1), pad, 1, bits, inputs, 8)
 
 
@@ -43,15 +43,15 @@ def resnet8(widths: Sequence[float], bits: Sequence[int] = BITS) -> list[OpSpec]
     """Every row that ResNet-8's layers can ask for when each tensor takes any of `widths`."""
     options = {c: sorted({max(1, round(c * w)) for w in widths}) for c in (16, 32, 64)}
     specs = [OpSpec("input", 1, 3, 3, 32, 32)]
-    specs += [conv(3, c, 32, 3, 1, 8) for c in options[16]]
+    specs += [conv(3, c, 32, 3, 1, 8, i) for c in options[16] for i in bits]
     for c, size in ((16, 32), (32, 16), (64, 8)):
-        for a, b, w in itertools.product(options[c], options[c], bits):
-            specs += [conv(a, b, size, 3, 1, w, add=True)] + ([conv(a, b, size, 3, 1, w)] if c == 16 else [])
+        for a, b, w, i in itertools.product(options[c], options[c], bits, bits):
+            specs += [conv(a, b, size, 3, 1, w, i, add=True)] + ([conv(a, b, size, 3, 1, w, i)] if c == 16 else [])
     for c, size in ((16, 32), (32, 16)):
-        for a, b, w in itertools.product(options[c], options[2 * c], bits):
-            specs += [conv(a, b, size, 3, 2, w), conv(a, b, size, 1, 2, w)]
+        for a, b, w, i in itertools.product(options[c], options[2 * c], bits, bits):
+            specs += [conv(a, b, size, 3, 2, w, i), conv(a, b, size, 1, 2, w, i)]
     specs += [OpSpec("avg_pool", 1, c, c, 8, 8, (8, 8), (8, 8)) for c in options[64]]
-    return specs + [OpSpec("linear", 1, c, 10, 1, 1, out_bits=16) for c in options[64]]
+    return specs + [OpSpec("linear", 1, c, 10, 1, 1, in_bits=(i,), out_bits=16) for c in options[64] for i in bits]
 
 
 def main() -> int:
