@@ -9,6 +9,7 @@ import pytest
 TESTS = {
     "test_passes.py": "import pytest\ndef test_a(): pass\n@pytest.mark.xfail\ndef test_b(): assert 0\n",
     "test_cpu.py": "import pytest\n@pytest.mark.skipif(True, reason='this CPU lacks AVX-512')\ndef test_a(): pass\n",
+    "test_data.py": "import pytest\ndef test_a(): pytest.skip('LUTIER_DATA is not set; x lies there')\n",
     "test_skips.py": "import pytest\ndef test_a(): pytest.skip('no data')\n",
     "test_module.py": "import pytest\npytest.importorskip('no_such_module')\n",
 }
@@ -16,7 +17,7 @@ TESTS = {
 
 @pytest.mark.parametrize(
     ("ci", "summary"),
-    [("1", "1 failed, 1 passed, 1 skipped, 1 xfailed, 1 error"), ("", "1 passed, 3 skipped, 1 xfailed")],
+    [("1", "1 failed, 1 passed, 2 skipped, 1 xfailed, 1 error"), ("", "1 passed, 4 skipped, 1 xfailed")],
 )
 def test_a_skip_fails_in_continuous_integration(tmp_path, ci, summary):
     shutil.copy(Path(__file__).with_name("conftest.py"), tmp_path)

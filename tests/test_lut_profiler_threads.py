@@ -28,7 +28,7 @@ from lut.spec import Latency
 TWO = Device.load("host-cpu-2")
 SPEC = conv(16, 16, 8, 3)
 CORES = len(os.sched_getaffinity(0))
-needs_two = pytest.mark.skipif(CORES < 2, reason="needs two cores")
+needs_two = pytest.mark.skipif(CORES < 2, reason="this CPU lacks a second core")
 ENGINE = """
 import os
 from collections import namedtuple

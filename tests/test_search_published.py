@@ -27,7 +27,8 @@ from supernet.networks.ofa import from_config
 
 LUTS = Path(os.environ.get("LUTIER_DATA", "nowhere")).parent / "luts"
 needs_tables = pytest.mark.skipif(
-    not LUTS.is_dir(), reason="LUTIER_DATA is not beside a folder luts of published tables"
+    not LUTS.is_dir(),
+    reason=f"{'no folder' if 'LUTIER_DATA' in os.environ else 'LUTIER_DATA is not set;'} {LUTS}: published tables",
 )
 FILES = {
     "proxylessnas": ("proxylessnas", "proxylessnas_pixel1_mobile_trim.yaml", {}),
