@@ -214,14 +214,15 @@ def plot(records: list[dict[str, Any]], path: Path) -> None:
     names = [OURS, *RIVALS]
     figure = Figure((10, 0.55 * len(shown) + 1.2), layout="constrained")
     axes = figure.subplots()
+    step = 0.8 / len(names)
     for i, name in enumerate(names):
-        y = np.arange(len(shown)) + (i - 1.5) * 0.2
-        axes.barh(y, [r[name] / r[OURS] if name in r else 0 for r in shown], 0.19, label=name)
+        y = np.arange(len(shown)) + (i - (len(names) - 1) / 2) * step
+        axes.barh(y, [r[name] / r[OURS] if name in r else 0 for r in shown], 0.9 * step, label=name)
     axes.set_yticks(range(len(shown)), [f"{r['name']}, {r['bits']} ({r[OURS]:.1f} us)" for r in shown])
     axes.invert_yaxis()
     axes.set_xlabel(f"time, relative to {OURS}")
     axes.axvline(1, color="black", lw=0.6)
-    axes.legend(loc="lower right")
+    figure.legend(loc="outside upper center", ncols=len(names), frameon=False)
     figure.savefig(path)
 
 
