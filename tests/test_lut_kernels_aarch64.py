@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from aarch64 import CC, needs_aarch64, run_kernels
-from test_lut_kernels import BITS, POOLS, SHAPES, bound, compare, conv, extremes, make, oracle, with_bits
+from kernel_toys import BITS, POOLS, SHAPES, bound, compare, conv, extremes, make, oracle, with_bits
 
 from lut import kernels
 from lut.spec import OpSpec

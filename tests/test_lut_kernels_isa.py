@@ -9,7 +9,7 @@ import subprocess
 from dataclasses import replace
 
 import pytest
-from test_lut_kernels import conv
+from kernel_toys import conv
 
 from lut import kernels
 from lut.device import Device

@@ -7,8 +7,7 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from kernel_toys import spec_of
-from test_lut_kernels import ISAS, bound, native
+from kernel_toys import ISAS, bound, native, spec_of
 
 from deploy.program import Op
 from lut import kernels

@@ -4,8 +4,8 @@ import shutil
 from dataclasses import replace
 
 import pytest
+from kernel_toys import HOST, SHAPES, check, conv, with_bits
 from test_deploy_tvm_build import images, network
-from test_lut_kernels import HOST, SHAPES, check, conv, with_bits
 
 from deploy.integer import run_program
 from deploy.tvm_build import HostModule, build

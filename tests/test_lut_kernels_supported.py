@@ -1,11 +1,13 @@
 """Which operators there are kernels for, and why there are none for others."""
 
+import itertools
 from dataclasses import replace
 
 import pytest
-from kernel_toys import spec_of
+from kernel_toys import HOST, POOLS, SHAPES, conv, spec_of, with_bits
 
 from lut import kernels
+from lut.errors import LutError
 
 
 def test_row_keys_keep_what_the_code_depends_on():
@@ -37,3 +39,30 @@ def test_row_keys_keep_what_the_code_depends_on():
 )
 def test_unsupported_specs_say_why(spec, reason):
     assert reason in kernels.supported(spec)
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"kind": "mbconv"}, "kind 'mbconv'"),
+        ({"w_bits": 3}, "3-bit weights"),
+        ({"batch": 2}, "batch 2"),
+        ({"groups": 3}, "do not divide"),
+        ({"w_bits": 32}, "does not mix"),
+        ({"in_bits": (8, 8)}, "for the 1 inputs"),
+        ({"in_bits": (16,)}, "codes of 1 to 8 bits"),
+        ({"out_bits": 12}, "out_bits 12"),
+        ({"kernel": (9, 9)}, "larger than the padded input"),
+        ({"c_in": 0}, "below 1"),
+    ],
+)
+def test_unsupported_changes_say_why_and_are_not_built(change: dict, reason: str) -> None:
+    spec = replace(conv(16, 16, 4, 3), **change)
+    assert reason in kernels.supported(spec)
+    with pytest.raises(LutError, match="no kernel"):
+        kernels.build(spec, HOST)
+
+
+def test_supported_specs_are_supported() -> None:
+    for spec, bits in itertools.product([*SHAPES.values(), *POOLS.values()], (32, 8)):
+        assert kernels.supported(with_bits(spec, bits)) is None

@@ -8,8 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from kernel_toys import spec_of
-from test_lut_kernels import HOST, POOLS, SHAPES, bound, check, compare, conv, make, oracle, with_bits
+from kernel_toys import HOST, POOLS, SHAPES, bound, check, compare, conv, make, oracle, spec_of, with_bits
 
 from deploy.program import Op
 from lut import kernels

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from test_lut_kernels import BITS, POOLS, SHAPES, check, conv, extremes, native, with_bits
+from kernel_toys import BITS, POOLS, SHAPES, check, conv, extremes, native, with_bits
 
 from lut import kernels
 from lut.kernels import intrinsics

@@ -14,7 +14,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from test_lut_kernels import HOST, conv
+from kernel_toys import HOST, conv
 
 from lut import kernels
 from lut.build import build_table

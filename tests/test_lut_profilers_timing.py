@@ -4,7 +4,7 @@ import shutil
 from dataclasses import replace
 
 import pytest
-from test_lut_kernels import POOLS, SHAPES
+from kernel_toys import POOLS, SHAPES
 
 from lut import kernels
 from lut.profilers.timing import measure, random_arguments

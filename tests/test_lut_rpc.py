@@ -16,7 +16,7 @@ from dataclasses import replace
 from functools import partial
 
 import pytest
-from test_lut_kernels import bound, compare, conv, make, oracle
+from kernel_toys import bound, compare, conv, make, oracle
 
 from lut import LatencyTable, kernels
 from lut.build import build_table
@@ -165,5 +165,5 @@ def test_the_library_is_for_the_boards_architecture(tmp_path) -> None:
     if shutil.which("aarch64-linux-gnu-gcc") is None:
         pytest.skip("aarch64-linux-gnu-gcc missing")
     device = Device.load("aarch64")
-    built = rpc.library(kernels.build(SPEC, device.isa), tmp_path)
+    built = rpc.linked(kernels.build(SPEC, device.isa), tmp_path)
     assert int.from_bytes(built.read_bytes()[18:20], "little") == 183

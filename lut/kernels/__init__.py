@@ -41,7 +41,7 @@ class Kernel:
     """A compiled operator. spec: its row key; args: the pointers it takes (lut/kernels/signature.py); object: ELF.
 
     variant: its schedule (lut/kernels/schedule.py), "" where there is but one. threads: how many parts it has;
-    workspace_bytes: of all of them. library: the object linked, or empty.
+    workspace_bytes: of all of them. shared: the object linked, or empty.
     """
 
     symbol: str
@@ -53,7 +53,7 @@ class Kernel:
     code_bytes: int
     variant: str = ""
     threads: int = 1
-    library: bytes = b""
+    shared: bytes = b""
 
     @property
     def stride(self) -> int:

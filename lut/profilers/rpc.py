@@ -74,7 +74,7 @@ def session(address: str, key: str, seconds: float) -> Any:
     return tracker.request(key, session_timeout=seconds)
 
 
-def library(kernel: Kernel, folder: Path) -> Path:
+def linked(kernel: Kernel, folder: Path) -> Path:
     """The kernel and rpc.c, linked for the kernel's architecture."""
     from tvm_ffi.libinfo import include_paths
 
@@ -96,7 +96,7 @@ def execute(
     import tvm
 
     with tempfile.TemporaryDirectory() as folder:
-        built = library(kernel, Path(folder))
+        built = linked(kernel, Path(folder))
         remote.upload(bytearray(built.read_bytes()), built.name)
     cpu, out = remote.cpu(0), arrays[2]
     assert out is not None

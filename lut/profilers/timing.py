@@ -70,7 +70,7 @@ def link(kernel: Kernel) -> bytes:
 def build_linked(spec: OpSpec, isa: str, variant: str = "", threads: int = 1) -> Kernel:
     """A kernel that any number of processes can load without a linker."""
     kernel = build(spec, isa, variant, threads)
-    return replace(kernel, library=link(kernel))
+    return replace(kernel, shared=link(kernel))
 
 
 def load_kernel(kernel: Kernel) -> Callable[..., int]:
@@ -81,9 +81,8 @@ def load_kernel(kernel: Kernel) -> Callable[..., int]:
     require(kernel.isa)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "kernel.so")
-        path.write_bytes(kernel.library or link(kernel))
-        library = ctypes.CDLL(str(path))
-    function = library[kernel.symbol]
+        path.write_bytes(kernel.shared or link(kernel))
+        function = ctypes.CDLL(str(path))[kernel.symbol]
     function.argtypes = [*[ctypes.c_void_p] * 8, ctypes.c_int32]
     return function
 
