@@ -130,8 +130,7 @@ def _max_pool(graph: Graph, op: Op) -> None:
 def _unary(graph: Graph, op: Op) -> None:
     if not op.spec.is_float:
         assert op.table is not None
-        table = op.table.clip(op.low, op.high).astype(np.uint8)
-        _look_up(graph, op, table, _index(graph, op.inputs[0]))
+        _look_up(graph, op, op.table, _index(graph, op.inputs[0]))
         return
     name = op.spec.attrs.removeprefix("fn=")
     if name not in FUNCTIONS:

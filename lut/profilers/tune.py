@@ -21,7 +21,7 @@ ROUNDS, WINDOWS = 2, 10
 
 def differing(kernels: Sequence[bytes]) -> list[str]:
     """The variants of pickled kernels whose output is not that of the first. Called in a worker."""
-    from .timing import load_kernel, pointers, random_arguments
+    from .timing import OUT, load_kernel, pointers, random_arguments
 
     outputs = []
     for raw in kernels:
@@ -30,11 +30,10 @@ def differing(kernels: Sequence[bytes]) -> list[str]:
         function = load_kernel(kernel)
         for part in range(kernel.threads):
             function(*pointers(arguments), part)
-        place = next(i for i, arg in enumerate(kernel.args) if arg.name == "out")
-        outputs.append((kernel.variant, arguments[place]))
-    first = outputs[0][1]
-    assert first is not None
-    return [variant for variant, out in outputs if out is None or out.tobytes() != first.tobytes()]
+        out = arguments[OUT]
+        assert out is not None
+        outputs.append((kernel.variant, out.tobytes()))
+    return [variant for variant, out in outputs if out != outputs[0][1]]
 
 
 def choose(
