@@ -6,10 +6,11 @@
 Everyone runs the same lowered network on as many threads: 8-bit (u8 activations, s8 weights per channel) and float32.
 A row is the middle of a chain of equal layers, so that a runtime's call overhead is spread over CHAIN of them; what a
 call of each costs at all is in the row of the empty network (one 1x1 convolution of one pixel). Contenders take turns,
-ROUNDS times; the lowest window of each counts. Ours alone pays for turning the image's bytes into codes. On x86 without
-VNNI ONNX Runtime by default saturates sums of two products, so its scores are wrong; it is shown as a contender of its
-own, and every setting is asked whether it does (a convolution of the largest codes and weights). The speedup is over
-the best that is right there; the last column counts the wrong ones too.
+ROUNDS times; the lowest window of each counts, and of an empty call the lowest of the whole run. Ours alone pays for
+turning the image's bytes into codes. On x86 without VNNI ONNX Runtime by default saturates sums of two products, so its
+scores are wrong; it is shown as a contender of its own, and every setting is asked whether it does (a convolution of
+the largest codes and weights). The speedup is over the best that is right there; the last column counts the wrong ones
+too.
 """
 
 from __future__ import annotations
@@ -168,25 +169,19 @@ def record(
 def bench(rows: bool, networks: bool, threads: int) -> list[dict[str, Any]]:
     """One record per row or network and bits, the empty network's last."""
     torch.manual_seed(0)
-    isa, records = isa_of_host(), list[dict[str, Any]]()
+    isa, races = isa_of_host(), list[tuple[str, str, dict[str, float], float]]()
     nothing = programs(nn.Sequential(nn.Conv2d(3, 1, 1), nn.ReLU(), nn.Flatten(), nn.Linear(1, 2)), 1)["8-bit"]
     calls = {f"{EMPTY} {name}": contender for name, contender in rivals(nothing, threads).items()}
-    least: dict[str, float] = {}
     wrong = [setting for name in RIVALS for setting in saturating(name)]
 
     def race(name: str, bits: str, program: Program, share: float, ours: Callable[[], float]) -> None:
         us = compete({OURS: Contender(ours), **rivals(program, threads), **calls}, f"{name} {bits}")
-        empty = {r.removeprefix(f"{EMPTY} "): found["us"] for r, found in best_of(us).items() if r.startswith(EMPTY)}
-        least.update({r: min(value, least.get(r, value)) for r, value in empty.items()})
-        shown = {name: value for name, value in us.items() if not name.startswith(EMPTY)}
-        records.append(record(name, bits, shown, share, empty, wrong))
-        for contender in calls.values():
-            contender.best = float("inf")
+        races.append((name, bits, {n: value for n, value in us.items() if not n.startswith(EMPTY)}, share))
 
     with tempfile.TemporaryDirectory() as folder:
         for name, (channels, size, kernel, depthwise) in ROWS.items() if rows else ():
             for bits, program in programs(chain(channels, kernel, depthwise), size).items():
-                module = HostModule(build(program, isa, Path(folder, f"{len(records)}"), threads=threads))
+                module = HostModule(build(program, isa, Path(folder, f"{len(races)}"), threads=threads))
                 layers = [op.name for op in program.ops[2 : 2 + CHAIN]]
 
                 def ours(module: HostModule = module, layers: list[str] = layers) -> float:
@@ -197,13 +192,15 @@ def bench(rows: bool, networks: bool, threads: int) -> list[dict[str, Any]]:
                 race(name, bits, part(program, 2, 2 + CHAIN), 1 / CHAIN, ours)
         for name, size in NETS.items() if networks else ():
             for bits, program in programs(NETWORKS[name](10, 3, size), size).items():
-                module = HostModule(build(program, isa, Path(folder, f"{len(records)}"), threads=threads))
+                module = HostModule(build(program, isa, Path(folder, f"{len(races)}"), threads=threads))
 
                 def whole(module: HostModule = module) -> float:
                     with module.apart():
                         return float(module.time_network(1, window_us=WINDOW_US)[0])
 
                 race(f"{name}, {size}x{size}", bits, program, 1.0, whole)
+    least = {r.removeprefix(f"{EMPTY} "): f["us"] for r, f in best_of({n: c.best for n, c in calls.items()}).items()}
+    records = [record(*race, least, wrong) for race in races]
     return [*records, {"name": "an empty network", "bits": "8-bit", **least, "saturating": wrong}]
 
 

@@ -11,7 +11,7 @@ running statistics alone. A checkpoint after every epoch holds all that the next
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -24,6 +24,7 @@ from supernet.choice import Choice, Gates, one_hot_gates
 
 from .budget import Budget
 from .checkpoint import Checkpoint
+from .compiled import Compiled, training_step
 from .config import SearchConfig
 from .evaluate import Data, Metric, evaluate, on_device, require_batches, top1
 from .objective import OBJECTIVES, Objective
@@ -45,7 +46,7 @@ class SearchNet(Protocol):
     def weight_parameters(self) -> list[nn.Parameter]: ...
     def arch_parameters(self) -> list[nn.Parameter]: ...
     def arch(self) -> Arch: ...
-    def set_statistics(self, enabled: bool) -> None: ...
+    def kept_statistics(self) -> AbstractContextManager[None]: ...
 
 
 @dataclass(frozen=True)
@@ -147,6 +148,8 @@ class SearchLoop:
         )
         self.steps = -(-data.size("train") // config.batch_size)
         self.epochs, self.epoch = config.warmup_epochs + config.epochs, 0
+        whole = data.size("train") // config.batch_size * self.epochs
+        self.forward = training_step(net, config.compile, whole, config.batch_size)
         self.order = torch.Generator().manual_seed(config.seed)  # of batches, and their augmentation
         self.noise = torch.Generator(self.alphas[0].device).manual_seed(config.seed)  # of sampled gates
         self.history: list[dict[str, Any]] = []
@@ -188,20 +191,16 @@ class SearchLoop:
 
     def weight_step(self, x: Tensor, y: Any, where: str) -> float:
         """Weights alone, on a training batch; the task loss."""
-        with frozen(self.alphas):
-            task = self.loss(self.net(x, self.net.sample(self.relaxation, self.noise)), y)
+        with self.untouched(self.alphas):
+            task = self.loss(self.forward(x, self.net.sample(self.relaxation, self.noise)), y)
             descend(task, [self.weight_optimizer], self.weights, self.config.clip, where)
         return task.item()
 
     def arch_step(self, x: Tensor, y: Any, where: str) -> dict[str, float]:
         """Alphas alone, on a validation batch, running statistics untouched; the expected costs."""
-        self.net.set_statistics(False)
-        try:
-            with frozen(self.weights):
-                value, _, expected = self.penalised(x, y)
-                descend(value, [self.alpha_optimizer], self.alphas, None, f"{where}, architecture")
-        finally:
-            self.net.set_statistics(True)
+        with self.net.kept_statistics(), self.untouched(self.weights):
+            value, _, expected = self.penalised(x, y)
+            descend(value, [self.alpha_optimizer], self.alphas, None, f"{where}, architecture")
         self.relaxation.after_step(self.alphas[0])
         return expected
 
@@ -215,10 +214,15 @@ class SearchLoop:
     def penalised(self, x: Tensor, y: Any) -> tuple[Tensor, float, dict[str, float]]:
         """The scalar whose gradient the alphas follow, the task loss in it, and the expected costs."""
         gates = self.net.sample(self.relaxation, self.noise)
-        task = self.loss(self.net(x, gates), y)
+        task = self.loss(self.forward(x, gates), y)
         expected = {metric: cost(gates) for metric, cost in self.costs.items()}
         value = self.relaxation.loss(task, self.objective(task, expected) - task, gates)
         return value, task.item(), {metric: cost.item() for metric, cost in expected.items()}
+
+    def untouched(self, parameters: Sequence[nn.Parameter]) -> AbstractContextManager[None]:
+        """No gradients for these inside, where that saves time: a compiled step would need another graph, and every
+        optimizer clears its own before it uses them."""
+        return nullcontext() if isinstance(self.forward, Compiled) else frozen(parameters)
 
     def batches(self, split: str) -> Iterator[tuple[Tensor, Any]]:
         for x, y in self.data.batches(split, self.config.batch_size, True, self.augment, self.order):

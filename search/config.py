@@ -14,6 +14,9 @@ from lut.errors import InputError
 from lut.files import atomic_write
 from lut.strict import dump, load, loads, ranged
 
+Compile = Literal["auto", "always", "never"]
+"""Of training steps: search.compiled."""
+
 
 @dataclass(frozen=True)
 class DataConfig:
@@ -62,6 +65,7 @@ class Recipe:
     step_lr: float = ranged(1.0, 0.0)  # learning rate of quantizer steps, relative to lr
     distill: float = ranged(0.0, 0.0, 1.0)  # share of the teacher's term in the loss
     temperature: float = ranged(4.0, 0.1)  # of the teacher's softmax
+    compile: Compile = "auto"  # the training step, where it saves more time than it takes
 
 
 @dataclass(frozen=True)
@@ -130,6 +134,7 @@ class SearchConfig:
     tau_end: float | None = ranged(None, 1e-3)
     objective: Literal["lagrangian", "linear", "power", "log"] = "lagrangian"
     penalty: float | None = ranged(None, 0.0)  # first r of lagrangian, lambda of linear, w of power, beta of log
+    compile: Compile = "auto"  # as in training
     seed: int = ranged(0, 0)
 
 

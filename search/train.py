@@ -20,6 +20,7 @@ from torch.nn import functional
 from lut.errors import InputError
 
 from .checkpoint import Checkpoint, to_cpu
+from .compiled import channels_last, training_step
 from .config import Recipe
 from .evaluate import Data, Forward, Metric, evaluate, mode, on_device, require_batches, top1
 from .progress import Metrics, Progress, Stopwatch
@@ -63,7 +64,6 @@ def train(
     written there after every epoch, and a run that finds it continues to the bit. Rows (phase, epoch, loss, metric,
     lr, cpu_seconds, wall_seconds) are appended to `metrics`. Raises DivergedError when the loss is not finite.
     """
-    forward = forward or model
     weights = list(model.parameters() if parameters is None else parameters)
     optimizer = make_optimizer(recipe, parameter_groups(model, weights, recipe.lr, recipe.weight_decay, recipe.step_lr))
     criterion = loss or smoothed_cross_entropy(recipe.label_smoothing)
@@ -71,6 +71,8 @@ def train(
     generator = torch.Generator().manual_seed(seed)
     saved = Checkpoint(Path(checkpoint), phase, {**asdict(recipe), "seed": seed}) if checkpoint else None
     steps = -(-data.size("train") // recipe.batch_size)
+    whole = data.size("train") // recipe.batch_size  # batches of full size, which a compiled step needs
+    step_of = forward or training_step(model, recipe.compile, whole * recipe.epochs, recipe.batch_size)
     epoch, best, best_epoch, improved, best_state = 0, -math.inf, -1, -1, to_cpu(model.state_dict())
     if saved and (state := saved.load()):
         model.load_state_dict(state["model"])
@@ -79,6 +81,7 @@ def train(
         names = ("epoch", "best", "best_epoch", "improved", "best_state")
         epoch, best, best_epoch, improved, best_state = (state[name] for name in names)
 
+    tutor: nn.Module | None = None
     metrics.rewind((phase,), epoch)
     with Progress(phase, steps * (recipe.epochs - epoch)) as progress:
         while epoch < recipe.epochs and epoch - improved <= (recipe.patience or recipe.epochs):
@@ -87,10 +90,11 @@ def train(
             for step, (x, y) in enumerate(data.batches("train", recipe.batch_size, True, augment, generator)):
                 set_rate(optimizer, schedule(epoch + step / steps, recipe.epochs, recipe.ramp_epochs))
                 x, y = on_device(model, x, y)
-                output = forward(x)
+                output = step_of(x)
                 value = criterion(output, y)
                 if teacher is not None and recipe.distill:
-                    value = torch.lerp(value, distillation(output, teacher, x, recipe.temperature), recipe.distill)
+                    tutor = tutor or channels_last(teacher, x)
+                    value = torch.lerp(value, distillation(output, tutor, x, recipe.temperature), recipe.distill)
                 descend(value, [optimizer], weights, recipe.clip, f"{phase}: epoch {epoch}, step {step}")
                 total, seen = total + value.item() * len(x), seen + len(x)
                 progress.step(epoch=epoch, loss=total / seen)

@@ -7,7 +7,8 @@ A `mix` weighs its candidates' quantized outputs, so it needs no quantizer of it
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 import torch
 import torch.nn.functional as F
@@ -148,11 +149,16 @@ class QuantNetwork(nn.Module):
         alive = self.rank(group) < getattr(self, f"options_{key(group)}")  # (options, C)
         return gates.of(choice) @ alive.to(gates.weights.dtype)
 
-    def set_statistics(self, enabled: bool) -> None:
-        """Whether batch norms update their running statistics in training mode (architecture steps must not)."""
-        for module in self.modules():
-            if isinstance(module, nn.BatchNorm2d):
-                module.track_running_stats = enabled
+    @contextmanager
+    def kept_statistics(self) -> Iterator[None]:
+        """Whatever runs inside in training mode (an architecture step), running statistics are as before afterwards."""
+        buffers = [buffer for norm in self.batch_norms() for buffer in norm.buffers()]
+        before = [buffer.clone() for buffer in buffers]
+        try:
+            yield
+        finally:
+            for buffer, value in zip(buffers, before):
+                buffer.copy_(value)
 
     def batch_norms(self) -> list[nn.BatchNorm2d]:
         return [module for module in self.modules() if isinstance(module, nn.BatchNorm2d)]

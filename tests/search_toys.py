@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from supernet.arch import Arch
 from supernet.choice import Choice, Gates
+from supernet.network import QuantNetwork
 
 
 class Blobs:
@@ -72,8 +73,10 @@ class ToyNet(nn.Module):
         best = self.logits().argmax(1).tolist()
         return Arch({c.name: c.options[best[c.index]] for c in self.choices()})
 
-    def set_statistics(self, enabled: bool) -> None:
-        self.norm.track_running_stats = enabled
+    kept_statistics = QuantNetwork.kept_statistics
+
+    def batch_norms(self) -> list[nn.BatchNorm2d]:
+        return [self.norm]
 
 
 def toy_cost(gates: Gates) -> Tensor:

@@ -116,10 +116,10 @@ def test_gates_none_is_the_softmax_and_every_parameter_gets_a_gradient():
 def test_architecture_steps_leave_statistics_alone():
     net = Supernet.from_model(randomise(Mixture()), torch.randn(4, 3, 16, 16), SPACE).train()
     before = [b.running_mean.clone() for b in net.batch_norms()]
-    net.set_statistics(False)
-    net(torch.randn(4, 3, 16, 16))
+    with net.kept_statistics():
+        net(torch.randn(4, 3, 16, 16))
     assert all(torch.equal(a, b.running_mean) for a, b in zip(before, net.batch_norms()))
-    net.set_statistics(True)
+    assert all(b.num_batches_tracked == 0 for b in net.batch_norms())
     net(torch.randn(4, 3, 16, 16))
     assert not any(torch.equal(a, b.running_mean) for a, b in zip(before, net.batch_norms()))
 
