@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
+from dataclasses import replace
+from typing import Any
 
 from lut.columns import describe
 from lut.device import Device
@@ -10,6 +13,7 @@ from lut.errors import InputError, LutError
 from lut.spec import OpSpec
 from lut.table import LatencyTable
 from supernet.fuse import Node
+from supernet.space import SearchSpace
 from supernet.supernet import Supernet
 
 
@@ -24,12 +28,47 @@ def lacking(net: Supernet, device: Device) -> list[Node]:
     return [node for node in net.nodes if kinds and node.kind not in (*kinds, "mix")]
 
 
+def within(space: SearchSpace, device: Device) -> tuple[SearchSpace, tuple[str, ...]]:
+    """The part of a space that the device supports, and what that takes away, one line each. InputError when nothing is
+    left of an option, or a pin asks for what the device lacks."""
+    supports, lines, kept = device.supports, [], dict[str, Any]()
+    for name in ("weight_bits", "act_bits"):
+        asked, able = getattr(space, name), getattr(supports, name)
+        kept[name] = tuple(b for b in asked if b in able)
+        if not kept[name]:
+            raise InputError(f"space.{name}: {list(asked)}: {device.name} supports {list(able)} alone")
+        if lost := [b for b in asked if b not in able]:
+            lines.append(f"{name}: {lost} are not supported by {device.name}, which has {list(able)}")
+        for layer, pins in space.pin.items():
+            if name in pins and pins[name] not in able:
+                raise InputError(f"space.pin.{layer}.{name}: {pins[name]}: {device.name} supports {list(able)} alone")
+    ends, able = space.first_last_bits, supports.weight_bits
+    if ends is not None and not space.is_float and ends not in able:
+        kept["first_last_bits"] = max(able)
+        lines.append(f"first_last_bits: {max(able)}, not {ends}: {device.name} has weights of {list(able)} bits")
+    if space.channel_multiple % supports.channel_multiple:
+        kept["channel_multiple"] = math.lcm(space.channel_multiple, supports.channel_multiple)
+        lines.append(f"widths: multiples of {kept['channel_multiple']}, not of {space.channel_multiple}")
+    return replace(space, **kept), tuple(lines)
+
+
+def too_large(net: Supernet, device: Device) -> list[Node]:
+    """Convolutions whose kernel exceeds the device's largest."""
+    return [node for node in net.nodes if node.name in net.weight and max(node.kernel) > device.supports.max_kernel]
+
+
 def require_kinds(net: Supernet, device: Device) -> None:
-    """InputError for an operator that the device does not have."""
+    """InputError for an operator that the device does not have, or a kernel larger than it has."""
     for node in lacking(net, device):
         raise InputError(
             f"{node.name}: {device.name} has no {node.kind}; it has {', '.join(device.supports.kinds)}. "
             "Replace the operator, or search for a device whose table prices it"
+        )
+    for node in too_large(net, device):
+        rows, cols = node.kernel
+        raise InputError(
+            f"{node.name}: a kernel of {rows}x{cols}; {device.name} has kernels up to {device.supports.max_kernel}. "
+            "Replace it by smaller ones in a row"
         )
 
 

@@ -26,7 +26,7 @@ from supernet.supernet import Supernet
 
 from .budget import UNITS, Budget, BudgetError, quantity
 from .costs import Costs, network_costs, reported, resolve
-from .coverage import lacking, priced_specs, require_rows, space_specs
+from .coverage import lacking, priced_specs, require_rows, space_specs, too_large, within
 from .run import Run
 from .solve import reachable, solve
 
@@ -63,19 +63,11 @@ def make_plan(run: Run) -> dict[str, Any]:
 
 
 def cuts(run: Run, net: Supernet) -> list[str]:
-    """What the device takes away from the settings' space, one line each."""
-    section, supports = run.config.space, run.device.supports
-    lines = []
-    for name in ("weight_bits", "act_bits"):
-        asked, able = getattr(section, name), getattr(supports, name)
-        if lost := [bits for bits in asked if bits not in able]:
-            lines.append(f"{name}: {lost} are not supported by {run.device.name}, which has {list(able)}")
-    if supports.channel_multiple > section.channel_multiple:
-        lines.append(f"widths: multiples of {supports.channel_multiple}, not of {section.channel_multiple}")
+    """What the device takes away from the settings' space and what it lacks, one line each."""
+    lines = list(within(run.asked_space(), run.device)[1])
     lines += [f"{node.name}: {node.kind} is not among the device's kinds" for node in lacking(net, run.device)]
-    for node in net.nodes:
-        if max(node.kernel) > supports.max_kernel and node.name in net.weight:
-            lines.append(f"{node.name}: its kernel of {node.kernel} exceeds the device's {supports.max_kernel}")
+    largest = run.device.supports.max_kernel
+    lines += [f"{n.name}: its kernel of {n.kernel} exceeds the device's {largest}" for n in too_large(net, run.device)]
     return lines
 
 

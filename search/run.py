@@ -39,7 +39,7 @@ from .budget import Budget, BudgetError
 from .choose import choose
 from .config import PriceConfig, RunConfig
 from .costs import Costs, expected_costs, network_costs, reported, resolve
-from .coverage import require_kinds, require_rows, space_specs
+from .coverage import require_kinds, require_rows, space_specs, within
 from .deployment import Deployment, broken, deployment, tighten
 from .environment import environment
 from .evaluate import evaluate
@@ -81,6 +81,8 @@ class Run:
         if not (self.folder / "env.json").exists():
             about = environment(command, self.config.search.seed)
             atomic_write(self.folder / "env.json", json.dumps(about, indent=1))
+        for line in within(self.asked_space(), self.device)[1]:
+            say(f"cut from the space: {line}")
 
     def example(self) -> Tensor:
         """A batch of training inputs, in the order of the data."""
@@ -115,21 +117,22 @@ class Run:
         return model.eval()
 
     def space(self) -> SearchSpace:
-        """The config's space, intersected with what the device supports. InputError when nothing is left."""
-        section, supports = self.config.space, self.device.supports
+        """The config's space, as far as the device supports it. InputError when nothing is left."""
+        return within(self.asked_space(), self.device)[0]
+
+    def asked_space(self) -> SearchSpace:
+        section = self.config.space
         pins = {
             layer: {word: value for word, value in vars(pin).items() if value is not None}
             for layer, pin in section.pin.items()
         }
-        bits = {}
-        for name in ("weight_bits", "act_bits"):
-            asked, able = getattr(section, name), getattr(supports, name)
-            bits[name] = tuple(b for b in asked if b in able)
-            if not bits[name]:
-                raise InputError(f"space.{name}: {list(asked)}: {self.device.name} supports {list(able)} alone")
-        multiple = max(section.channel_multiple, supports.channel_multiple)
         return SearchSpace(
-            bits["weight_bits"], bits["act_bits"], section.widths, multiple, section.first_last_bits, pins
+            section.weight_bits,
+            section.act_bits,
+            section.widths,
+            section.channel_multiple,
+            section.first_last_bits,
+            pins,
         )
 
     def supernet(self, model: nn.Module, space: SearchSpace) -> Supernet:
