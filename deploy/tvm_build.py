@@ -181,6 +181,15 @@ class Description:
     threads: int = 1
 
 
+def describe(path: Path) -> Description:
+    """Of the built network NAME.so. Raises InputError when there is none."""
+    try:
+        body = json.loads(path.with_suffix(".json").read_text())
+        return Description(**body | {"image": tuple(body["image"]), "ops": tuple(body["ops"])})
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{path}: no built network: {error}") from None
+
+
 class HostModule:
     """A network that `build` made, loaded into this process.
 
@@ -189,11 +198,7 @@ class HostModule:
 
     def __init__(self, path: str | Path) -> None:
         path = Path(path).resolve()
-        try:
-            body = json.loads(path.with_suffix(".json").read_text())
-            self.about = Description(**body | {"image": tuple(body["image"]), "ops": tuple(body["ops"])})
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise InputError(f"{path}: no built network: {error}") from None
+        self.about = describe(path)
         require(self.about.isa)
         try:
             self._library = ctypes.CDLL(str(path))

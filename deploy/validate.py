@@ -7,9 +7,10 @@ one at a time on a quiet core; `cold` is a single inference after the caches wer
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -25,7 +26,8 @@ from lut.table import LatencyTable
 from .integer import run_program
 from .predict import predicted_us, rows_of, storage
 from .program import Program
-from .tvm_build import HostModule
+from .rpc import RemoteModule
+from .tvm_build import Description, HostModule
 
 EXACT_IMAGES = 1000
 MEASURE_SECONDS = 60.0
@@ -43,9 +45,25 @@ class Timing:
     ops: Mapping[str, float]
 
 
-def time_built(path: str, windows: int) -> dict[str, Any]:
+class Module(Protocol):
+    """A built network where it runs: tvm_build.HostModule, rpc.RemoteModule."""
+
+    about: Description
+
+    def run(self, images: np.ndarray) -> np.ndarray: ...
+    def apart(self) -> AbstractContextManager[object]: ...
+    def time_network(self, windows: int = ..., flush: bool = ..., window_us: float = ...) -> np.ndarray: ...
+    def time_ops(self, windows: int = ..., window_us: float = ...) -> dict[str, np.ndarray]: ...
+
+
+def open_module(path: Path | str, device: Device) -> Module:
+    """A built network on the device that it was built for."""
+    return RemoteModule(path, device) if device.runner == "rpc" else HostModule(path)
+
+
+def time_built(path: str, device: Device, windows: int) -> dict[str, Any]:
     """What one process measures of a built network; called in a worker."""
-    module = HostModule(path)
+    module = open_module(path, device)
     with module.apart():
         return {
             "hot": module.time_network(windows, window_us=WINDOW_US).tolist(),
@@ -65,7 +83,9 @@ def measure_networks(
             due = [name for name, rounds in samples.items() if turn < processes or _unsure(rounds)]
             bar.grow(len(due) if turn >= processes else 0)
             with Pool([quiet_cores(device)], MEASURE_SECONDS, MEASURE_BYTES) as pool:
-                tasks = [(name, "call", ("deploy.validate:time_built", str(paths[name]), windows)) for name in due]
+                tasks = [
+                    (name, "call", ("deploy.validate:time_built", str(paths[name]), device, windows)) for name in due
+                ]
                 for name, answer in pool.run(tasks):
                     if isinstance(answer, Failure):
                         raise LutError(f"{paths[name]}: {name}: could not be measured: {answer}")
@@ -84,7 +104,7 @@ def _timing(rounds: list[dict[str, Any]]) -> Timing:
     return Timing(hot, cold, ops)
 
 
-def check_exact(program: Program, module: HostModule, images: np.ndarray) -> int:
+def check_exact(program: Program, module: Module, images: np.ndarray) -> int:
     """Run both on EXACT_IMAGES images, random bytes where there are fewer, and compare every score.
 
     Returns the number of images. Raises LutError naming the first that differs.
@@ -104,7 +124,7 @@ def check_exact(program: Program, module: HostModule, images: np.ndarray) -> int
 
 
 def describe_network(
-    program: Program, module: HostModule, timing: Timing, table: LatencyTable, images: np.ndarray
+    program: Program, module: Module, timing: Timing, table: LatencyTable, images: np.ndarray
 ) -> dict[str, Any]:
     """One network of validation.json: what was predicted and measured; the caller adds top-1."""
     checked = check_exact(program, module, images)

@@ -46,6 +46,11 @@ class BuildResult:
     failures: dict[OpSpec, Failure]
 
 
+def profiler_of(device: Device) -> HostProfiler:
+    """What times kernels on a device that has them."""
+    return RpcProfiler() if device.runner == "rpc" else HostProfiler()
+
+
 def build_table(
     device: Device | str,
     specs: Iterable[OpSpec],
@@ -110,8 +115,7 @@ def run_build(
     if not todo and old.provenance:
         return BuildResult(old, 0, failures)
     with Journal.open(journal_path(path), machine, fresh=force) as journal:
-        chosen = RpcProfiler if device.runner == "rpc" else HostProfiler
-        worker = replace(profiler or chosen(), journal=journal, progress=progress, schedules=schedules)
+        worker = replace(profiler or profiler_of(device), journal=journal, progress=progress, schedules=schedules)
         for key, failure in failures.items():
             journal.add_failure(key, failure)
         for key, answer in worker.measure(todo, device):

@@ -11,6 +11,7 @@ from typing import Literal
 
 Pair = tuple[int, int]
 Source = Literal["board", "rtl", "host", "cycle-model", "instructions", "imported", "interpolated"]
+MEASURED: tuple[Source, ...] = ("board", "rtl", "host")
 
 FLOAT_BITS = 32
 """The bit-width that stands for float32."""

@@ -1,7 +1,7 @@
 """The networks of a run on their device, or by its table alone, and their latency held against the budgets.
 
-A device whose runner is the host is built for and measured (`measure.py`, which brings TVM in); for any other, costs
-are the table's and accuracy is that of the integer reference.
+A device that runs the project's kernels, this computer or one behind RPC, is built for and measured (`measure.py`,
+which brings TVM in); for any other, costs are the table's and accuracy is that of the integer reference.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ class Deployment(Protocol):
 
 
 def deployment(device: Device, table: LatencyTable, folder: Path, sources: Sources, config: DeployConfig) -> Deployment:
-    """Measured on this computer when the device is this computer and the settings want it, else predicted."""
-    if device.runner != "host" or not config.validate:
+    """Measured where the device runs the project's kernels and the settings want it, else predicted."""
+    if not device.has_kernels or not config.validate:
         return Predicted(table, sources, "imported" if device.runner == "imported" else "predicted")
     from .measure import Measured
 

@@ -1,4 +1,4 @@
-"""Build the networks of a run for this computer and measure them there."""
+"""Build the networks of a run for its device, this computer or one behind RPC, and measure them there."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 
 from deploy.program import Program
-from deploy.tvm_build import HostModule, build
-from deploy.validate import EXACT_IMAGES, describe_network, measure_networks
+from deploy.tvm_build import build
+from deploy.validate import EXACT_IMAGES, describe_network, measure_networks, open_module
+from lut.build import profiler_of
 from lut.device import Device
 from lut.machine import this_machine
 from lut.profilers.host import remeasure
@@ -30,7 +31,7 @@ class Measured:
         self.drift = self._drift()
 
     def _drift(self) -> list[dict[str, Any]]:
-        drift = remeasure(self.table, device=self.device)
+        drift = remeasure(self.table, device=self.device, profiler=profiler_of(self.device))
         return [
             {"name": f"{spec.kind} {spec.c_in}->{spec.c_out} {spec.height}x{spec.width}",
              "table_us": then, "now_us": now, "drift": now / then - 1}
@@ -45,10 +46,11 @@ class Measured:
         images = first_images(self.sources, EXACT_IMAGES)
         networks = {}
         for name, program in programs.items():
-            module = HostModule(paths[name])
+            module = open_module(paths[name], self.device)
             networks[name] = describe_network(program, module, timings[name], self.table, images)
             networks[name]["top1"] = {"integer": integer_metric(program, self.sources, module.run)}
-        return {"source": "host", "networks": networks, "drift": self.drift}
+        source = "host" if self.device.runner == "host" else "board"
+        return {"source": source, "networks": networks, "drift": self.drift}
 
 
 def first_images(sources: Sources, count: int) -> np.ndarray:

@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 from lut.files import atomic_write
+from lut.spec import MEASURED
 from supernet.extract import Subnet, unquantized
 from supernet.supernet import Supernet
 
@@ -21,7 +22,7 @@ def write_validation(
 ) -> dict[str, Any]:
     """Complete what the device said with the test metric, budgets and layers; write validation.json and the report."""
     for name, network in networks.items():
-        if validation["source"] != "host":  # as the search priced it, blocks and another resolution included
+        if validation["source"] not in MEASURED:  # as the search priced it, blocks and another resolution included
             for field, value in predicted(network, run.table, run.device).items():
                 if field in validation["networks"][name]:
                     validation["networks"][name][field]["predicted"] = value

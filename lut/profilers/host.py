@@ -19,7 +19,7 @@ from ..errors import LutError
 from ..kernels.isa import require
 from ..machine import this_machine
 from ..progress import Progress
-from ..spec import Latency, OpSpec
+from ..spec import MEASURED, Latency, OpSpec
 from ..table import LatencyTable
 from . import tune
 from .base import Built, Failure, Timing, spread, summarise
@@ -178,7 +178,7 @@ class Drift:
 
 def sentinels(table: LatencyTable, k: int = 3) -> list[OpSpec]:
     """k measured rows spread evenly over the range of latencies, its shortest tenth (call overhead) left out."""
-    rows = sorted((s for s, row in table.items() if row.source == "host"), key=lambda s: table[s].us)
+    rows = sorted((s for s, row in table.items() if row.source in MEASURED), key=lambda s: table[s].us)
     if not rows:
         raise LutError(f"{table.path}: no row was measured on this kind of device, so none can be measured again")
     last = len(rows) - 1

@@ -74,15 +74,19 @@ def session(address: str, key: str, seconds: float) -> Any:
     return tracker.request(key, session_timeout=seconds)
 
 
-def linked(kernel: Kernel, folder: Path) -> Path:
-    """The kernel and rpc.c, linked for the kernel's architecture."""
+def headers() -> list[str]:
+    """Where the C of this file and of TVM's interface is."""
     from tvm_ffi.libinfo import include_paths
 
+    return [f"-I{folder}" for folder in (SOURCE.parent, *include_paths())]
+
+
+def linked(kernel: Kernel, folder: Path) -> Path:
+    """The kernel and rpc.c, linked for the kernel's architecture."""
     path = folder / f"{kernel.symbol}.o"
     path.write_bytes(kernel.object)
-    headers = [f"-I{include}" for include in include_paths()]
     parts = [f"-DTHREADS={kernel.threads}", f"-DSTRIDE={kernel.stride}"]
-    given = ["-pthread", f"-DKERNEL={kernel.symbol}", *parts, *headers, str(SOURCE), str(path)]
+    given = ["-pthread", f"-DKERNEL={kernel.symbol}", *parts, *headers(), str(SOURCE), str(path)]
     return compile_c(given, path.with_suffix(".so"), machine_of(kernel.isa))
 
 
