@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from .fuse import Node
 from .network import QuantNetwork
+from .nodes import Node
 
 
 def _options(options: tuple[int, ...] | None) -> str:
