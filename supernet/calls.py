@@ -65,6 +65,10 @@ def _two(walk: Collector, call: Call, op: str, first: View, second: View) -> Non
         raise call.refuse(f"the {word} of two tensors is not deployable; only sums and products are")
     if first.axes != second.axes:
         raise call.refuse(f"tensors with the axes {first.axes} and {second.axes} do not meet; permute one of them")
+    if first.op == second.op and op == "add":
+        twice = torch.full((walk.shape(first)[0],), 2.0, dtype=walk.dtype)
+        walk.emit(call.node, "affine", [first], walk.shape(first), first.axes, scale=twice, shift=0 * twice)
+        return
     shapes = walk.shape(first), walk.shape(second)
     walk.emit(call.node, op, [first, second], max(shapes, key=lambda s: s[1] * s[2]), first.axes)
 

@@ -48,9 +48,9 @@ def convert(model: nn.Module, example: Tensor, space: SearchSpace, mean: Tensor 
             raise InputError(f"{name}: holds NaN or infinite values; load a sound checkpoint first")
     raws = trace(model, example)
     _own_weights(raws)
-    nodes = fuse(raws)
-    if not any(node.layer is not None for node in nodes):
+    if not any(raw.op in ("conv", "linear") for raw in raws):
         raise InputError(f"{type(model).__name__}: no convolution or linear layer to search")
+    nodes = fuse(raws)
     nodes = nodes if space.is_float else islands(nodes)
     mean, std = _encoding(example, mean, std)
     layout, choices = _choices(nodes, tie(nodes), space)
