@@ -9,7 +9,7 @@ from lut.device import Device
 from lut.errors import InputError, LutError
 from lut.spec import OpSpec
 from lut.table import LatencyTable
-from supernet.nodes import Node
+from supernet.fuse import Node
 from supernet.supernet import Supernet
 
 
