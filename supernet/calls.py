@@ -130,10 +130,13 @@ def _getitem(walk: Collector, call: Call) -> None:
     wrong = "only strided slices of rows and columns x[:, :, ::s, ::s] and slices of channels x[:, a:b] are deployable"
     cut: dict[str, slice] = {}
     for letter, part in zip(view.axes, index):
+        size = walk.size(view)[letter]
         if not isinstance(part, slice):
             raise call.refuse(wrong)
-        if part != slice(None):
+        if part.indices(size) != (0, size, 1):
             cut[letter] = part
+    if not cut:
+        return walk.alias(call.node, view)
     if set(cut) == {"c"} and cut["c"].step in (None, 1):
         start, stop, _ = cut["c"].indices(walk.shape(view)[0])
         return _part(walk, call, view, start, stop - start)

@@ -17,6 +17,7 @@ from lut.errors import InputError
 
 from . import views
 from .calls import FAMILIES, reshape
+from .functional import FUNCTIONAL
 from .mixed import Block, MixedOp, block_of
 from .norms import channel_norm, layer_norm_of
 from .primitives import RawOp, Shape, refusal, user_line
@@ -124,7 +125,7 @@ class Collector:
         elif (handler := handler_of(node.target)) is not None:
             answer = checked(handler(*call.args[1:], **call.kwargs), f"'{node.name}'")
             self._registered(call, self.view(sources[0]), answer, node.name)
-        elif (family := FAMILIES.get(node.target)) is not None:
+        elif (family := (FAMILIES | FUNCTIONAL).get(node.target)) is not None:
             family(self, call)
         else:
             self._single(call, self.view(sources[0]), *of_call(call))
@@ -134,7 +135,7 @@ class Collector:
         module = self.graph.get_submodule(str(node.target))
         if isinstance(module, MixedOp):
             name = self.once(node, module)
-            self._image(call, source)
+            self.image(call, source)
             self._join(candidates(name, module, source.op, self._zeros(source), self.trace))
             self.views[node.name] = View(name)
         elif (handler := handler_of(module)) is not None:
@@ -144,7 +145,7 @@ class Collector:
         elif isinstance(module, (nn.Flatten, nn.Unflatten)):
             reshape(self, call)
         elif isinstance(module, nn.Linear):
-            self._linear(call, source, module)
+            self.linear(call, source, module, self.once(node, module))
         elif (norm := layer_norm_of(module) or channel_norm(module)) is not None:
             last = source.axes[-1] if isinstance(module, nn.LayerNorm) else source.axes[1:2]
             if last != "c" or norm.normalized_shape != (call.shape[0],):
@@ -157,15 +158,14 @@ class Collector:
             name = self.once(node, module) if weighted else ""
             self._single(call, source, op, attrs, module if weighted else None, name)
 
-    def _linear(self, call: Call, source: View, module: nn.Linear) -> None:
+    def linear(self, call: Call, source: View, module: nn.Linear, name: str) -> None:
         """On vectors, or on every pixel of an image whose channels are last: a 1x1 convolution."""
-        name = self.once(call.node, module)
         shape = self.shape(source)
         if source.axes in ("nc", "nf"):
             self.emit(call.node, "linear", [source], (module.out_features, 1, 1), "nc", module, name)
             return
         if source.axes[-1] != "c":
-            raise call.refuse("a linear layer reads vectors, or images with their channels last; flatten first", module)
+            raise call.refuse("a linear layer reads vectors, or images with their channels last; flatten first")
         conv = nn.Conv2d(module.in_features, module.out_features, 1, bias=module.bias is not None)
         conv.weight = nn.Parameter(module.weight.detach()[:, :, None, None].clone())
         if module.bias is not None:
@@ -183,7 +183,7 @@ class Collector:
         elif op == "bn" and source.axes == "nc":
             self.emit(call.node, op, [source], call.shape, "nc", module, name)
         else:
-            self._image(call, source)
+            self.image(call, source)
             if op == "avg_pool" and any(frame := attrs["pad"]):
                 top, left, bottom, right = frame
                 c, h, w = call.shape
@@ -192,12 +192,12 @@ class Collector:
                 source, attrs = made, attrs | {"pad": (0, 0, 0, 0)}
             self.emit(call.node, op, [source], call.out, "nchw", module, name, **attrs)
 
-    def _image(self, call: Call, source: View) -> None:
+    def image(self, call: Call, source: View) -> None:
         if source.axes != "nchw":
             raise call.refuse(f"it reads a tensor with the axes {source.axes}; expected images (n, c, h, w)")
 
     def _registered(self, call: Call, source: View, answer: Any, name: str) -> None:
-        self._image(call, source)
+        self.image(call, source)
         if isinstance(answer, nn.Module):
             made, end = spliced(name, answer, source.op, self._zeros(source), self.trace)
             self._join(made)

@@ -19,6 +19,7 @@ from .fuse import fuse
 from .layers import ChannelNorm, MixedConv2d, MixedLayer, MixedLinear
 from .network import KINDS
 from .nodes import Node
+from .patterns import recognised
 from .primitives import RawOp
 from .quantizers import ActQuantizer
 from .space import SearchSpace
@@ -43,10 +44,8 @@ class Parts(NamedTuple):
 
 def convert(model: nn.Module, example: Tensor, space: SearchSpace, mean: Tensor | None, std: Tensor | None) -> Parts:
     """See Supernet.from_model."""
-    for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
-        if not torch.isfinite(tensor).all():
-            raise InputError(f"{name}: holds NaN or infinite values; load a sound checkpoint first")
-    raws = trace(model, example)
+    _check(model, example)
+    raws = recognised(trace(model, example))
     _own_weights(raws)
     if not any(raw.op in ("conv", "linear") for raw in raws):
         raise InputError(f"{type(model).__name__}: no convolution or linear layer to search")
@@ -63,6 +62,16 @@ def convert(model: nn.Module, example: Tensor, space: SearchSpace, mean: Tensor 
     ranks = _ranks(nodes, layout)
     stripped = [replace(node, layer=None, norm=None) for node in nodes]
     return Parts(stripped, layout, layers, norms, quantizers, ranks, choices, mean, std)
+
+
+def _check(model: nn.Module, example: Tensor) -> None:
+    if not example.is_floating_point():
+        raise InputError(f"example input: {example.dtype}; expected floats, normalised as in training")
+    for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
+        if tensor.device != example.device:
+            raise InputError(f"{name}: on {tensor.device}, and the example input on {example.device}; move one of them")
+        if not torch.isfinite(tensor).all():
+            raise InputError(f"{name}: holds NaN or infinite values; load a sound checkpoint first")
 
 
 def _own_weights(raws: list[RawOp]) -> None:

@@ -64,6 +64,25 @@ def refusal(node: fx.Node, why: str, module: nn.Module | None = None) -> InputEr
     return InputError(f"{what}{_at(user_line(node.stack_trace))}: {why}")
 
 
+HINTS = {
+    "softmax": "return the scores that it reads; the loss applies it",
+    "upsample": "there is no kernel that enlarges an image",
+    "interpolate": "there is no kernel that enlarges an image",
+    "groupnorm": "its statistics are the image's; use a batch norm",
+    "group_norm": "its statistics are the image's; use a batch norm",
+    "instance": "its statistics are the image's; use a batch norm",
+    "transpose": "there is no kernel for transposed convolutions",
+    "conv1d": "there are kernels for images alone",
+    "conv3d": "there are kernels for images alone",
+}
+"""By a part of a module's or function's name, why it is not deployable."""
+
+
+def way_out(name: object) -> str:
+    hint = next((hint for part, hint in HINTS.items() if part in str(name).lower()), "")
+    return f"{hint}; {WAY_OUT}" if hint else WAY_OUT
+
+
 WAY_OUT = (
     "no deployable operator; replace it, keep it out of the model given to from_model, or say what it is with "
     "supernet.register_op"

@@ -21,37 +21,8 @@ from torch.fx.passes.shape_prop import ShapeProp
 from lut.errors import InputError
 
 from .collect import BATCH, Collector
-from .mixed import MixedOp
-from .norms import channel_norm
 from .primitives import RawOp
-from .register import functions, handler_of
-
-
-class _Proxy(fx.Proxy):
-    def __len__(self) -> int:  # fx raises RuntimeError, which list() lets through where it would go on without a length
-        raise TypeError("the length of a tensor or of several is not known while a model is traced")
-
-
-class _Tracer(fx.Tracer):
-    """Leaves: torch's modules, and those that are known as a whole."""
-
-    def __init__(self, model: nn.Module) -> None:
-        super().__init__(autowrap_functions=functions())
-        self.record_stack_traces = True
-        self.known = {m for m in model.modules() if isinstance(m, MixedOp) or handler_of(m) or channel_norm(m)}
-
-    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        return m in self.known or super().is_leaf_module(m, module_qualified_name)
-
-    def proxy(self, node: fx.Node) -> fx.Proxy:
-        return _Proxy(node, self)
-
-    def iter(self, obj: fx.Proxy) -> Iterator[Any]:
-        """The parts of `x.chunk(n)`, whose number is known here."""
-        count = obj.node.args[1] if len(obj.node.args) > 1 else obj.node.kwargs.get("chunks")
-        if obj.node.target not in (torch.chunk, "chunk") or not isinstance(count, int):
-            return super().iter(obj)
-        return iter([obj[i] for i in range(count)])  # type: ignore[index]
+from .tracer import Tracer
 
 
 class _Propagate(ShapeProp):
@@ -89,11 +60,12 @@ def trace(model: nn.Module, example: Tensor) -> list[RawOp]:
     """
     if example.dim() != 4:
         raise InputError(f"example input: shape {tuple(example.shape)}; expected (batch, channels, height, width)")
-    with _inference(model):
-        graph_module = _graph(model)
+    batch = example[:1].repeat(BATCH, 1, 1, 1)
+    with _inference(model), torch.no_grad():
         try:
-            with torch.no_grad(), contextlib.redirect_stderr(io.StringIO()):  # ShapeProp prints what it raises
-                _Propagate(graph_module).propagate(example[:1].repeat(BATCH, 1, 1, 1))
+            graph_module = _graph(model, batch)
+            with contextlib.redirect_stderr(io.StringIO()):  # ShapeProp prints what it raises
+                _Propagate(graph_module).propagate(batch)
         except RuntimeError as error:
             raise InputError(
                 f"{type(model).__name__}: an input of shape {tuple(example.shape)} does not fit: {_reason(error)}"
@@ -101,18 +73,17 @@ def trace(model: nn.Module, example: Tensor) -> list[RawOp]:
         return Collector(graph_module, model, trace).run()
 
 
-def _graph(model: nn.Module) -> fx.GraphModule:
+def _graph(model: nn.Module, batch: Tensor) -> fx.GraphModule:
     others = list(inspect.signature(model.forward).parameters.values())[1:]
     defaults = {p.name: p.default for p in others if p.default is not inspect.Parameter.empty}
     try:
-        return fx.GraphModule(model, _Tracer(model).trace(model, defaults))
-    except (fx.proxy.TraceError, TypeError, RuntimeError) as error:
+        return fx.GraphModule(model, Tracer(model, batch).trace(model, defaults))
+    except (fx.proxy.TraceError, TypeError) as error:
         frames = [f for f in traceback.extract_tb(error.__traceback__) if "torch" not in f.filename.split("/")]
         where = f"{frames[-1].filename}:{frames[-1].lineno}: " if frames else ""
         raise InputError(
-            f"{where}{type(model).__name__}: control flow that depends on the data ({error}); "
-            "decide it outside forward, by a constructor argument, or register the module around it "
-            "(supernet.register_op)"
+            f"{where}{type(model).__name__}: forward can't be traced ({error}); decide control flow that depends on "
+            "the data outside of it, by a constructor argument, or register the module (supernet.register_op)"
         ) from error
 
 

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import fx, nn
 
-from .primitives import WAY_OUT, Shape, refusal
+from .primitives import Shape, refusal, way_out
 
 FUNCTIONS = {
     F.hardswish: "hardswish", F.hardsigmoid: "hardsigmoid", F.silu: "silu", F.sigmoid: "sigmoid", F.tanh: "tanh",
@@ -145,7 +145,7 @@ def of_module(call: Call, module: nn.Module) -> Primitive:
             return "shuffle", {"groups": module.groups}
         case _ if isinstance(module, DROPOUTS):
             return "", {}
-    raise call.refuse(WAY_OUT, module)
+    raise call.refuse(way_out(type(module).__name__), module)
 
 
 def _pad_call(call: Call) -> Primitive:
@@ -195,4 +195,4 @@ def of_call(call: Call) -> Primitive:
         return _pool(call, "max_pool", size, step, pad, get(4, "dilation") or 1)
     if target in (F.channel_shuffle, torch.channel_shuffle):
         return "shuffle", {"groups": int(get(1, "groups"))}
-    raise call.refuse(WAY_OUT)
+    raise call.refuse(way_out(getattr(target, "__name__", target)))
