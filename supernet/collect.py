@@ -17,7 +17,7 @@ from lut.errors import InputError
 
 from . import views
 from .calls import FAMILIES, reshape
-from .functional import FUNCTIONAL
+from .functional import FUNCTIONAL, plain
 from .mixed import Block, MixedOp, block_of
 from .norms import channel_norm, layer_norm_of
 from .primitives import RawOp, Shape, refusal, user_line
@@ -133,6 +133,8 @@ class Collector:
     def _module(self, call: Call, source: View) -> None:
         node = call.node
         module = self.graph.get_submodule(str(node.target))
+        if isinstance(module, (nn.Conv2d, nn.Linear)):
+            module = plain(module)
         if isinstance(module, MixedOp):
             name = self.once(node, module)
             self.image(call, source)

@@ -17,6 +17,23 @@ if TYPE_CHECKING:
     from .collect import Collector
 
 
+def plain(layer: nn.Conv2d | nn.Linear) -> nn.Conv2d | nn.Linear:
+    """A layer whose weights are parameters of its own: those of one with weight norm are taken as they are now."""
+    if isinstance(layer._parameters.get("weight"), nn.Parameter):
+        return layer
+    new: nn.Conv2d | nn.Linear
+    if isinstance(layer, nn.Linear):
+        new = nn.Linear(layer.in_features, layer.out_features, bias=layer.bias is not None)
+    else:
+        size: Any = (layer.kernel_size, layer.stride, layer.padding, layer.dilation)
+        new = nn.Conv2d(layer.in_channels, layer.out_channels, size[0], size[1], size[2], size[3], layer.groups,
+                        layer.bias is not None)  # fmt: skip
+    new.weight = nn.Parameter(layer.weight.detach().clone())
+    if layer.bias is not None:
+        new.bias = nn.Parameter(layer.bias.detach().clone())
+    return new
+
+
 def _named(walk: Collector, call: Call, position: int, word: str) -> str:
     """The module that a parameter belongs to, else the node; each is used once."""
     given = call.node.args[position] if len(call.node.args) > position else call.node.kwargs.get(word)

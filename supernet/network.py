@@ -61,8 +61,7 @@ class QuantNetwork(nn.Module):
             self.register_buffer(f"options_{key(name)}", options, persistent=False)
         self._last_reader = {name: node.name for node in nodes for name in node.inputs}
         self._quantizer = {node.name: node.quantizer or node.name for node in nodes}
-        sums = {name for node in nodes if node.kind in ("add", "conv2d_add") for name in node.inputs}
-        self._padded = {n.name for n in nodes if n.gather is not None and n.name not in sums}
+        self._padded = {n.name for n in nodes if n.gather is not None} & set(_read_alone(nodes))
 
     def choices(self) -> tuple[Choice, ...]:
         """Every choice, by its row in the alpha matrix; pinned ones have one option."""
@@ -203,6 +202,14 @@ class QuantNetwork(nn.Module):
                 values = values[torch.randint(len(values), (samples,), generator=generator)]
             self.quantizers[key(name)].calibrate(values)  # type: ignore[operator]
         self.train(was_training)
+
+
+def _read_alone(nodes: list[Node]) -> list[str]:
+    """Tensors that something else than a sum reads: a sum masks what it is given."""
+    found: list[str] = []
+    for node in nodes:
+        found += [] if node.kind == "add" else node.inputs[:1] if node.kind == "conv2d_add" else node.inputs
+    return found
 
 
 def _weights(choice: Choice, gates: Gates | None) -> tuple[Tensor | None, list[int]]:

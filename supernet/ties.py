@@ -96,8 +96,10 @@ def _row(node: Node, rows: dict[str, Row], segments: Segments) -> Row:
         case "conv2d" | "conv2d_add":
             row = inputs[0] if node.depthwise else segments.new(node.shape[0])
             if node.groups > 1 and not node.depthwise:
-                segments.share(inputs[0], node.groups)
-                segments.share(row, node.groups)
+                for side, channels in ((inputs[0], segments.length(segments.resolve(inputs[0]))), (row, node.shape[0])):
+                    segments.share(side, node.groups)
+                    if channels == node.groups:
+                        segments.pin(side, "a grouped convolution with one channel per group")
             for residual in inputs[1:]:
                 segments.unify(row, residual)
             return row

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from models import randomise
 from torch import nn
+from torch.nn.utils.parametrizations import weight_norm
 
 from lut import Device
 from lut.errors import InputError
@@ -54,7 +55,7 @@ class SameConv(nn.Conv2d):
     """As in repositories that copy TensorFlow's padding."""
 
     def forward(self, x):
-        rows, cols = x.size()[-2:]
+        rows = x.size()[-2]
         more = max((math.ceil(rows / 2) - 1) * 2 + 3 - rows, 0)
         if more > 0:
             x = F.pad(x, [more // 2, more - more // 2, more // 2, more - more // 2])
@@ -134,6 +135,8 @@ def checked(x, conv):
         (lambda x, m: m(x.mean((2, 3))).relu(), (nn.Sequential(nn.Linear(8, 8), nn.BatchNorm1d(8)),),
          ["conv2d", "avg_pool", "linear"]),
         (checked, (nn.Conv2d(8, 8, 1),), ["conv2d", "conv2d"]),
+        (lambda x, m: m(x)[:, ::1, :, :].mul(0.5), (weight_norm(nn.Conv2d(8, 8, 1)),), ["conv2d", "conv2d"]),
+        (lambda x, m: m(x)[:, :8], (nn.Conv2d(8, 16, 3, padding=1, groups=8),), ["conv2d", "conv2d", "split"]),
     ],
 )  # fmt: skip
 def test_spellings(call, more, expected):

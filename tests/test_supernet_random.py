@@ -38,7 +38,7 @@ class Layers(nn.Module):
         self.channels.append(c)
         if kind == "conv":
             self.channels[-1] = wide
-            layers = [nn.Conv2d(c, wide, 1 + number % 3, padding="same"), nn.BatchNorm2d(wide), act()]
+            layers = [nn.Conv2d(c, wide, 1 + number % 2 * 2, padding="same"), nn.BatchNorm2d(wide), act()]
             return nn.Sequential(*layers[: 1 + number % 3])
         if kind == "grouped" and c % 2 == 0:
             self.channels[-1] = 2 * wide

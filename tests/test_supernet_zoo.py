@@ -1,10 +1,14 @@
 """Networks as people write them: they convert, and the searched network is the extracted and the reloaded one."""
 
+import copy
+import functools
 import random
+import warnings
 
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from models import bytes_and_input, randomise
 from zoo import ZOO
 
@@ -20,10 +24,18 @@ MOST_AXES = 1000
 """Cells that an operator's cost may have, so that its grid can be tabulated."""
 
 
-def convert(name, space=SPACE):
+def model_of(name):
     torch.manual_seed(0)
-    model = randomise(ZOO[name]())
-    return model, Supernet.from_model(model, X, space, MEAN, STD).eval()
+    return randomise(ZOO[name]())
+
+
+@functools.cache
+def _converted(name):
+    return Supernet.from_model(model_of(name), X, SPACE, MEAN, STD).eval()
+
+
+def convert(name):
+    return copy.deepcopy(_converted(name))
 
 
 def architectures(net, count):
@@ -34,7 +46,8 @@ def architectures(net, count):
 @pytest.mark.parametrize("name", ZOO)
 @torch.no_grad()
 def test_the_float_network_is_the_model_and_so_is_its_reference(name):
-    model, net = convert(name, FLOAT)
+    model = model_of(name)
+    net = Supernet.from_model(model, X, FLOAT, MEAN, STD).eval()
     expected = model(X)
     torch.testing.assert_close(net(X), expected.flatten(1), rtol=1e-4, atol=1e-5)
     scores = run_program(lower(extract(net, net.arch())), IMAGES)
@@ -44,7 +57,7 @@ def test_the_float_network_is_the_model_and_so_is_its_reference(name):
 @pytest.mark.parametrize("name", ZOO)
 @torch.no_grad()
 def test_searched_extracted_and_reloaded_are_one(name, tmp_path):
-    _, net = convert(name)
+    net = convert(name)
     net.double()
     x = X.double()
     for values in architectures(net, 3):
@@ -65,7 +78,7 @@ def test_searched_extracted_and_reloaded_are_one(name, tmp_path):
 @pytest.mark.parametrize("name", ZOO)
 @torch.no_grad()
 def test_integers_follow_the_fake_quantized_network(name):
-    _, net = convert(name)
+    net = convert(name)
     subnet = extract(net, net.uniform(8, 8, 0.5)).double()
     program = lower(subnet)
     scores = run_program(program, IMAGES) * program.tensors[program.output].scale
@@ -76,8 +89,10 @@ def test_integers_follow_the_fake_quantized_network(name):
 
 @pytest.mark.parametrize("name", ZOO)
 def test_most_convolutions_are_searchable_or_the_reason_is_structural(name):
-    model, net = convert(name)
-    own = {key for key, module in model.named_modules() if isinstance(module, torch.nn.Conv2d)} & set(net.weight)
+    net = convert(name)
+    own = {key for key, module in model_of(name).named_modules() if isinstance(module, torch.nn.Conv2d)} & set(
+        net.weight
+    )
     shape = [name for name in own if all(net.width[group.name].pinned for group in net.layout[name])]
     reasons = {group.pinned for key in shape for group in net.layout[key]} - {"the network's output"}
     text = net.summary()
@@ -93,18 +108,37 @@ def test_most_convolutions_are_searchable_or_the_reason_is_structural(name):
 
 @pytest.mark.parametrize("name", ["densenet", "convnext", "shufflenet_v2"])
 def test_every_parameter_gets_a_gradient(name):
-    """With all options mixed, as in a search; the trained model's mode is kept."""
-    model, net = convert(name)
-    assert not model.training
-    net.train()
+    """With all options mixed, as in a search."""
+    net = convert(name).train()
     net(X).square().sum().backward()
     searchable = [c.index for c in net.choices() if not c.pinned]
     assert net.alpha.grad[searchable].abs().sum(1).min() > 0
     assert [n for n, p in net.named_parameters() if p.grad is None] == []
 
 
+class Everything(torch.nn.Module):
+    """A concat, a shuffle, a split, a layer norm."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.b = torch.nn.Conv2d(3, 8, 1), torch.nn.Conv2d(3, 8, 1)
+        self.norm, self.fc = torch.nn.LayerNorm(8), torch.nn.Linear(16, 4)
+
+    def forward(self, x):
+        left, right = F.channel_shuffle(torch.cat([self.a(x), self.b(x)], 1), 2).chunk(2, 1)
+        left = self.norm(left.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+        return self.fc(torch.cat([left, right], 1).mean((2, 3)))
+
+
+def test_nothing_breaks_a_compiled_step():
+    net = Supernet.from_model(Everything().train(), X, SPACE, MEAN, STD)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of PyTorch's about its own tracing
+        torch.testing.assert_close(torch.compile(net, backend="eager", fullgraph=True)(X), net(X))
+
+
 def test_dense_blocks_widen_alike_and_the_trunk_by_itself():
-    _, net = convert("densenet")
+    net = convert("densenet")
     grown = [net.width[f"block1.{i}.conv2"] for i in range(3)]
     assert grown[0] is grown[1] is grown[2] is not net.width["stem"]
     assert grown[0].options == (12, 24)  # three layers of growth 8, of 4 or 8 channels each
@@ -114,7 +148,7 @@ def test_dense_blocks_widen_alike_and_the_trunk_by_itself():
 
 
 def test_groups_of_a_convolution_keep_the_same_channels():
-    _, net = convert("resnext")
+    net = convert("resnext")
     first, second = net.layout["blocks.0.body.0.0"], net.layout["blocks.0.body.1.0"]
     assert [group.name for group in first] == ["blocks.0.body.0.0"] * 4
     assert [group.name for group in second] == ["blocks.0.body.1.0"] * 4
@@ -124,9 +158,9 @@ def test_groups_of_a_convolution_keep_the_same_channels():
 
 
 def test_parts_of_a_split_are_chosen_by_themselves_or_alike():
-    _, net = convert("multi_scale")
+    net = convert("multi_scale")
     assert [g.channels for g in net.layout["cat"]] == [16, 24]
-    _, net = convert("cspnet")
+    net = convert("cspnet")
     (half,) = {group.name for group in net.layout["cv1.0"]}
     assert len(net.layout["cv1.0"]) == 2
     assert net.groups["getitem"].name == half
