@@ -22,6 +22,7 @@ from supernet.ops import parts_of, schedule_of
 from supernet.quantizers import SMALLEST_STEP, act_range, weight_range, zero_point
 from supernet.unary import UNARY
 
+from . import islands
 from .program import Op, Program, Tensor
 
 SCORE_BITS, SCORE_LIMIT = 16, 32767
@@ -97,17 +98,15 @@ class _Lowering:
         if node.kind == "split":
             return replace(op, offset=node.start)
         if node.kind == "layer_norm":
-            return self._layer_norm(node, op)
+            return islands.layer_norm(op, self.net.channel_norm(node.name))
         if node.name == self.output:
             return self._pooled_scores(node, op)
         if node.kind in MOVES or self.net.is_float:
             return op
         if node.kind == "dequantize":
-            source = self.tensors[node.inputs[0]]
-            values = (np.arange(2.0**source.bits) - source.zero) * source.scale
-            return replace(op, table=values.astype(np.float32))
+            return islands.dequantize(op, self.tensors[node.inputs[0]])
         if node.kind == "quantize":
-            return replace(op, weights=np.array([1 / self.tensors[node.name].scale], np.float32))
+            return islands.quantize(op, self.tensors[node.name])
         if node.kind == "unary":
             return replace(op, table=self._function(node))
         if node.kind == "mul":
@@ -184,11 +183,6 @@ class _Lowering:
         low, high = self._clamp(node)
         op = replace(op, weights=weights, bias=bias, mult=mult, shift=shift, low=low, high=high)
         return self._with_residual(node, op)
-
-    def _layer_norm(self, node: Node, op: Op) -> Op:
-        norm = self.net.channel_norm(node.name)
-        gain, bias = (p.detach().float().cpu().numpy() for p in (norm.weight, norm.bias))
-        return replace(op, weights=gain, bias=bias, eps=norm.eps)
 
     def _pooled_scores(self, node: Node, op: Op) -> Op:
         """A mean over windows as the output."""

@@ -12,10 +12,11 @@ from torch import Tensor
 
 from . import views
 from .norms import layer_norm
+from .views import View
 from .vocabulary import Call, window
 
 if TYPE_CHECKING:
-    from .collect import Collector, View
+    from .collect import Collector
 
 
 def _constant(walk: Collector, call: Call, view: View, value: Any) -> Tensor:
@@ -161,7 +162,7 @@ def _reduce(op: str) -> Callable[[Collector, Call], None]:
         area = tuple(size[a] if letters & {a, "s"} else 1 for a in "hw")
         kind, attrs = window(op, area)  # type: ignore[arg-type]
         if not kind:
-            return walk.alias(call.node, view.__class__(view.op, kept))
+            return walk.alias(call.node, View(view.op, kept))
         walk.emit(call.node, kind, [view], (channels, height // area[0], width // area[1]), kept, **attrs)
 
     return family
@@ -178,19 +179,19 @@ def reshape(walk: Collector, call: Call) -> None:
     if axes == "shuffle":
         walk.emit(call.node, "shuffle", [view], walk.shape(view), groups=groups)
     else:
-        walk.alias(call.node, view.__class__(view.op, axes, groups))
+        walk.alias(call.node, View(view.op, axes, groups))
 
 
 def _permute(walk: Collector, call: Call) -> None:
     view, given = walk.view(call.args[0]), call.args[1:] or (call.kwargs["dims"],)
     order = given[0] if isinstance(given[0], (tuple, list)) else given
-    walk.alias(call.node, view.__class__(view.op, views.permuted(view.axes, list(order)), view.groups))
+    walk.alias(call.node, View(view.op, views.permuted(view.axes, list(order)), view.groups))
 
 
 def _transpose(walk: Collector, call: Call) -> None:
     view = walk.view(call.args[0])
     first, second = call.argument(1, "dim0"), call.argument(2, "dim1")
-    walk.alias(call.node, view.__class__(view.op, views.swapped(view.axes, first, second), view.groups))
+    walk.alias(call.node, View(view.op, views.swapped(view.axes, first, second), view.groups))
 
 
 def _expand(walk: Collector, call: Call) -> None:
@@ -199,7 +200,7 @@ def _expand(walk: Collector, call: Call) -> None:
     shape = tuple(call.node.meta["tensor_meta"].shape)
     if view.axes != "nchw" or shape[1] != walk.shape(view)[0]:
         raise call.refuse("only one value per channel can be expanded over an image")
-    walk.alias(call.node, view.__class__(view.op, view.axes, expanded=True))
+    walk.alias(call.node, View(view.op, view.axes, expanded=True))
 
 
 def _layer_norm(walk: Collector, call: Call) -> None:

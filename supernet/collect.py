@@ -7,7 +7,6 @@ operator.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -23,22 +22,12 @@ from .norms import channel_norm, layer_norm_of
 from .primitives import RawOp, Shape, refusal, user_line
 from .register import checked, handler_of
 from .splice import candidates, spliced
+from .views import View
 from .vocabulary import Call, of_call, of_module
 
 BATCH = 2
 """Images that shapes are found with: not one, or a squeeze would drop the batch."""
 Trace = Callable[[nn.Module, Tensor], list[RawOp]]
-
-
-@dataclass(frozen=True)
-class View:
-    """A user's tensor: an operator's output, the letters of its axes, channel groups. expanded: repeated over the
-    image, which a product does by itself."""
-
-    op: str
-    axes: str = "nchw"
-    groups: int = 1
-    expanded: bool = False
 
 
 class Collector:

@@ -7,11 +7,23 @@ absent. Reshaping keeps the order of elements, so two such words are the same te
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from math import prod
 
 Sizes = dict[str, int]
 WORDS = ("nchw", "nhwc", "nc", "nch", "ncs", "nsc", "nf", "ngkhw")
 SHUFFLED = "nkghw"
+
+
+@dataclass(frozen=True)
+class View:
+    """A user's tensor: an operator's output, the letters of its axes, channel groups. expanded: repeated over the
+    image, which a product does by itself."""
+
+    op: str
+    axes: str = "nchw"
+    groups: int = 1
+    expanded: bool = False
 
 
 def sizes(shape: tuple[int, int, int], batch: int, groups: int = 1) -> Sizes:
