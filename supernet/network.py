@@ -166,8 +166,8 @@ class QuantNetwork(nn.Module):
         row = self.layout[name]
         if gates is None or all(self.width[group.name].pinned for group in row):
             return None
-        masks = [self._group_mask(group.name, gates) for group in row]
-        return masks[0] if len(masks) == 1 else torch.cat(masks)
+        masks = {name: self._group_mask(name, gates) for name in dict.fromkeys(group.name for group in row)}
+        return masks[row[0].name] if len(row) == 1 else torch.cat([masks[group.name] for group in row])
 
     def _group_mask(self, group: str, gates: Gates) -> Tensor:
         alive = self.rank(group) < getattr(self, f"options_{key(group)}")  # (options, C)

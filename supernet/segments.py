@@ -26,8 +26,13 @@ class Segments:
     def resolve(self, row: Row) -> Row:
         """The row in segments that are not bound."""
         found: list[int] = []
-        for segment in row:
-            found += self.resolve(self.bound[segment]) if segment in self.bound else (segment,)
+        ahead = list(reversed(row))
+        while ahead:
+            segment = ahead.pop()
+            if segment in self.bound:
+                ahead += reversed(self.bound[segment])
+            else:
+                found.append(segment)
         return tuple(found)
 
     def length(self, row: Row) -> int:

@@ -47,6 +47,14 @@ def test_parts_that_are_shared_are_one_segment_and_reasons_travel():
     assert set(segments.pinned()) >= set(segments.resolve(other))
 
 
+def test_thousands_of_parts():
+    segments = Segments()
+    row, other = segments.new(4000), segments.new(4000)
+    segments.share(row, 2000)
+    segments.unify(other, row)
+    assert len(segments.resolve(other)) == 2000 and len(set(segments.resolve(other))) == 1
+
+
 @given(st.lists(st.lists(st.integers(1, 4), min_size=1, max_size=6), min_size=2, max_size=4), st.data())
 @settings(max_examples=60, deadline=None)
 def test_unified_rows_are_equal_whatever_they_were(lengths, data):
