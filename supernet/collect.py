@@ -6,7 +6,6 @@ operator.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -21,13 +20,12 @@ from .mixed import Block, MixedOp, block_of
 from .norms import channel_norm, layer_norm_of
 from .primitives import RawOp, Shape, refusal, user_line
 from .register import checked, handler_of
-from .splice import candidates, spliced
+from .splice import Trace, candidates, spliced
 from .views import View
 from .vocabulary import Call, of_call, of_module
 
 BATCH = 2
 """Images that shapes are found with: not one, or a squeeze would drop the batch."""
-Trace = Callable[[nn.Module, Tensor], list[RawOp]]
 
 
 class Collector:

@@ -33,7 +33,7 @@ class _Fuser:
     def run(self) -> list[Node]:
         for raw in self.raws.values():
             getattr(self, f"_{raw.op}")(raw)
-        last = raw
+        last = list(self.raws.values())[-1]
         if self.nodes[self.at[last.name]].kind not in (*WEIGHTED, "avg_pool"):
             self._affine_node(RawOp("scores", "affine", [last.name], last.shape), convolution(last.shape[0]), None)
         return list(self.nodes.values())

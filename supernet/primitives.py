@@ -64,6 +64,10 @@ def refusal(node: fx.Node, why: str, module: nn.Module | None = None) -> InputEr
     return InputError(f"{what}{_at(user_line(node.stack_trace))}: {why}")
 
 
+WAY_OUT = (
+    "no deployable operator; replace it, keep it out of the model given to from_model, or say what it is with "
+    "supernet.register_op"
+)
 HINTS = {
     "softmax": "return the scores that it reads; the loss applies it",
     "upsample": "there is no kernel that enlarges an image",
@@ -81,9 +85,3 @@ HINTS = {
 def way_out(name: object) -> str:
     hint = next((hint for part, hint in HINTS.items() if part in str(name).lower()), "")
     return f"{hint}; {WAY_OUT}" if hint else WAY_OUT
-
-
-WAY_OUT = (
-    "no deployable operator; replace it, keep it out of the model given to from_model, or say what it is with "
-    "supernet.register_op"
-)

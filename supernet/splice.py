@@ -13,6 +13,7 @@ from .mixed import MixedOp
 from .primitives import RawOp
 
 Trace = Callable[[nn.Module, Tensor], list[RawOp]]
+"""A module and a batch -> its primitives."""
 
 
 def spliced(path: str, module: nn.Module, source: str, example: Tensor, trace: Trace) -> tuple[list[RawOp], str]:
