@@ -10,13 +10,12 @@ from torch import Tensor, nn
 Norm = nn.BatchNorm2d | nn.LayerNorm | None
 
 
-def convolution(channels: int, scale: Tensor | None = None, shift: Tensor | None = None) -> nn.Conv2d:
-    """Depthwise 1x1; scale and shift: (channels,), default 1 and none."""
-    some = scale if scale is not None else torch.ones(channels)
+def convolution(channels: int, scale: Tensor, shift: Tensor | None = None) -> nn.Conv2d:
+    """Depthwise 1x1; scale and shift: (channels,), the shift none by default."""
     biased = shift is not None and bool(shift.any())
-    conv = nn.Conv2d(channels, channels, 1, groups=channels, bias=biased, dtype=some.dtype, device=some.device)
+    conv = nn.Conv2d(channels, channels, 1, groups=channels, bias=biased, dtype=scale.dtype, device=scale.device)
     with torch.no_grad():
-        conv.weight.copy_(some.view(-1, 1, 1, 1))
+        conv.weight.copy_(scale.view(-1, 1, 1, 1))
         if conv.bias is not None and shift is not None:
             conv.bias.copy_(shift)
     return conv

@@ -31,13 +31,13 @@ BATCH = 2
 class Collector:
     """State of the walk. ops: primitives by name, in order; views: what the tensor of every fx node is."""
 
-    def __init__(self, graph: fx.GraphModule, root: nn.Module, trace: Trace):
+    def __init__(self, graph: fx.GraphModule, root: nn.Module, trace: Trace, dtype: torch.dtype):
         self.graph, self.root, self.trace = graph, root, trace
         self.ops: dict[str, RawOp] = {}
         self.views: dict[str, View] = {}
         self.pieces: dict[str, tuple[View, list[int]]] = {}  # of a split: starts
         self.used: set[str] = set()
-        self.dtype = torch.float32
+        self.dtype = dtype
 
     def run(self) -> list[RawOp]:
         for node in self.graph.graph.nodes:

@@ -8,6 +8,7 @@ activation that no convolution can take is a depthwise 1x1 convolution of its ow
 
 from __future__ import annotations
 
+import torch
 from torch import nn
 
 from .affine import convolution, folded, norm2d
@@ -35,8 +36,16 @@ class _Fuser:
             getattr(self, f"_{raw.op}")(raw)
         last = list(self.raws.values())[-1]
         if self.nodes[self.at[last.name]].kind not in (*WEIGHTED, "avg_pool"):
-            self._affine_node(RawOp("scores", "affine", [last.name], last.shape), convolution(last.shape[0]), None)
+            self._affine_node(RawOp("scores", "affine", [last.name], last.shape), self._ones(last), None)
         return list(self.nodes.values())
+
+    def _ones(self, raw: RawOp) -> nn.Conv2d:
+        """One weight of 1 per channel, as precise as the model's."""
+        weight = next(
+            r.module.weight for r in self.raws.values() if r.op in ("conv", "linear") and r.module is not None
+        )
+        assert isinstance(weight, torch.Tensor)
+        return convolution(raw.shape[0], weight.new_ones(raw.shape[0]))
 
     def _source(self, raw: RawOp, index: int = 0) -> Node:
         return self.nodes[self.at[raw.inputs[index]]]
@@ -100,7 +109,7 @@ class _Fuser:
             node.norm = norm2d(raw.module)
             self._hold(raw, node)
         else:
-            self._affine_node(raw, convolution(raw.shape[0]), norm2d(raw.module))
+            self._affine_node(raw, self._ones(raw), norm2d(raw.module))
 
     def _affine(self, raw: RawOp) -> None:
         """scale x + shift, both per channel."""
@@ -118,7 +127,7 @@ class _Fuser:
             self._activate(node, raw.attrs["high"])
             self._hold(raw, node)
         else:
-            self._affine_node(raw, convolution(raw.shape[0]), None).act_high = raw.attrs["high"]
+            self._affine_node(raw, self._ones(raw), None).act_high = raw.attrs["high"]
 
     def _takes(self, node: Node) -> bool:
         """Whether an activation of a node's tensor can be one of the nodes that make it."""

@@ -70,7 +70,7 @@ def trace(model: nn.Module, example: Tensor) -> list[RawOp]:
             raise InputError(
                 f"{type(model).__name__}: an input of shape {tuple(example.shape)} does not fit: {_reason(error)}"
             ) from error
-        return Collector(graph_module, model, trace).run()
+        return Collector(graph_module, model, trace, example.dtype).run()
 
 
 def _graph(model: nn.Module, batch: Tensor) -> fx.GraphModule:

@@ -106,6 +106,14 @@ def test_most_convolutions_are_searchable_or_the_reason_is_structural(name):
         assert all(COUNTS["weights"](spec) >= 0 for spec in op.grid())
 
 
+@pytest.mark.parametrize("name", ["preactivation", "convnext", "multi_scale"])
+@torch.no_grad()
+def test_a_model_of_float64_stays_one(name):
+    model = model_of(name).double()
+    net = Supernet.from_model(model, X.double(), FLOAT, MEAN, STD).eval()
+    torch.testing.assert_close(net(X.double()), model(X.double()), rtol=1e-9, atol=1e-12)
+
+
 @pytest.mark.parametrize("name", ["densenet", "convnext", "shufflenet_v2"])
 def test_every_parameter_gets_a_gradient(name):
     """With all options mixed, as in a search."""
