@@ -6,7 +6,7 @@
     weights = ceil(c_out K w_bits / 8) + 8 c_out  bytes          int32 bias and int32 multiplier per output channel
             = 4 c_out K + 4 c_out                 bytes          when w_bits is 32: float32 weights and biases
 
-Operators without weights count 0.
+A layer norm has 2 c_out parameters in float32 and no MACs; other operators without weights count 0.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ from lut.spec import FLOAT_BITS, OpSpec
 from .base import CostModel
 
 WEIGHTED = frozenset({"conv2d", "conv2d_add", "linear"})
-WEIGHTLESS = frozenset({"input", "add", "mul", "avg_pool", "max_pool", "resample", "concat", "unary"})
+WEIGHTLESS = frozenset({"input", "add", "mul", "avg_pool", "max_pool", "resample", "concat", "split", "shuffle", "pad",
+                        "unary", "quantize", "dequantize", "softmax", "layer_norm"})  # fmt: skip
 
 
 def weight_count(op: OpSpec) -> int:
@@ -40,7 +41,7 @@ def macs(op: OpSpec) -> int:
 
 def params(op: OpSpec) -> int:
     count = weight_count(op)
-    return count + op.c_out if count else 0
+    return count + op.c_out if count else 2 * op.c_out if op.kind == "layer_norm" else 0
 
 
 def bitops(op: OpSpec) -> int:
@@ -50,7 +51,7 @@ def bitops(op: OpSpec) -> int:
 def weight_bytes(op: OpSpec) -> int:
     count = weight_count(op)
     if not count:
-        return 0
+        return 4 * params(op)
     if op.w_bits == FLOAT_BITS:
         return 4 * (count + op.c_out)
     return -(-count * op.w_bits // 8) + 8 * op.c_out

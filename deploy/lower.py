@@ -16,16 +16,16 @@ from torch import nn
 
 from lut.errors import InputError
 from supernet.extract import Subnet
-from supernet.fuse import Node
 from supernet.layers import MixedLayer
-from supernet.network import MOVES
-from supernet.ops import schedule_of
+from supernet.nodes import FLOATS, MOVES, Node
+from supernet.ops import parts_of, schedule_of
 from supernet.quantizers import SMALLEST_STEP, act_range, weight_range, zero_point
 from supernet.unary import UNARY
 
+from . import islands
 from .program import Op, Program, Tensor
 
-SCORE_LIMIT = 32767
+SCORE_BITS, SCORE_LIMIT = 16, 32767
 BIAS_UNIT = 1 / 64
 """Largest step of the bias, in codes of the output."""
 
@@ -61,12 +61,12 @@ class _Lowering:
         for node in self.net.nodes:
             if node.name != self.output:
                 self.tensors[node.name] = self._tensor(node)
-            ops.append(self._op(node))
+            ops += self._parts(node) if node.kind == "concat" else [self._op(node)]
         return Program(tuple(ops), self.tensors, "image", self.output, self.name)
 
     def _tensor(self, node: Node) -> Tensor:
         channels, height, width = node.shape
-        if self.net.is_float:
+        if self.net.is_float or node.kind in FLOATS:
             return Tensor(node.name, height, width, channels, 32)
         owner = self.net.quantizer_of(node.name)
         quantizer = self.net.quantizer(owner)
@@ -74,6 +74,14 @@ class _Lowering:
         assert quantizer.step is not None
         scale = float(quantizer.step.detach().abs().clamp_min(SMALLEST_STEP)[0])
         return Tensor(node.name, height, width, channels, bits, zero_point(bits, quantizer.signed), scale)
+
+    def _parts(self, node: Node) -> list[Op]:
+        """A concat: every input into its channels."""
+        ops, offset = [], 0
+        for name, source in zip(parts_of(node), node.inputs):
+            ops.append(Op(name, self.specs[name], (source,), node.name, offset=offset))
+            offset += self.nodes[source].shape[0]
+        return ops
 
     def _op(self, node: Node) -> Op:
         inputs = node.inputs or ("image",)
@@ -87,8 +95,18 @@ class _Lowering:
             return replace(op, gather=np.array(node.gather or range(channels), np.int32))
         if node.kind in ("conv2d", "conv2d_add", "linear"):
             return self._weighted(node, op)
-        if node.kind == "max_pool" or self.net.is_float:
+        if node.kind == "split":
+            return replace(op, offset=node.start)
+        if node.kind == "layer_norm":
+            return islands.layer_norm(op, self.net.channel_norm(node.name))
+        if node.name == self.output:
+            return self._pooled_scores(node, op)
+        if node.kind in MOVES or self.net.is_float:
             return op
+        if node.kind == "dequantize":
+            return islands.dequantize(op, self.tensors[node.inputs[0]])
+        if node.kind == "quantize":
+            return islands.quantize(op, self.tensors[node.name])
         if node.kind == "unary":
             return replace(op, table=self._function(node))
         if node.kind == "mul":
@@ -104,11 +122,13 @@ class _Lowering:
         """Bounds of the output: values for float32, codes otherwise."""
         low = float("-inf") if node.act_high is None else 0.0
         high = float("inf") if node.act_high is None else node.act_high
-        if self.net.is_float:
+        if self.net.is_float or node.kind in FLOATS:
             return low, high
-        if node.name == self.output:
+        if node.name not in self.tensors:
             return -SCORE_LIMIT, SCORE_LIMIT
         tensor = self.tensors[node.name]
+        if tensor.bits == SCORE_BITS:
+            return max(low / tensor.scale, -SCORE_LIMIT), min(np.rint(high / tensor.scale), SCORE_LIMIT)
         lowest, highest = act_range(tensor.bits, tensor.zero > 0)
         if high != float("inf"):
             highest = min(highest, int(np.rint(high / tensor.scale)))
@@ -160,7 +180,19 @@ class _Lowering:
             self._scores(node, float(bound.max()) / SCORE_LIMIT)
         weights = self._layout(node, codes.astype(np.int8))
         mult, shift, bias = self._requantize(node, real, offset_values, source.zero * _sums(codes), reach)
-        return self._with_residual(node, replace(op, weights=weights, bias=bias, mult=mult, shift=shift))
+        low, high = self._clamp(node)
+        op = replace(op, weights=weights, bias=bias, mult=mult, shift=shift, low=low, high=high)
+        return self._with_residual(node, op)
+
+    def _pooled_scores(self, node: Node, op: Op) -> Op:
+        """A mean over windows as the output."""
+        source = self.tensors[node.inputs[0]]
+        self._scores(node, source.scale * (2**source.bits - 1) / SCORE_LIMIT)
+        if self.net.is_float:
+            return op
+        area = node.kernel[0] * node.kernel[1]
+        mult, shift = fixed_point(np.array([source.scale / self.tensors[node.name].scale / area]))
+        return replace(op, mult=mult, shift=shift)
 
     def _requantize(
         self, node: Node, real: np.ndarray, offset: np.ndarray, correction: np.ndarray, reach: np.ndarray
@@ -215,6 +247,6 @@ def lower(subnet: Subnet, name: str = "net") -> Program:
     """Lower an extracted subnet. Any bits from 1 to 8: what a back end has kernels for is its own affair. Raises
     InputError for an accumulator past int32."""
     for node in subnet.nodes:
-        if node.kind not in MOVES and node.name in subnet.act and subnet.quantizer(node.name).bits[0] < 1:
+        if node.name in subnet.act and subnet.quantizer(node.name).bits[0] < 1:
             raise InputError(f"{node.name}: 0-bit activations can't be deployed")
     return _Lowering(subnet, name).run()

@@ -15,6 +15,7 @@ import numpy as np
 
 from lut.errors import LutError
 
+from . import onnx_moves
 from .onnx_functions import FUNCTIONS
 from .onnx_graph import Graph
 from .onnx_input import affine
@@ -166,4 +167,11 @@ KINDS: dict[str, Callable[[Graph, Op], None]] = {
     "avg_pool": _avg_pool,
     "max_pool": _max_pool,
     "resample": _resample,
+    "concat": onnx_moves.concat,
+    "split": onnx_moves.split,
+    "shuffle": onnx_moves.shuffle,
+    "pad": onnx_moves.pad,
+    "dequantize": onnx_moves.dequantize,
+    "quantize": onnx_moves.quantize,
+    "layer_norm": onnx_moves.layer_norm,
 }

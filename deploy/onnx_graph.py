@@ -19,6 +19,7 @@ from .program import Op, Program
 if TYPE_CHECKING:
     import onnx
 
+SCORE_LIMIT = 32767
 OPSETS = {"INT4": 21, "INT2": 25}
 """The first opset that has a type; all else is in FIRST."""
 FIRST = 13
@@ -93,7 +94,9 @@ class Graph:
         """Make the output tensor of its values: to codes, clamped to low..high (codes; values in the baseline)."""
         name, bits = op.output, self.program.tensors[op.output].bits
         if bits == 16:
-            clamped = value
+            scale = self.program.tensors[name].scale
+            whole = (-SCORE_LIMIT * scale, SCORE_LIMIT * scale)
+            clamped = self._clip(name, value, (low * scale, high * scale), whole, np.float32)
         elif bits == 32:
             if (low, high) == (0, np.inf):
                 clamped = self.node("Relu", [value], f"{name}/relu")

@@ -15,7 +15,7 @@ from deploy.program import Program
 from deploy.validate import EXACT_IMAGES
 from lut.errors import LutError
 from lut.files import atomic_write
-from supernet.extract import load_subnet
+from supernet.saved import load_subnet
 
 from .config import RunConfig
 from .measure import first_images

@@ -51,7 +51,7 @@ def make_plan(run: Run) -> dict[str, Any]:
     return {
         "model": run.config.model.name,
         "device": run.device.name,
-        "layers": net.summary(run.device),
+        "layers": net.summary(run.device, table),
         "architectures": f"1e{sum(math.log10(len(c.options)) for c in net.choices()):.0f}",
         "cuts": cuts(run, net),
         "rows": rows,

@@ -8,7 +8,8 @@ from typing import Any
 
 from deploy.lower import lower
 from lut.errors import InputError
-from supernet.extract import load_subnet, price
+from supernet.extract import price
+from supernet.saved import load_subnet
 
 from .config import RunConfig
 from .costs import resolve

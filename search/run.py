@@ -28,9 +28,10 @@ from lut.errors import InputError
 from lut.files import atomic_write
 from lut.table import LatencyTable
 from supernet.arch import Arch
-from supernet.extract import Subnet, extract, load_subnet, price, save_subnet
+from supernet.extract import Subnet, extract, price
 from supernet.mixed import MixedOp
 from supernet.networks import BUILDERS, build
+from supernet.saved import load_subnet, save_subnet
 from supernet.space import SearchSpace
 from supernet.supernet import Supernet
 

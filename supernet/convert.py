@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
 from dataclasses import replace
 from difflib import get_close_matches
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -14,22 +14,27 @@ from torch import Tensor, nn
 from lut.errors import InputError
 
 from .choice import Choice
-from .fuse import Node, fuse
-from .layers import MixedConv2d, MixedLayer, MixedLinear
-from .network import KINDS, MOVES
+from .codes import islands, share_quantizers, signs
+from .fuse import fuse
+from .layers import ChannelNorm, MixedConv2d, MixedLayer, MixedLinear
+from .network import KINDS
+from .nodes import Node
+from .patterns import recognised
+from .primitives import RawOp
 from .quantizers import ActQuantizer
 from .space import SearchSpace
-from .ties import Group, UnionFind, tie
+from .ties import Layout, tie
 from .trace import trace
-from .unary import POSITIVE
+from .widths import width_choice, width_sets
 
 
 class Parts(NamedTuple):
     """The arguments of QuantNetwork, in order."""
 
     nodes: list[Node]
-    groups: dict[str, Group]
+    layout: Layout
     layers: dict[str, MixedLayer]
+    norms: dict[str, ChannelNorm]
     quantizers: dict[str, ActQuantizer]
     ranks: dict[str, Tensor]
     choices: dict[str, dict[str, Choice]]
@@ -39,25 +44,44 @@ class Parts(NamedTuple):
 
 def convert(model: nn.Module, example: Tensor, space: SearchSpace, mean: Tensor | None, std: Tensor | None) -> Parts:
     """See Supernet.from_model."""
+    _check(model, example)
+    raws = recognised(trace(model, example))
+    _own_weights(raws)
+    if not any(raw.op in ("conv", "linear") for raw in raws):
+        raise InputError(f"{type(model).__name__}: no convolution or linear layer to search")
+    nodes = fuse(raws)
+    nodes = nodes if space.is_float else islands(nodes)
+    mean, std = _encoding(example, mean, std)
+    layout, choices = _choices(nodes, tie(nodes), space)
+    layers = {n.name: _layer(n, choices["weight_bits"][n.name].options) for n in nodes if n.layer is not None}
+    norms = {n.name: ChannelNorm(n.norm) for n in nodes if isinstance(n.norm, nn.LayerNorm)}
+    quantizers = {
+        name: ActQuantizer(choices["act_bits"][name].options, signed)
+        for name, signed in signs(nodes[:-1], bool((mean > 0).any())).items()
+    }
+    ranks = _ranks(nodes, layout)
+    stripped = [replace(node, layer=None, norm=None) for node in nodes]
+    return Parts(stripped, layout, layers, norms, quantizers, ranks, choices, mean, std)
+
+
+def _check(model: nn.Module, example: Tensor) -> None:
+    if not example.is_floating_point():
+        raise InputError(f"example input: {example.dtype}; expected floats, normalised as in training")
     for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
+        if tensor.device != example.device:
+            raise InputError(f"{name}: on {tensor.device}, and the example input on {example.device}; move one of them")
         if not torch.isfinite(tensor).all():
             raise InputError(f"{name}: holds NaN or infinite values; load a sound checkpoint first")
-    nodes = fuse(trace(model, example))
-    if not any(node.layer is not None for node in nodes):
-        raise InputError(f"{type(model).__name__}: no convolution or linear layer to search")
-    groups = tie(nodes)
-    mean, std = _encoding(example, mean, std)
-    choices = _choices(nodes, groups, space)
-    signed = _signed(nodes, bool((mean > 0).any()))
-    layers = {n.name: _layer(n, choices["weight_bits"][n.name].options) for n in nodes if n.layer is not None}
-    quantizers = {
-        n.name: ActQuantizer(choices["act_bits"][n.name].options, signed[n.name])
-        for n in nodes[:-1]
-        if n.kind not in MOVES
-    }
-    ranks = _ranks(nodes, groups)
-    stripped = [replace(node, layer=None, norm=None) for node in nodes]
-    return Parts(stripped, groups, layers, quantizers, ranks, choices, mean, std)
+
+
+def _own_weights(raws: list[RawOp]) -> None:
+    """Every layer has weights of its own."""
+    owners: dict[int, str] = {}
+    for raw in raws:
+        if raw.op in ("conv", "linear") and raw.module is not None:
+            other = owners.setdefault(id(raw.module.weight), raw.name)
+            if other != raw.name:
+                raise raw.refusal(f"it holds the weights of '{other}'; give each use its own copy")
 
 
 def _encoding(example: Tensor, mean: Tensor | None, std: Tensor | None) -> tuple[Tensor, Tensor]:
@@ -75,96 +99,78 @@ def _layer(node: Node, bits: tuple[int, ...]) -> MixedLayer:
     assert node.layer is not None
     weight = node.layer.weight.detach().clone()
     bias = None if node.layer.bias is None else node.layer.bias.detach().clone()
+    norm = copy.deepcopy(node.norm)
+    assert not isinstance(norm, nn.LayerNorm)
     if isinstance(node.layer, nn.Linear):
-        return MixedLinear(weight, bias, bits, None, node.act_high)
-    return MixedConv2d(node, weight, bias, bits, copy.deepcopy(node.norm))
+        return MixedLinear(weight, bias, bits, norm, node.act_high)
+    return MixedConv2d(node, weight, bias, bits, norm)
 
 
-def _signed(nodes: list[Node], signed_input: bool) -> dict[str, bool]:
-    """Whether each node's output can be negative."""
-    signed: dict[str, bool] = {}
-    for node in nodes:
-        if node.kind == "input":
-            signed[node.name] = signed_input
-        elif node.act_high is not None:
-            signed[node.name] = False
-        elif node.layer is not None:
-            signed[node.name] = True
-        elif node.kind == "unary":
-            signed[node.name] = node.fn not in POSITIVE
-        else:
-            signed[node.name] = any(signed[name] for name in node.inputs)
-    return signed
-
-
-def _pins(nodes: list[Node], groups: Mapping[str, Group], space: SearchSpace) -> dict[str, dict[str, float]]:
+def _pins(nodes: list[Node], space: SearchSpace) -> dict[str, dict[str, float]]:
     """Pins per node name, of the space and by default. InputError for a layer that is not there."""
     weighted = [node.name for node in nodes if node.layer is not None]
+    names = [node.name for node in nodes]
     pins: dict[str, dict[str, float]] = {nodes[0].name: {"act_bits": 8}}
+    for node in nodes:
+        if node.one_weight:
+            pins[node.name] = {"weight_bits": space.weight_bits[0]}
     if space.first_last_bits is not None and not space.is_float:
         for name in (weighted[0], weighted[-1]):
             pins.setdefault(name, {})["weight_bits"] = space.first_last_bits
     for name, words in space.pin.items():
-        if name not in groups:
-            near = get_close_matches(name, list(groups), 1, 0)
+        if name not in names:
+            near = get_close_matches(name, names, 1, 0)
             raise InputError(f"space.pin.{name}: no such layer; the nearest is '{near[0] if near else weighted[0]}'")
         pins.setdefault(name, {}).update(words)
     return pins
 
 
-def _choices(nodes: list[Node], groups: Mapping[str, Group], space: SearchSpace) -> dict[str, dict[str, Choice]]:
-    pins = _pins(nodes, groups, space)
+def _choices(nodes: list[Node], layout: Layout, space: SearchSpace) -> tuple[Layout, dict[str, dict[str, Choice]]]:
+    """(the layout with every group's channel counts, choices by kind and name)."""
+    pins = _pins(nodes, space)
     found: dict[str, dict[str, Choice]] = {kind: {} for kind in KINDS}
     count = 0
-    owners = _bit_owners(nodes)
+    owners = share_quantizers(nodes)
+    sets = width_sets(nodes, layout, space, {n: words["width"] for n, words in pins.items() if "width" in words})
 
-    def add(kind: str, name: str, options: tuple[int, ...]) -> None:
+    def add(kind: str, name: str, options: tuple[int, ...]) -> Choice:
         nonlocal count
         found[kind][name] = Choice(f"{name}.{kind}", kind, options, count)
         count += 1
+        return found[kind][name]
 
     for node in nodes:
-        group = groups[node.name]
-        if group.name == node.name:
-            pinned = [pins[m]["width"] for m in group.members if "width" in pins.get(m, {})]
-            fractions = (1.0,) if group.pinned or space.is_float else (pinned[0],) if pinned else None
-            add("width", group.name, space.channel_options(group.channels, fractions))
+        for groups in sets:
+            if groups[0].maker == node.name:
+                found["width"] |= width_choice(groups, partial(add, "width"))
         own = pins.get(node.name, {})
         if node.layer is not None:
             add("weight_bits", node.name, (int(own["weight_bits"]),) if "weight_bits" in own else space.weight_bits)
         if node.kind == "mix":
             add("op", node.name, tuple(range(len(node.inputs))))
-        if node.kind in MOVES or node is nodes[-1]:
+        if not node.quantizes or node is nodes[-1]:
             continue
         if (owner := owners[node.name]) != node.name:
             found["act_bits"][node.name] = found["act_bits"][owner]
             continue
         pinned = [pins[n]["act_bits"] for n, o in owners.items() if o == owner and "act_bits" in pins.get(n, {})]
         add("act_bits", node.name, (int(pinned[0]),) if pinned and not space.is_float else space.act_bits)
-    return found
+    counted = {group.name: group for groups in sets for group in groups}
+    return {name: tuple(counted[group.name] for group in row) for name, row in layout.items()}, found
 
 
-def _bit_owners(nodes: list[Node]) -> dict[str, str]:
-    """For every quantizer the first of those with the same bits: a mix has one number of bits."""
-    sources: dict[str, set[str]] = {}  # quantizers that may have made a tensor
-    tied = UnionFind(node.name for node in nodes)
-    for node in nodes:
-        sources[node.name] = {q for n in node.inputs for q in sources[n]} if node.kind in MOVES else {node.name}
-        first, *others = sources[node.name]
-        for name in others:
-            tied.union(first, name)
-    return {node.name: tied.find(node.name) for node in nodes if node.kind not in MOVES}
-
-
-def _ranks(nodes: list[Node], groups: Mapping[str, Group]) -> dict[str, Tensor]:
+def _ranks(nodes: list[Node], layout: Layout) -> dict[str, Tensor]:
     """Importance rank per channel: L1 norm of the weights that make it (Li et al. 2017), times |gamma| / sigma."""
-    scores = {group.name: torch.zeros(group.channels) for group in groups.values()}
+    scores = {group.name: torch.zeros(group.channels) for row in layout.values() for group in row}
     for node in nodes:
         if node.layer is None:
             continue
         score = node.layer.weight.detach().float().abs().flatten(1).sum(1)
-        if node.norm is not None:
+        if isinstance(node.norm, nn.BatchNorm2d):
             gain = node.norm.weight.detach().abs() / (node.norm.running_var + node.norm.eps).sqrt()  # type: ignore
             score = score * gain.float()
-        scores[groups[node.name].name] += score / score.sum().clamp_min(1e-12)
+        score = score / score.sum().clamp_min(1e-12)
+        row = layout[node.name]
+        for group, part in zip(row, score.split([group.channels for group in row])):
+            scores[group.name] += part
     return {name: score.argsort(descending=True, stable=True).argsort() for name, score in scores.items()}

@@ -1,57 +1,25 @@
 """Primitive operators become the nodes that are deployed: conv + batch norm + add + activation is one node.
 
 A residual add is the epilogue of the convolution that ends its branch; the sum before the activation has no tensor of
-its own. Zero pads move into the convolution or pool they feed. A strided slice and a channel pad become one resample.
+its own. Zero pads move into the convolution they feed. A strided slice and a channel pad become one resample. An
+activation moves before a max pool or a concat, into the convolutions that make it. A batch norm, a factor or an
+activation that no convolution can take is a depthwise 1x1 convolution of its own: one weight and one bias per channel.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+import torch
 from torch import nn
 
-from lut.errors import InputError
+from .affine import convolution, folded, norm2d
+from .nodes import Node
+from .primitives import RawOp
 
-from .mixed import Block
-from .trace import RawOp
-
-
-@dataclass
-class Node:
-    """One deployed operator. kind: as OpSpec's. inputs: names of nodes; a fused add's second input is the residual.
-
-    shape: (C, H, W) of the output. act_high: None without an activation, else ReLU's upper bound. pad: top, left,
-    bottom, right. fn: of a unary. gather: per output channel of a resample its source channel, -1 for zero; None: all
-    in order.
-    layer, norm: the user's modules, until a network is built from the node. A `mix` reads one tensor per candidate;
-    when: the (mix, candidate) pairs under which the node exists. block: the block that it is a layer of.
-    """
-
-    name: str
-    kind: str
-    inputs: tuple[str, ...]
-    shape: tuple[int, int, int]
-    layer: nn.Conv2d | nn.Linear | None = None
-    norm: nn.BatchNorm2d | None = None
-    act_high: float | None = None
-    kernel: tuple[int, int] = (1, 1)
-    stride: tuple[int, int] = (1, 1)
-    dilation: tuple[int, int] = (1, 1)
-    pad: tuple[int, int, int, int] = (0, 0, 0, 0)
-    groups: int = 1
-    depthwise: bool = False
-    gather: tuple[int, ...] | None = None
-    fn: str = ""
-    when: tuple[tuple[str, int], ...] = ()
-    block: Block | None = None
-
-
-def _shape(raw: RawOp) -> tuple[int, int, int]:
-    return (*raw.shape, 1, 1)[:3] if len(raw.shape) == 1 else raw.shape  # type: ignore[return-value]
+WEIGHTED = ("conv2d", "linear")
 
 
 class _Fuser:
-    """Walks the primitives once; `open` maps a primitive to the node that it has been merged into."""
+    """Walks the primitives once; `at` maps a primitive to the node that it has been merged into."""
 
     def __init__(self, raws: list[RawOp]):
         self.raws = {raw.name: raw for raw in raws}
@@ -61,56 +29,67 @@ class _Fuser:
                 self.users[name].append(raw)
         self.nodes: dict[str, Node] = {}
         self.at: dict[str, str] = {}
+        self.made: dict[str, str] = {}  # node -> the last primitive that it holds
 
     def run(self) -> list[Node]:
         for raw in self.raws.values():
             getattr(self, f"_{raw.op}")(raw)
+        last = list(self.raws.values())[-1]
+        if self.nodes[self.at[last.name]].kind not in (*WEIGHTED, "avg_pool"):
+            self._affine_node(RawOp("scores", "affine", [last.name], last.shape), self._ones(last), None)
         return list(self.nodes.values())
+
+    def _ones(self, raw: RawOp) -> nn.Conv2d:
+        """One weight of 1 per channel, as precise as the model's."""
+        weight = next(
+            r.module.weight for r in self.raws.values() if r.op in ("conv", "linear") and r.module is not None
+        )
+        assert isinstance(weight, torch.Tensor)
+        return convolution(raw.shape[0], weight.new_ones(raw.shape[0]))
 
     def _source(self, raw: RawOp, index: int = 0) -> Node:
         return self.nodes[self.at[raw.inputs[index]]]
 
-    def _put(self, raw: RawOp, node: Node) -> None:
+    def _put(self, raw: RawOp, node: Node) -> Node:
         node.when, node.block = raw.when, raw.block or node.block
         self.nodes[node.name] = node
-        self.at[raw.name] = node.name
-
-    def _merge(self, raw: RawOp) -> Node:
-        """The node that `raw` joins; an error when another reader needs the tensor in between."""
-        node = self._source(raw)
-        if len(self.users[raw.inputs[0]]) > 1:
-            raise InputError(f"{raw.name}: its input {raw.inputs[0]} is read by others before the {raw.op}; copy it")
-        self.at[raw.name] = node.name
+        self._hold(raw, node)
         return node
 
-    def _input(self, raw: RawOp) -> None:
-        self._put(raw, Node(raw.name, "input", (), _shape(raw)))
+    def _hold(self, raw: RawOp, node: Node) -> None:
+        """`raw` is what the node makes."""
+        self.at[raw.name] = node.name
+        self.made[node.name] = raw.name
 
-    def _spatial(self, raw: RawOp) -> tuple[tuple[str, ...], tuple[int, int, int, int]]:
-        """(inputs, pad) of a convolution or pool, through a zero pad before it."""
-        source = self.raws[raw.inputs[0]]
-        if source.op == "pad":
-            return (self.at[source.inputs[0]],), source.attrs["pad"]
-        return (self.at[source.name],), (0, 0, 0, 0)
+    def _alone(self, node: Node) -> bool:
+        """Whether a node's tensor has one reader, so that it need not exist."""
+        return len(self.users[self.made[node.name]]) == 1
+
+    def _plain(self, raw: RawOp, kind: str, **fields: object) -> Node:
+        inputs = tuple(self.at[name] for name in raw.inputs)
+        return self._put(raw, Node(raw.name, kind, inputs, raw.shape, **fields))  # type: ignore[arg-type]
+
+    def _input(self, raw: RawOp) -> None:
+        self._plain(raw, "input")
 
     def _conv(self, raw: RawOp) -> None:
         conv = raw.module
         assert isinstance(conv, nn.Conv2d)
-        assert not isinstance(conv.padding, str)
-        inputs, (top, left, bottom, right) = self._spatial(raw)
-        rows, cols = conv.padding
+        source = self.raws[raw.inputs[0]]
+        frame = source.attrs["pad"] if source.op == "pad" and source.name not in self.at else (0, 0, 0, 0)
+        inputs = (self.at[source.name if source.name in self.at else source.inputs[0]],)
         self._put(
             raw,
             Node(
                 raw.name,
                 "conv2d",
                 inputs,
-                _shape(raw),
+                raw.shape,
                 conv,
                 kernel=conv.kernel_size,  # type: ignore[arg-type]
                 stride=conv.stride,  # type: ignore[arg-type]
                 dilation=conv.dilation,  # type: ignore[arg-type]
-                pad=(top + rows, left + cols, bottom + rows, right + cols),
+                pad=tuple(a + b for a, b in zip(frame, raw.attrs["pad"])),  # type: ignore[arg-type]
                 groups=conv.groups,
                 depthwise=conv.groups > 1 and conv.groups == conv.in_channels == conv.out_channels,
             ),
@@ -118,32 +97,64 @@ class _Fuser:
 
     def _linear(self, raw: RawOp) -> None:
         assert isinstance(raw.module, nn.Linear)
-        self._put(raw, Node(raw.name, "linear", (self.at[raw.inputs[0]],), _shape(raw), raw.module))
+        self._plain(raw, "linear", layer=raw.module)
+
+    def _affine_node(self, raw: RawOp, conv: nn.Conv2d, norm: nn.BatchNorm2d | None) -> Node:
+        channels = raw.shape[0]
+        return self._plain(raw, "conv2d", layer=conv, norm=norm, groups=channels, depthwise=channels > 1)
 
     def _bn(self, raw: RawOp) -> None:
-        node = self._merge(raw)
-        if node.kind != "conv2d" or node.norm is not None or node.act_high is not None:
-            raise InputError(f"{raw.name}: a batch norm must follow a convolution directly")
-        assert isinstance(raw.module, nn.BatchNorm2d)
-        node.norm = raw.module
+        node = self._source(raw)
+        if node.kind in WEIGHTED and node.norm is None and node.act_high is None and self._alone(node):
+            node.norm = norm2d(raw.module)
+            self._hold(raw, node)
+        else:
+            self._affine_node(raw, self._ones(raw), norm2d(raw.module))
+
+    def _affine(self, raw: RawOp) -> None:
+        """scale x + shift, both per channel."""
+        node = self._source(raw)
+        scale, shift = raw.attrs["scale"], raw.attrs["shift"]
+        if node.kind in WEIGHTED and node.act_high is None and self._alone(node):
+            node.layer, node.norm = folded(node.layer, node.norm, scale, shift)
+            self._hold(raw, node)
+        else:
+            self._affine_node(raw, convolution(raw.shape[0], scale, shift), None)
 
     def _act(self, raw: RawOp) -> None:
-        node = self._merge(raw)
-        if node.kind not in ("conv2d", "conv2d_add", "linear", "add") or node.act_high is not None:
-            raise InputError(f"{raw.name}: an activation must follow a convolution, a linear layer or an add directly")
-        node.act_high = raw.attrs["high"]
+        node = self._source(raw)
+        if self._takes(node):
+            self._activate(node, raw.attrs["high"])
+            self._hold(raw, node)
+        else:
+            self._affine_node(raw, self._ones(raw), None).act_high = raw.attrs["high"]
+
+    def _takes(self, node: Node) -> bool:
+        """Whether an activation of a node's tensor can be one of the nodes that make it."""
+        if not self._alone(node):
+            return False
+        if node.kind in ("max_pool", "concat"):
+            return all(self._takes(self.nodes[name]) for name in node.inputs)
+        return node.kind in (*WEIGHTED, "conv2d_add", "add") and node.act_high is None
+
+    def _activate(self, node: Node, high: float) -> None:
+        if node.kind in ("max_pool", "concat"):
+            for name in node.inputs:
+                self._activate(self.nodes[name], high)
+        else:
+            node.act_high = high
 
     def _add(self, raw: RawOp) -> None:
         first, second = (self._source(raw, i) for i in (0, 1))
-        if first is second:
-            raise InputError(f"{raw.name}: a tensor added to itself; scale the weights instead")
+        if first.shape != second.shape:
+            raise raw.refusal(f"a sum of {_size(first)} and {_size(second)}; expected equal shapes")
         ends = [
             (node, other)
-            for node, other, name in ((first, second, raw.inputs[0]), (second, first, raw.inputs[1]))
-            if node.kind == "conv2d" and node.act_high is None and len(self.users[name]) == 1
+            for node, other in ((first, second), (second, first))
+            if node.kind == "conv2d" and node.act_high is None and self._alone(node)
         ]
         if not ends:
-            self._put(raw, Node(raw.name, "add", (first.name, second.name), _shape(raw)))
+            self._put(raw, Node(raw.name, "add", (first.name, second.name), raw.shape))
             return
         node, other = max(ends, key=lambda pair: pair[0].layer.weight.numel())  # type: ignore[union-attr]
         del self.nodes[node.name]  # the fused convolution runs where the add stood
@@ -151,63 +162,63 @@ class _Fuser:
         self._put(raw, node)
 
     def _unary(self, raw: RawOp) -> None:
-        self._put(raw, Node(raw.name, "unary", (self._source(raw).name,), _shape(raw), fn=raw.attrs["fn"]))
+        self._plain(raw, "unary", fn=raw.attrs["fn"])
 
     def _mul(self, raw: RawOp) -> None:
         """The second input may be one value per channel, as in squeeze-and-excite."""
         first, second = (self._source(raw, i) for i in (0, 1))
         if first is second:
-            raise InputError(f"{raw.name}: a tensor times itself is not deployable; use another activation")
-        if first.shape != _shape(raw):
+            raise raw.refusal("a tensor times itself is not deployable; use another activation")
+        if first.shape != raw.shape:
             first, second = second, first
-        if first.shape != _shape(raw) or second.shape not in (first.shape, (first.shape[0], 1, 1)):
-            shapes = " and ".join("x".join(map(str, node.shape)) for node in (first, second))
-            raise InputError(
-                f"{raw.name}: a product of {shapes} is not deployable; expected equal shapes, or one value per channel"
-            )
-        self._put(raw, Node(raw.name, "mul", (first.name, second.name), _shape(raw)))
+        if first.shape != raw.shape or second.shape not in (first.shape, (first.shape[0], 1, 1)):
+            raise raw.refusal(f"a product of {_size(first)} and {_size(second)} is not deployable; "
+                              "expected equal shapes, or one value per channel")  # fmt: skip
+        self._put(raw, Node(raw.name, "mul", (first.name, second.name), raw.shape))
 
     def _pool(self, raw: RawOp) -> None:
-        inputs, (top, left, bottom, right) = self._spatial(raw)
-        own = raw.attrs["pad"]
-        pad = (top + own[0], left + own[1], bottom + own[2], right + own[3])
-        if any((top, left, bottom, right)):
-            raise InputError(f"{raw.name}: a zero pad before a pool; give the pool its own padding")
-        kernel, stride = raw.attrs["kernel"], raw.attrs["stride"]
-        self._put(raw, Node(raw.name, raw.op, inputs, _shape(raw), kernel=kernel, stride=stride, pad=pad))
+        self._plain(raw, raw.op, **raw.attrs)
 
     _avg_pool = _max_pool = _pool
 
     def _pad(self, raw: RawOp) -> None:
-        wrong = [user.name for user in self.users[raw.name] if user.op not in ("conv", "max_pool", "avg_pool")]
-        if wrong:
-            raise InputError(f"{raw.name}: a zero pad may only feed a convolution, not {wrong[0]}")
+        """Convolutions take it in; others read the frame."""
+        if any(user.op != "conv" for user in self.users[raw.name]) or not self.users[raw.name]:
+            self._plain(raw, "pad", pad=raw.attrs["pad"])
 
     def _stride(self, raw: RawOp) -> None:
-        self._put(raw, Node(raw.name, "resample", (self.at[raw.inputs[0]],), _shape(raw), stride=raw.attrs["stride"]))
+        self._plain(raw, "resample", stride=raw.attrs["stride"])
 
     def _channel_pad(self, raw: RawOp) -> None:
         source = self._source(raw)
         gather = (-1,) * raw.attrs["before"] + tuple(range(source.shape[0])) + (-1,) * raw.attrs["after"]
-        if source.kind == "resample" and source.gather is None and len(self.users[raw.inputs[0]]) == 1:
-            source.gather, source.shape = gather, _shape(raw)
-            self.at[raw.name] = source.name
+        if source.kind == "resample" and source.gather is None and self._alone(source):
+            source.gather, source.shape = gather, raw.shape
+            self._hold(raw, source)
             return
-        self._put(raw, Node(raw.name, "resample", (source.name,), _shape(raw), gather=gather))
+        self._plain(raw, "resample", gather=gather)
+
+    def _concat(self, raw: RawOp) -> None:
+        self._plain(raw, "concat")
+
+    def _split(self, raw: RawOp) -> None:
+        self._plain(raw, "split", start=raw.attrs["start"])
+
+    def _shuffle(self, raw: RawOp) -> None:
+        self._plain(raw, "shuffle", groups=raw.attrs["groups"])
+
+    def _layer_norm(self, raw: RawOp) -> None:
+        assert isinstance(raw.module, nn.LayerNorm)
+        self._plain(raw, "layer_norm", norm=raw.module, eps=raw.module.eps)
 
     def _mix(self, raw: RawOp) -> None:
-        self._put(raw, Node(raw.name, "mix", tuple(self.at[name] for name in raw.inputs), _shape(raw)))
+        self._plain(raw, "mix")
 
-    def _flatten(self, raw: RawOp) -> None:
-        wrong = [user.name for user in self.users[raw.name] if user.op != "linear"]
-        if wrong:
-            raise InputError(f"{raw.name}: a flatten may only feed a linear layer, not {wrong[0]}")
-        self.at[raw.name] = self._source(raw).name
+
+def _size(node: Node) -> str:
+    return "x".join(map(str, node.shape))
 
 
 def fuse(raws: list[RawOp]) -> list[Node]:
     """Nodes in execution order, the input first, the output last. Raises InputError for what can't be fused."""
-    nodes = _Fuser(raws).run()
-    if nodes[-1].kind not in ("linear", "conv2d"):
-        raise InputError(f"{nodes[-1].name}: the last operator is {nodes[-1].kind}; expected a linear layer or a conv")
-    return nodes
+    return _Fuser(raws).run()

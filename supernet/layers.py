@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .fuse import Node
+from .nodes import Node
 from .quantizers import SMALLEST_STEP, mix_quantize, mse_step, weight_range
 
 
@@ -19,6 +19,26 @@ def activate(y: Tensor, high: float | None) -> Tensor:
     if high is None:
         return y
     return F.relu(y) if high == float("inf") else y.clamp(0, high)
+
+
+class ChannelNorm(nn.Module):
+    """Layer norm over the channels of every pixel (Ba et al. 2016), by those that live: with a mask m,
+
+    mean = sum(m x) / sum(m),  var = sum(m (x - mean)^2) / sum(m),  y = (x - mean) / sqrt(var + eps) weight + bias
+    """
+
+    def __init__(self, norm: nn.LayerNorm):
+        super().__init__()
+        self.weight, self.bias = (nn.Parameter(p.detach().clone()) for p in (norm.weight, norm.bias))
+        self.eps = norm.eps
+
+    def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
+        """x (n, C, H, W), dead channels 0; mask (C,) or None for all."""
+        alive = x.new_ones(x.shape[1]) if mask is None else mask
+        m, total = alive.view(1, -1, 1, 1), alive.sum()
+        mean = x.sum(1, keepdim=True) / total
+        variance = (m * (x - mean).square()).sum(1, keepdim=True) / total
+        return (x - mean) * (variance + self.eps).rsqrt() * self.weight.view(-1, 1, 1) + self.bias.view(-1, 1, 1)
 
 
 class MixedLayer(nn.Module):

@@ -1,8 +1,9 @@
 """A network of fused nodes with quantized edges: what a supernet and an extracted subnet have in common.
 
-Each node makes one tensor. Order on an edge: conv, batch norm, residual, activation, quantizer, mask. Max pools and
-resamples only move codes, so their output shares their input's quantizer. The last node's scores are not quantized.
-A `mix` weighs its candidates' quantized outputs, so it needs no quantizer of its own, and one candidate is exact.
+Each node makes one tensor. Order on an edge: conv, batch norm, residual, activation, quantizer, mask. What only moves
+codes (`nodes.MOVES`) shares its input's quantizer, all inputs of a concat have one. The last node's scores are not
+quantized, and a layer norm reads and makes float32. A `mix` weighs its candidates' quantized outputs, so it needs no
+quantizer of its own, and one candidate is exact.
 """
 
 from __future__ import annotations
@@ -15,15 +16,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .choice import Choice, Gates
-from .fuse import Node
-from .layers import MixedLayer, activate
+from .layers import ChannelNorm, MixedLayer, activate
+from .nodes import MOVES, Node
 from .quantizers import ActQuantizer
-from .ties import Group
+from .ties import Layout
 from .unary import UNARY
-
-MOVES = ("max_pool", "resample", "mix")
-"""Kinds whose output has its input's quantizer; that of a mix differs by candidate, its bits do not."""
-
 
 KINDS = ("width", "weight_bits", "act_bits", "op")
 """Kinds of choices, in the order of a QuantNetwork's four tables of them."""
@@ -37,29 +34,35 @@ def key(name: str) -> str:
 class QuantNetwork(nn.Module):
     """Runs `nodes` in order.
 
-    groups: width group per node name. width, weight, act, op: the choice of a group, a layer, a quantizer, a mix, by
-    the name of the group, the layer's node, the quantizer's node, the mix's node. ranks: per group name, the importance
-    rank of each channel (0 = kept longest). mean, std: the input's bytes are normalised as (byte - mean) / std.
+    layout: the width groups in a row of every node's output, by its name; groups: the first of them. width, weight,
+    act, op: the choice of a group, a layer, a quantizer, a mix, by the name of the group, the layer's node, the node
+    that makes codes, the mix's node. ranks: per group name, the importance rank of each channel (0 = kept longest).
+    mean, std: the input's bytes are normalised as (byte - mean) / std.
     """
 
     mean: Tensor
     std: Tensor
 
-    def __init__(self, nodes: list[Node], groups: Mapping[str, Group], layers: Mapping[str, MixedLayer],
-                 quantizers: Mapping[str, ActQuantizer], ranks: Mapping[str, Tensor],
+    def __init__(self, nodes: list[Node], layout: Layout, layers: Mapping[str, MixedLayer],
+                 norms: Mapping[str, ChannelNorm], quantizers: Mapping[str, ActQuantizer], ranks: Mapping[str, Tensor],
                  choices: Mapping[str, Mapping[str, Choice]], mean: Tensor, std: Tensor):  # fmt: skip
         super().__init__()
-        self.nodes, self.groups = nodes, dict(groups)
+        self.nodes, self.layout = nodes, dict(layout)
+        self.groups = {name: row[0] for name, row in layout.items()}
         self.layers = nn.ModuleDict({key(name): layer for name, layer in layers.items()})
+        self.norms = nn.ModuleDict({key(name): norm for name, norm in norms.items()})
         self.quantizers = nn.ModuleDict({key(name): quantizer for name, quantizer in quantizers.items()})
         self.width, self.weight, self.act, self.op = (dict(choices.get(kind, {})) for kind in KINDS)
         self.register_buffer("mean", mean)
         self.register_buffer("std", std)
+        counts = {group.name: group.counts for row in layout.values() for group in row}
         for name, rank in ranks.items():
             self.register_buffer(f"rank_{key(name)}", rank)
-            options = torch.tensor(self.width[name].options)[:, None]
+            options = torch.tensor(counts[name])[:, None]
             self.register_buffer(f"options_{key(name)}", options, persistent=False)
         self._last_reader = {name: node.name for node in nodes for name in node.inputs}
+        self._quantizer = {node.name: node.quantizer or node.name for node in nodes}
+        self._padded = {n.name for n in nodes if n.gather is not None} & set(_read_alone(nodes))
 
     def choices(self) -> tuple[Choice, ...]:
         """Every choice, by its row in the alpha matrix; pinned ones have one option."""
@@ -74,8 +77,12 @@ class QuantNetwork(nn.Module):
     def layer(self, name: str) -> MixedLayer:
         return self.layers[key(name)]  # type: ignore[return-value]
 
+    def channel_norm(self, name: str) -> ChannelNorm:
+        return self.norms[key(name)]  # type: ignore[return-value]
+
     def quantizer(self, name: str) -> ActQuantizer:
-        return self.quantizers[key(name)]  # type: ignore[return-value]
+        """That of the codes which a node makes."""
+        return self.quantizers[key(self._quantizer[name])]  # type: ignore[return-value]
 
     def rank(self, group: str) -> Tensor:
         """Importance rank of each channel of a group, (C,) int64."""
@@ -91,7 +98,7 @@ class QuantNetwork(nn.Module):
             if node.when and gates is not None and not self._runs(node, gates):
                 continue
             y = self._mix(node, values, gates) if node.kind == "mix" else self._node(node, values, x, gates)
-            if node.kind not in MOVES and node is not self.nodes[-1]:
+            if node.quantizes and node is not self.nodes[-1]:
                 if observe is None:
                     p, active = _weights(self.act[node.name], gates)
                     y = self.quantizer(node.name)(y, p, active, self._mask(node.name, gates))
@@ -135,19 +142,37 @@ class QuantNetwork(nn.Module):
             case "max_pool":
                 top, left, bottom, right = node.pad
                 padded = F.pad(inputs[0], (left, right, top, bottom), value=float("-inf"))
-                return F.max_pool2d(padded, node.kernel, node.stride)
+                return F.max_pool2d(padded, node.kernel, node.stride, 0, node.dilation)
             case "resample":
-                return resample(inputs[0], node)
+                y = resample(inputs[0], node)
+                mask = self._mask(node.name, gates) if node.name in self._padded else None
+                return y if mask is None else y * mask.view(-1, 1, 1)
+            case "concat":
+                return torch.cat(inputs, 1)
+            case "split":
+                return inputs[0].narrow(1, node.start, node.shape[0])
+            case "shuffle":
+                return F.channel_shuffle(inputs[0], node.groups)
+            case "pad":
+                top, left, bottom, right = node.pad
+                return F.pad(inputs[0], (left, right, top, bottom))
+            case "dequantize" | "quantize":
+                return inputs[0]
+            case "layer_norm":
+                return self.channel_norm(node.name)(inputs[0], self._mask(node.name, gates))
         raise AssertionError(node.kind)
 
     def _mask(self, name: str, gates: Gates | None) -> Tensor | None:
         """Mixed width mask (C,) of a node's output, or None where the width is pinned."""
-        group = self.groups[name].name
-        choice = self.width[group]
-        if choice.pinned or gates is None:
+        row = self.layout[name]
+        if gates is None or all(self.width[group.name].pinned for group in row):
             return None
+        masks = {name: self._group_mask(name, gates) for name in dict.fromkeys(group.name for group in row)}
+        return masks[row[0].name] if len(row) == 1 else torch.cat([masks[group.name] for group in row])
+
+    def _group_mask(self, group: str, gates: Gates) -> Tensor:
         alive = self.rank(group) < getattr(self, f"options_{key(group)}")  # (options, C)
-        return gates.of(choice) @ alive.to(gates.weights.dtype)
+        return gates.of(self.width[group]) @ alive.to(gates.weights.dtype)
 
     @contextmanager
     def kept_statistics(self) -> Iterator[None]:
@@ -175,14 +200,22 @@ class QuantNetwork(nn.Module):
             observed: dict[str, Tensor] = {}
             self.run(x, None, observed)
             for name, value in observed.items():
-                seen.setdefault(name, []).append(value.flatten())
+                seen.setdefault(self._quantizer[name], []).append(value.flatten())
         generator = torch.Generator().manual_seed(0)
         for name, parts in seen.items():
             values = torch.cat(parts)
             if len(values) > samples:
                 values = values[torch.randint(len(values), (samples,), generator=generator)]
-            self.quantizer(name).calibrate(values)
+            self.quantizers[key(name)].calibrate(values)  # type: ignore[operator]
         self.train(was_training)
+
+
+def _read_alone(nodes: list[Node]) -> list[str]:
+    """Tensors that something else than a sum reads: a sum masks what it is given."""
+    found: list[str] = []
+    for node in nodes:
+        found += [] if node.kind == "add" else node.inputs[:1] if node.kind == "conv2d_add" else node.inputs
+    return found
 
 
 def _weights(choice: Choice, gates: Gates | None) -> tuple[Tensor | None, list[int]]:

@@ -8,9 +8,9 @@ from functools import partial
 from lut.spec import FLOAT_BITS, OpSpec
 
 from .choice import Choice
-from .fuse import Node
 from .mixed import Block
 from .network import QuantNetwork
+from .nodes import FLOATS, Node
 from .schedule import Schedule, SearchBlock, SearchOp, SearchTensor, Values
 
 SCORE_BITS = 16
@@ -31,31 +31,37 @@ class _Describer:
         self.output = network.nodes[-1].name
         self.is_float = any(choice.options == (FLOAT_BITS,) for choice in network.act.values())
 
-    def width(self, name: str) -> Choice:
-        return self.network.width[self.network.groups[name].name]
+    def widths(self, name: str) -> list[Choice]:
+        return list(dict.fromkeys(self.network.width[group.name] for group in self.network.layout[name]))
 
     def bits(self, name: str, values: Values) -> int:
         if name == self.output:
             return FLOAT_BITS if self.is_float else SCORE_BITS
+        if self.nodes[name].kind in FLOATS:
+            return FLOAT_BITS
         choice = self.act[name]
         assert choice is not None
         return _value(choice, values)
 
     def channels(self, name: str, values: Values) -> int:
-        return _value(self.width(name), values)
+        total = 0
+        for group in self.network.layout[name]:
+            choice = self.network.width[group.name]
+            total += group.counts[choice.position(_value(choice, values))]
+        return total
 
     def tensor(self, node: Node, values: Values) -> tuple[int, int, int, int]:
         return (self.channels(node.name, values), node.shape[1], node.shape[2], self.bits(node.name, values))
 
     def search_tensor(self, node: Node) -> SearchTensor:
-        choices = (self.width(node.name), self.act[node.name] if node.name != self.output else None)
+        choices = (*self.widths(node.name), self.act[node.name] if node.name != self.output else None)
         return SearchTensor(node.name, tuple(c for c in choices if c and not c.pinned), partial(self.tensor, node))
 
-    def spec(self, node: Node, values: Values) -> OpSpec | None:
-        """None where another candidate was chosen."""
+    def spec(self, node: Node, values: Values, part: int = 0) -> OpSpec | None:
+        """None where another candidate was chosen. part: of a concat, the input."""
         if any(values[self.network.op[mix].name] != at for mix, at in node.when):
             return None
-        source = self.nodes[node.inputs[0]] if node.inputs else node
+        source = self.nodes[node.inputs[part]] if node.inputs else node
         c_in, c_out = self.channels(source.name, values), self.channels(node.name, values)
         height, width = source.shape[1:]
         if node.kind == "linear":
@@ -78,7 +84,7 @@ class _Describer:
             node.pad,
             c_in if node.depthwise else node.groups,
             w_bits,
-            tuple(self.bits(name, values) for name in node.inputs) or (8,),
+            tuple(self.bits(name, values) for name in _read(node, part)) or (8,),
             self.bits(node.name, values),
             attrs=self.attrs(node),
             site=node.name,
@@ -92,7 +98,7 @@ class _Describer:
             return "by=channel"
         return ""
 
-    def axes(self, node: Node) -> dict[Choice, set[str]]:
+    def axes(self, node: Node, part: int = 0) -> dict[Choice, set[str]]:
         """Which fields of the spec each searchable choice fills."""
         fields: dict[Choice, set[str]] = {}
 
@@ -100,17 +106,28 @@ class _Describer:
             if choice is not None and not choice.pinned:
                 fields.setdefault(choice, set()).update(names)
 
-        if node.inputs:
-            fill(self.width(node.inputs[0]), {"c_in", "groups"} if node.depthwise else {"c_in"})
-        fill(self.width(node.name), {"c_out"})
+        for choice in self.widths(node.inputs[part]) if node.inputs else ():
+            fill(choice, {"c_in", "groups"} if node.depthwise else {"c_in"})
+        for choice in self.widths(node.name):
+            fill(choice, {"c_out"})
         fill(self.network.weight.get(node.name), {"w_bits"})
-        for name in node.inputs:
+        for name in _read(node, part):
             fill(self.act[name], {"in_bits"})
         if node.name != self.output:
             fill(self.act[node.name], {"out_bits"})
         for mix, _ in node.when:
             fields.setdefault(self.network.op[mix], set())
         return fields
+
+
+def _read(node: Node, part: int) -> tuple[str, ...]:
+    """The tensors that an operator of a node reads."""
+    return node.inputs[part : part + 1] if node.kind == "concat" else node.inputs
+
+
+def parts_of(node: Node) -> tuple[str, ...]:
+    """Names of a node's operators: a concat has one for every input."""
+    return tuple(f"{node.name}.{i}" for i in range(len(node.inputs))) if node.kind == "concat" else (node.name,)
 
 
 def schedule_of(network: QuantNetwork) -> Schedule:
@@ -121,19 +138,20 @@ def schedule_of(network: QuantNetwork) -> Schedule:
         if node.kind == "mix":  # a name for the chosen candidate's tensor
             tensors[node.name] = describe.search_tensor(node)
             continue
-        fields = describe.axes(node)
         tensors[node.name] = describe.search_tensor(node)
-        ops.append(
-            SearchOp(
-                node.name,
-                tuple(fields),
-                tuple(frozenset(names) for names in fields.values()),
-                partial(describe.spec, node),
-                node.inputs or ("image",),
-                node.name,
-                1 if node.kind == "conv2d_add" else 0 if node.kind in ("add", "mul", "unary") else None,
+        for part, name in enumerate(parts_of(node)):
+            fields = describe.axes(node, part)
+            ops.append(
+                SearchOp(
+                    name,
+                    tuple(fields),
+                    tuple(frozenset(names) for names in fields.values()),
+                    partial(describe.spec, node, part=part),
+                    _read(node, part) or ("image",),
+                    node.name,
+                    1 if node.kind == "conv2d_add" else 0 if node.kind in ("add", "mul", "unary") else None,
+                )
             )
-        )
     blocks = tuple(_blocks(describe, {op.name: op for op in ops}))
     first = network.nodes[0]
     tensors["image"] = SearchTensor("image", (), lambda _: (first.shape[0], first.shape[1], first.shape[2], 8))

@@ -113,7 +113,8 @@ class Schedule:
     def live_sets(self) -> list[tuple[str, ...]]:
         """Names of the tensors alive during each op: made before or by it, and still needed by it or a later one.
 
-        An output that takes over a dying input's buffer (in_place) is not counted beside it.
+        An output that takes over a dying input's buffer (in_place) is not counted beside it. Several
+        ops may make parts of one tensor.
         """
         last_use = {self.input: -1, self.output: len(self.ops)}
         for step, op in enumerate(self.ops):
@@ -121,7 +122,7 @@ class Schedule:
                 last_use[name] = max(last_use.get(name, step), step)
         made = {self.input: -1}
         for step, op in enumerate(self.ops):
-            made[op.output] = step
+            made.setdefault(op.output, step)
         live = []
         for step, op in enumerate(self.ops):
             names = [n for n, born in made.items() if born <= step and last_use.get(n, born) >= step]

@@ -58,14 +58,12 @@ class SearchSpace:
     def is_float(self) -> bool:
         return self.weight_bits == (32,)
 
-    def channel_options(self, channels: int, fractions: tuple[float, ...] | None = None) -> tuple[int, ...]:
-        """Channel counts that a layer of `channels` may take: rounded to the multiple, at least one multiple."""
-        step = self.channel_multiple
-        counts = {
-            channels if f == 1 else min(channels, max(step, round(channels * f / step) * step))
-            for f in fractions or self.widths
-        }
-        return tuple(sorted(counts))
+    @staticmethod
+    def channels_at(channels: int, fraction: float, multiple: int) -> int:
+        """A fraction of `channels`, rounded to a multiple, at least one of it."""
+        if fraction == 1:
+            return channels
+        return min(channels, max(multiple, round(channels * fraction / multiple) * multiple))
 
     def hash(self) -> str:
         """16 hex digits that change with any option."""

@@ -1,55 +1,114 @@
-"""What was found in a model, one line per node."""
+"""What was found in a model, one line per node: what is searched, costed and deployed, and why something is not."""
 
 from __future__ import annotations
 
+from itertools import groupby
 from typing import Any
 
-from .fuse import Node
 from .network import QuantNetwork
+from .nodes import Node
+
+MOST_NAMES = 3
+"""Tied layers that are named; the others are counted."""
+
+
+def summarise(network: QuantNetwork, device: Any = None, table: Any = None) -> str:
+    """Columns: node, kind, output, width (channels of each option, a sum where several groups lie in a row), weight
+    bits, activation bits, layers that the width is tied with, costed, deployable, note (why not). A mix stands behind
+    the layers of its candidates.
+
+    device: a lut.Device, whose `supports` says what is deployable. table: a LatencyTable, whose kinds are costed;
+    without them the column is '-'.
+    """
+    heads = ("node", "kind", "output", "width", "weight bits", "act bits", "tied with", "costed", "deployable", "note")
+    rows = [heads, *(_row(network, node, device, table) for node in network.nodes)]
+    widths = [max(len(row[i]) for row in rows) for i in range(len(heads))]
+    return "\n".join("  ".join(cell.ljust(w) for cell, w in zip(row, widths)).rstrip() for row in rows)
+
+
+def _row(network: QuantNetwork, node: Node, device: Any, table: Any) -> tuple[str, ...]:
+    weight = network.weight.get(node.name)
+    act = network.act.get(network.quantizer_of(node.name)) if node is not network.nodes[-1] else None
+    notes = [f"width pinned: {reason}" for reason in _width_reasons(network, node)]
+    if weight is not None and weight.pinned:
+        notes.append(f"weight bits pinned: {_bits_reason(network, node)}")
+    if node.kind == "mix":
+        notes.append(f"one of {len(node.inputs)} operators" + (", or none" if _skips(network, node) else ""))
+    problems = [] if device is None or node.kind == "mix" else _problems(network, node, device.supports)
+    costed = table is not None and node.kind in table.kinds
+    return (
+        node.name,
+        node.kind + (" (depthwise)" if node.depthwise else ""),
+        "x".join(map(str, node.shape)),
+        _width(network, node),
+        _options(weight.options if weight else None),
+        _options(act.options if act else None),
+        _tied(network, node),
+        "-" if table is None or node.kind == "mix" else "yes" if costed else "no",
+        "-" if device is None or node.kind == "mix" else "no" if problems else "yes",
+        "; ".join(problems + notes),
+    )
 
 
 def _options(options: tuple[int, ...] | None) -> str:
     return "-" if options is None else "/".join(map(str, options))
 
 
+def _width(network: QuantNetwork, node: Node) -> str:
+    """Channels by option, such as 8/16 + 4 x 2/4."""
+    parts = []
+    for _, run in groupby(network.layout[node.name], key=lambda group: group.name):
+        same = list(run)
+        parts.append((f"{len(same)} x " if len(same) > 1 else "") + _options(same[0].counts))
+    return " + ".join(parts)
+
+
+def _tied(network: QuantNetwork, node: Node) -> str:
+    """Weighted layers whose channels are the same ones, or change with them."""
+    own = {network.width[group.name] for group in network.layout[node.name]}
+    names = [
+        other.name
+        for other in network.nodes
+        if other is not node
+        and other.name in network.weight
+        and any(network.width[group.name] in own for group in network.layout[other.name])
+    ]
+    more = f" and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else ""
+    return ", ".join(names[:MOST_NAMES]) + more or "-"
+
+
+def _width_reasons(network: QuantNetwork, node: Node) -> list[str]:
+    reasons = []
+    for group in network.layout[node.name]:
+        if group.pinned:
+            reasons.append(group.pinned)
+        elif network.width[group.name].pinned:
+            reasons.append(f"one option in the space for {group.channels} channels")
+    return list(dict.fromkeys(reasons))
+
+
+def _bits_reason(network: QuantNetwork, node: Node) -> str:
+    if node.one_weight:
+        return "one weight per channel is exact at any"
+    weighted = list(network.weight)
+    place = {weighted[0]: "the first layer", weighted[-1]: "the last layer"}.get(node.name)
+    return place or "the space has one option for it"
+
+
+def _problems(network: QuantNetwork, node: Node, supports: Any) -> list[str]:
+    """What of a node the device lacks."""
+    found = []
+    if supports.kinds and node.kind not in supports.kinds:
+        found.append(f"the device has no {node.kind}")
+    weight = network.weight.get(node.name)
+    if weight is not None and (lost := [bits for bits in weight.options if bits not in supports.weight_bits]):
+        found.append(f"the device has no {_options(tuple(lost))}-bit weights")
+    if weight is not None and max(node.kernel) > supports.max_kernel:
+        found.append(f"its kernel exceeds the device's {supports.max_kernel}")
+    return found
+
+
 def _skips(network: QuantNetwork, node: Node) -> bool:
     """Whether one of a mix's candidates is its own input, made outside of it."""
     made = {n.name: n for n in network.nodes}
     return any((node.name, i) not in made[name].when for i, name in enumerate(node.inputs) if made[name].kind != "mix")
-
-
-def summarise(network: QuantNetwork, device: Any = None) -> str:
-    """Columns: node, kind, output, channels, weight bits, activation bits, width tied with, note. A mix stands behind
-    the layers of its candidates.
-
-    device: with `supports.kinds`; kinds it lacks are marked.
-    """
-    kinds = getattr(getattr(device, "supports", None), "kinds", None) or None  # empty: any
-    rows = [("node", "kind", "output", "channels", "weight bits", "act bits", "width group", "note")]
-    for node in network.nodes:
-        group = network.groups[node.name]
-        weight = network.weight.get(node.name)
-        act = network.act.get(network.quantizer_of(node.name))
-        note = []
-        if group.pinned:
-            note.append(f"width pinned: {group.pinned}")
-        if weight is not None and weight.pinned:
-            note.append("weight bits pinned")
-        if node.kind == "mix":
-            note.append(f"one of {len(node.inputs)} operators" + (", or none" if _skips(network, node) else ""))
-        elif kinds is not None and node.kind not in kinds:
-            note.append(f"{node.kind} is not supported by the device")
-        rows.append(
-            (
-                node.name,
-                node.kind + (" (depthwise)" if node.depthwise else ""),
-                "x".join(map(str, node.shape)),
-                _options(network.width[group.name].options),
-                _options(weight.options if weight else None),
-                _options(act.options if act and node is not network.nodes[-1] else None),
-                group.name if len(group.members) > 1 else "-",
-                "; ".join(note),
-            )
-        )
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    return "\n".join("  ".join(cell.ljust(w) for cell, w in zip(row, widths)).rstrip() for row in rows)

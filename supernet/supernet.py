@@ -144,9 +144,10 @@ class Supernet(QuantNetwork):
 
         return Arch({choice.name: value(choice) for choice in self.choices()}, self.space.hash())
 
-    def summary(self, device: Any = None) -> str:
-        """A table, one line per node: searchable widths and bits, ties, why pinned, deployable on `device`."""
-        return summarise(self, device)
+    def summary(self, device: Any = None, table: Any = None) -> str:
+        """A table, one line per node: searchable widths and bits, ties, why pinned, deployable on `device` (a
+        lut.Device), costed by `table` (a LatencyTable)."""
+        return summarise(self, device, table)
 
     def _apply(self, fn: Any, recurse: bool = True) -> Supernet:
         if self._fixed is not None:

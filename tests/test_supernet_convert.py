@@ -121,25 +121,25 @@ class Shared(nn.Module):
         return self.fc(self.conv(self.conv(x)).flatten(1))
 
 
-class Multiply(nn.Module):
+class Divide(nn.Module):
     def __init__(self):
         super().__init__()
         self.fc = nn.Linear(3 * 16 * 16, 2)
 
     def forward(self, x):
-        return self.fc((x * 2).flatten(1))
+        return self.fc((2 / x).flatten(1))
 
 
 @pytest.mark.parametrize(
     ("model", "message"),
     [
         (Unknown(nn.PixelShuffle(1)), "PixelShuffle 'strange'"),
-        (Unknown(nn.Conv2d(3, 3, 3, padding="same")), "padding"),
-        (Unknown(nn.MaxPool2d(3, 1, 1, ceil_mode=True)), "ceil_mode"),
+        (Unknown(nn.Conv2d(3, 3, 3, padding="same", padding_mode="reflect")), "padding"),
+        (Unknown(nn.AvgPool2d(3, 1, 1, count_include_pad=False)), "count_include_pad"),
         (Branches(), "control flow that depends on the data"),
         (TwoOutputs(), "several outputs"),
         (Shared(), "used twice"),
-        (Multiply(), "mul"),
+        (Divide(), "a constant divided by a tensor"),
         (Unknown(nn.Linear(7, 7)), "does not fit"),
     ],
 )

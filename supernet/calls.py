@@ -1,0 +1,240 @@
+"""Calls that read several tensors, constants, or a tensor's axes: sums and products, joins and parts, means, views."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from . import views
+from .norms import layer_norm
+from .views import View
+from .vocabulary import Call, window
+
+if TYPE_CHECKING:
+    from .collect import Collector
+
+
+def _constant(walk: Collector, call: Call, view: View, value: Any) -> Tensor:
+    """A number, or a tensor with one value per channel, as (C,)."""
+    channels = walk.shape(view)[0]
+    if isinstance(value, (int, float)):
+        return torch.full((channels,), float(value), dtype=walk.dtype)
+    if not isinstance(value, Tensor):
+        raise call.refuse(f"arithmetic with {type(value).__name__} is not deployable")
+    axes = view.axes.replace("c", "c" if view.axes != "nf" else "f")
+    shape = (1,) * (len(axes) - value.dim()) + tuple(value.shape)
+    wide = [letter for letter, size in zip(axes, shape) if size > 1]
+    if len(shape) > len(axes) or wide not in ([], ["c"]):
+        raise call.refuse(f"a constant of shape {tuple(value.shape)} is not deployable; expected a number, or one "
+                          "value per channel")  # fmt: skip
+    return value.detach().reshape(-1).to(walk.dtype).expand(channels).clone()
+
+
+def _arithmetic(op: str) -> Callable[[Collector, Call], None]:
+    """a op b: of two tensors a node, with a constant one weight and one bias per channel."""
+
+    def family(walk: Collector, call: Call) -> None:
+        first, second = call.args[0], call.argument(1, "other")
+        if call.kwargs.get("alpha", 1) != 1:
+            raise call.refuse("a sum with alpha is not deployable; multiply first")
+        if walk.is_tensor(first) and walk.is_tensor(second):
+            return _two(walk, call, op, walk.view(first, op == "mul"), walk.view(second, op == "mul"))
+        view = walk.view(first if walk.is_tensor(first) else second)
+        value = _constant(walk, call, view, second if walk.is_tensor(first) else first)
+        one, none = torch.ones_like(value), torch.zeros_like(value)
+        if op == "div" and not walk.is_tensor(first):
+            raise call.refuse("a constant divided by a tensor is not deployable; use an activation with a table")
+        scale, shift = {
+            "add": (one, value),
+            "sub": (one, -value) if walk.is_tensor(first) else (-one, value),
+            "mul": (value, none),
+            "div": (1 / value, none),
+        }[op]
+        walk.emit(call.node, "affine", [view], walk.shape(view), view.axes, scale=scale, shift=shift)
+
+    return family
+
+
+def _two(walk: Collector, call: Call, op: str, first: View, second: View) -> None:
+    if op not in ("add", "mul"):
+        word = {"sub": "difference", "div": "quotient"}[op]
+        raise call.refuse(f"the {word} of two tensors is not deployable; only sums and products are")
+    if first.axes != second.axes:
+        raise call.refuse(f"tensors with the axes {first.axes} and {second.axes} do not meet; permute one of them")
+    if first.op == second.op and op == "add":
+        twice = torch.full((walk.shape(first)[0],), 2.0, dtype=walk.dtype)
+        walk.emit(call.node, "affine", [first], walk.shape(first), first.axes, scale=twice, shift=0 * twice)
+        return
+    shapes = walk.shape(first), walk.shape(second)
+    walk.emit(call.node, op, [first, second], max(shapes, key=lambda s: s[1] * s[2]), first.axes)
+
+
+def _negative(walk: Collector, call: Call) -> None:
+    view = walk.view(call.args[0])
+    ones = torch.ones(walk.shape(view)[0], dtype=walk.dtype)
+    walk.emit(call.node, "affine", [view], walk.shape(view), view.axes, scale=-ones, shift=0 * ones)
+
+
+def _concat(walk: Collector, call: Call) -> None:
+    tensors = [walk.view(node) for node in call.args[0]]
+    axes, dim = tensors[0].axes, call.argument(1, "dim", call.kwargs.get("axis", 0))
+    if any(view.axes != axes for view in tensors) or axes[dim] != "c":
+        raise call.refuse(f"only a concat of channels is deployable, not of axis {dim}")
+    if len(tensors) == 1:
+        return walk.alias(call.node, tensors[0])
+    _, height, width = walk.shape(tensors[0])
+    walk.emit(call.node, "concat", tensors, (sum(walk.shape(v)[0] for v in tensors), height, width), axes)
+
+
+def _pieces(walk: Collector, call: Call) -> None:
+    """chunk, split: the parts are made where they are taken."""
+    view = walk.view(call.args[0])
+    dim = int(call.argument(2, "dim", 0))
+    if view.axes[dim] != "c":
+        raise call.refuse(f"only channels can be split, not axis {dim}")
+    sizes = [part.shape[dim] for part in call.node.meta["tensor_meta"]]
+    walk.pieces[call.node.name] = view, [sum(sizes[:i]) for i in range(len(sizes))]
+
+
+def _part(walk: Collector, call: Call, view: View, start: int, channels: int) -> None:
+    if channels == walk.shape(view)[0]:
+        return walk.alias(call.node, view)
+    walk.emit(call.node, "split", [view], (channels, *walk.shape(view)[1:]), view.axes, start=start)
+
+
+def _narrow(walk: Collector, call: Call) -> None:
+    view, dim, start = walk.view(call.args[0]), call.argument(1, "dim"), int(call.argument(2, "start"))
+    if view.axes[dim] != "c":
+        raise call.refuse(f"only channels can be narrowed, not axis {dim}")
+    channels = walk.shape(view)[0]
+    _part(walk, call, view, start % channels, int(call.argument(3, "length")))
+
+
+def _getitem(walk: Collector, call: Call) -> None:
+    source, index = call.args
+    if source.name in walk.pieces:
+        view, starts = walk.pieces[source.name]
+        ends = [*starts[1:], walk.shape(view)[0]]
+        return _part(walk, call, view, starts[index], ends[index] - starts[index])
+    view = walk.view(source)
+    index = index if isinstance(index, tuple) else (index,)
+    if None in index:
+        return reshape(walk, call)
+    if Ellipsis in index:
+        at = index.index(Ellipsis)
+        index = (*index[:at], *[slice(None)] * (len(view.axes) - len(index) + 1), *index[at + 1 :])
+    wrong = "only strided slices of rows and columns x[:, :, ::s, ::s] and slices of channels x[:, a:b] are deployable"
+    cut: dict[str, slice] = {}
+    for letter, part in zip(view.axes, index):
+        size = walk.size(view)[letter]
+        if not isinstance(part, slice):
+            raise call.refuse(wrong)
+        if part.indices(size) != (0, size, 1):
+            cut[letter] = part
+    if not cut:
+        return walk.alias(call.node, view)
+    if set(cut) == {"c"} and cut["c"].step in (None, 1):
+        start, stop, _ = cut["c"].indices(walk.shape(view)[0])
+        return _part(walk, call, view, start, stop - start)
+    if not set(cut) <= {"h", "w"} or any(part.start or part.stop for part in cut.values()):
+        raise call.refuse(wrong)
+    rows, cols = (cut.get(letter, slice(None)).step or 1 for letter in "hw")
+    _, height, width = walk.shape(view)
+    shape = (walk.shape(view)[0], -(-height // rows), -(-width // cols))
+    walk.emit(call.node, "stride", [view], shape, view.axes, stride=(rows, cols))
+
+
+def _reduce(op: str) -> Callable[[Collector, Call], None]:
+    def family(walk: Collector, call: Call) -> None:
+        view, dims = walk.view(call.args[0]), call.argument(1, "dim", call.kwargs.get("axis"))
+        dims = [dims] if isinstance(dims, int) else dims
+        letters = {view.axes[d] for d in dims} if dims is not None else set("n")
+        size = walk.size(view)
+        if not {letter for letter in letters if size[letter] > 1 or letter == "n"} <= set("hws"):
+            raise call.refuse("only the mean or maximum over rows and columns, such as mean((2, 3)), is deployable")
+        kept = view.axes if call.argument(2, "keepdim", False) else "".join(a for a in view.axes if a not in letters)
+        channels, height, width = walk.shape(view)
+        area = tuple(size[a] if letters & {a, "s"} else 1 for a in "hw")
+        kind, attrs = window(op, area)  # type: ignore[arg-type]
+        if not kind:
+            return walk.alias(call.node, View(view.op, kept))
+        walk.emit(call.node, kind, [view], (channels, height // area[0], width // area[1]), kept, **attrs)
+
+    return family
+
+
+def reshape(walk: Collector, call: Call) -> None:
+    view = walk.view(call.args[0])
+    shape = tuple(call.node.meta["tensor_meta"].shape)
+    found = views.reshaped(view.axes, walk.size(view), shape)
+    if found is None:
+        raise call.refuse(f"a tensor {view.axes} in the shape {shape} is not deployable; flatten all but the batch, or "
+                          "shuffle channels")  # fmt: skip
+    axes, groups = found
+    if axes == "shuffle":
+        walk.emit(call.node, "shuffle", [view], walk.shape(view), groups=groups)
+    else:
+        walk.alias(call.node, View(view.op, axes, groups))
+
+
+def _permute(walk: Collector, call: Call) -> None:
+    view, given = walk.view(call.args[0]), call.args[1:] or (call.kwargs["dims"],)
+    order = given[0] if isinstance(given[0], (tuple, list)) else given
+    walk.alias(call.node, View(view.op, views.permuted(view.axes, list(order)), view.groups))
+
+
+def _transpose(walk: Collector, call: Call) -> None:
+    view = walk.view(call.args[0])
+    first, second = call.argument(1, "dim0"), call.argument(2, "dim1")
+    walk.alias(call.node, View(view.op, views.swapped(view.axes, first, second), view.groups))
+
+
+def _expand(walk: Collector, call: Call) -> None:
+    """One value per channel over the image."""
+    view = walk.view(call.args[0])
+    shape = tuple(call.node.meta["tensor_meta"].shape)
+    if view.axes != "nchw" or shape[1] != walk.shape(view)[0]:
+        raise call.refuse("only one value per channel can be expanded over an image")
+    walk.alias(call.node, View(view.op, view.axes, expanded=True))
+
+
+def _layer_norm(walk: Collector, call: Call) -> None:
+    view = walk.view(call.args[0])
+    size, weight, bias = call.argument(1, "normalized_shape"), call.argument(2, "weight"), call.argument(3, "bias")
+    if view.axes[-1] != "c" or tuple(size) != (walk.shape(view)[0],):
+        raise call.refuse("a layer norm must be over the channels; permute them to the end")
+    norm = layer_norm(size[0], call.argument(4, "eps", 1e-5), weight, bias)
+    walk.emit(call.node, "layer_norm", [view], walk.shape(view), view.axes, norm)
+
+
+Family = Callable[["Collector", Call], None]
+_ADD, _SUB, _MUL, _DIV = map(_arithmetic, ("add", "sub", "mul", "div"))
+_MEAN, _MAX = map(_reduce, ("avg_pool", "max_pool"))
+FAMILIES: dict[Any, Family] = {
+    **dict.fromkeys((operator.add, operator.iadd, torch.add, "add", "add_"), _ADD),
+    **dict.fromkeys((operator.sub, operator.isub, torch.sub, "sub", "sub_"), _SUB),
+    **dict.fromkeys((operator.mul, operator.imul, torch.mul, "mul", "mul_"), _MUL),
+    **dict.fromkeys((operator.truediv, operator.itruediv, torch.div, "div", "div_"), _DIV),
+    **dict.fromkeys((operator.neg, torch.neg, "neg"), _negative),
+    **dict.fromkeys((torch.cat, torch.concat, torch.concatenate), _concat),
+    **dict.fromkeys((torch.chunk, torch.split, torch.tensor_split, "chunk", "split", "tensor_split"), _pieces),
+    **dict.fromkeys((torch.narrow, "narrow"), _narrow),
+    operator.getitem: _getitem,
+    **dict.fromkeys((torch.mean, "mean"), _MEAN),
+    **dict.fromkeys((torch.amax, "amax"), _MAX),
+    **dict.fromkeys(
+        (torch.flatten, torch.reshape, torch.squeeze, torch.unsqueeze, torch.unflatten, "flatten", "view", "reshape",
+         "squeeze", "unsqueeze", "unflatten", "view_as", "reshape_as"),
+        reshape,
+    ),
+    **dict.fromkeys((torch.permute, "permute"), _permute),
+    **dict.fromkeys((torch.transpose, torch.swapaxes, "transpose", "swapaxes"), _transpose),
+    **dict.fromkeys(("expand", "expand_as"), _expand),
+    F.layer_norm: _layer_norm,
+}  # fmt: skip
+"""What people call in forward -> how it is read."""

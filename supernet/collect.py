@@ -1,0 +1,241 @@
+"""The walk over a traced graph: every node becomes a primitive, a view of one, a constant, or an error.
+
+A view is an operator's output with its axes in some order (`views.py`): permutes, reshapes and squeezes make no
+operator.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+
+from lut.errors import InputError
+
+from . import views
+from .calls import FAMILIES, reshape
+from .functional import FUNCTIONAL, plain
+from .mixed import Block, MixedOp, block_of
+from .norms import channel_norm, layer_norm_of
+from .primitives import RawOp, Shape, refusal, user_line
+from .register import checked, handler_of
+from .splice import Trace, candidates, spliced
+from .views import View
+from .vocabulary import Call, of_call, of_module
+
+BATCH = 2
+"""Images that shapes are found with: not one, or a squeeze would drop the batch."""
+
+
+class Collector:
+    """State of the walk. ops: primitives by name, in order; views: what the tensor of every fx node is."""
+
+    def __init__(self, graph: fx.GraphModule, root: nn.Module, trace: Trace, dtype: torch.dtype):
+        self.graph, self.root, self.trace = graph, root, trace
+        self.ops: dict[str, RawOp] = {}
+        self.views: dict[str, View] = {}
+        self.pieces: dict[str, tuple[View, list[int]]] = {}  # of a split: starts
+        self.used: set[str] = set()
+        self.dtype = dtype
+
+    def run(self) -> list[RawOp]:
+        for node in self.graph.graph.nodes:
+            if node.op == "output":
+                return self._needed(self._output(node))
+            if "value" not in node.meta:
+                self._visit(node)
+        raise AssertionError("no output")
+
+    # What calls are given
+
+    def view(self, node: Any, expanded: bool = False) -> View:
+        found = self.views[node.name]
+        if found.expanded and not expanded:
+            raise refusal(node, "an expanded tensor may only be multiplied; use the smaller one")
+        return found
+
+    def is_tensor(self, value: Any) -> bool:
+        return isinstance(value, fx.Node) and value.name in self.views
+
+    def shape(self, view: View) -> Shape:
+        return self.ops[view.op].shape
+
+    def size(self, view: View) -> views.Sizes:
+        return views.sizes(self.shape(view), BATCH, view.groups)
+
+    def call(self, node: fx.Node) -> Call:
+        """Arguments with values for what is constant."""
+        args = fx.node.map_arg(node.args, lambda n: n.meta.get("value", n))
+        kwargs = fx.node.map_arg(node.kwargs, lambda n: n.meta.get("value", n))
+        first = next((n for n in node.all_input_nodes if n.name in self.views), None)
+        out = tuple(getattr(node.meta.get("tensor_meta"), "shape", ())[1:])
+        source = self.shape(self.views[first.name]) if first is not None else (0, 0, 0)
+        return Call(node, args, kwargs, source, (*out, 1, 1, 1)[:3])  # type: ignore[arg-type]
+
+    # What calls make
+
+    def emit(self, node: fx.Node, op: str, inputs: list[View], shape: Shape, axes: str = "nchw",
+             module: nn.Module | None = None, name: str = "", **attrs: Any) -> View:  # fmt: skip
+        name = name or node.name
+        sources = [view.op for view in inputs]
+        block, line = _block(node, self.root), user_line(node.stack_trace)
+        self.ops[name] = RawOp(name, op, sources, shape, module, attrs, block=block, line=line)
+        self.views[node.name] = View(name, axes)
+        return self.views[node.name]
+
+    def alias(self, node: fx.Node, view: View) -> None:
+        self.views[node.name] = view
+
+    def once(self, node: fx.Node, module: nn.Module) -> str:
+        """The name of a module with weights, at its only use."""
+        name = str(node.target)
+        if name in self.used:
+            raise refusal(node, "the module is used twice; give each use its own weights", module)
+        self.used.add(name)
+        return name
+
+    # The walk
+
+    def _visit(self, node: fx.Node) -> None:
+        if node.op == "placeholder":
+            if self.ops:
+                raise InputError(f"the model takes several inputs ({node.name}); from_model takes networks with one")
+            self.emit(node, "input", [], tuple(node.meta["tensor_meta"].shape[1:]))
+            return
+        sources = [n for n in node.all_input_nodes if n.name in self.views or n.name in self.pieces]
+        if not sources:
+            raise refusal(node, "an operator without a tensor input is not deployable")
+        call = self.call(node)
+        if node.op == "call_module":
+            self._module(call, self.view(sources[0]))
+        elif (handler := handler_of(node.target)) is not None:
+            answer = checked(handler(*call.args[1:], **call.kwargs), f"'{node.name}'")
+            self._registered(call, self.view(sources[0]), answer, node.name)
+        elif (family := (FAMILIES | FUNCTIONAL).get(node.target)) is not None:
+            family(self, call)
+        else:
+            self._single(call, self.view(sources[0]), *of_call(call))
+
+    def _module(self, call: Call, source: View) -> None:
+        node = call.node
+        module = self.graph.get_submodule(str(node.target))
+        if isinstance(module, (nn.Conv2d, nn.Linear)):
+            module = plain(module)
+        if isinstance(module, MixedOp):
+            name = self.once(node, module)
+            self.image(call, source)
+            self._join(candidates(name, module, source.op, self._zeros(source), self.trace))
+            self.views[node.name] = View(name)
+        elif (handler := handler_of(module)) is not None:
+            name = self.once(node, module) if any(True for _ in module.parameters()) else node.name
+            answer = checked(handler(module), f"{type(module).__name__} '{node.target}'")
+            self._registered(call, source, answer, name)
+        elif isinstance(module, (nn.Flatten, nn.Unflatten)):
+            reshape(self, call)
+        elif isinstance(module, nn.Linear):
+            self.linear(call, source, module, self.once(node, module))
+        elif (norm := layer_norm_of(module) or channel_norm(module)) is not None:
+            last = source.axes[-1] if isinstance(module, nn.LayerNorm) else source.axes[1:2]
+            if last != "c" or norm.normalized_shape != (call.shape[0],):
+                raise call.refuse("a layer norm must be over the channels; permute them to the end", module)
+            name = self.once(node, module)
+            self.emit(node, "layer_norm", [source], call.shape, source.axes, norm, name)
+        else:
+            op, attrs = of_module(call, module)
+            weighted = op in ("conv", "bn")
+            name = self.once(node, module) if weighted else ""
+            self._single(call, source, op, attrs, module if weighted else None, name)
+
+    def linear(self, call: Call, source: View, module: nn.Linear, name: str) -> None:
+        """On vectors, or on every pixel of an image whose channels are last: a 1x1 convolution."""
+        shape = self.shape(source)
+        if source.axes in ("nc", "nf"):
+            self.emit(call.node, "linear", [source], (module.out_features, 1, 1), "nc", module, name)
+            return
+        if source.axes[-1] != "c":
+            raise call.refuse("a linear layer reads vectors, or images with their channels last; flatten first")
+        conv = nn.Conv2d(module.in_features, module.out_features, 1, bias=module.bias is not None)
+        conv.weight = nn.Parameter(module.weight.detach()[:, :, None, None].clone())
+        if module.bias is not None:
+            conv.bias = nn.Parameter(module.bias.detach().clone())
+        out = (module.out_features, *shape[1:])
+        self.emit(call.node, "conv", [source], out, source.axes, conv, name, pad=(0, 0, 0, 0))
+
+    def _single(self, call: Call, source: View, op: str, attrs: dict[str, Any], module: nn.Module | None = None,
+                name: str = "") -> None:  # fmt: skip
+        """An operator on one tensor."""
+        if op == "":
+            self.alias(call.node, source)
+        elif op in ("act", "unary"):
+            self.emit(call.node, op, [source], call.shape, source.axes, **attrs)
+        elif op == "bn" and source.axes == "nc":
+            self.emit(call.node, op, [source], call.shape, "nc", module, name)
+        else:
+            self.image(call, source)
+            if op == "avg_pool" and any(frame := attrs["pad"]):
+                top, left, bottom, right = frame
+                c, h, w = call.shape
+                made = self.emit(call.node, "pad", [source], (c, h + top + bottom, w + left + right),
+                                 name=f"{call.node.name}.pad", pad=frame)  # fmt: skip
+                source, attrs = made, attrs | {"pad": (0, 0, 0, 0)}
+            self.emit(call.node, op, [source], call.out, "nchw", module, name, **attrs)
+
+    def image(self, call: Call, source: View) -> None:
+        if source.axes != "nchw":
+            raise call.refuse(f"it reads a tensor with the axes {source.axes}; expected images (n, c, h, w)")
+
+    def _registered(self, call: Call, source: View, answer: Any, name: str) -> None:
+        self.image(call, source)
+        if isinstance(answer, nn.Module):
+            made, end = spliced(name, answer, source.op, self._zeros(source), self.trace)
+            self._join(made)
+            self.views[call.node.name] = View(end)
+            return
+        op, attrs = answer
+        if op == "split":
+            self.emit(call.node, op, [source], (attrs["channels"], *call.shape[1:]), start=attrs["start"])
+            return
+        extra = {"avg_pool": {"pad": (0, 0, 0, 0), "dilation": (1, 1)}, "max_pool": {"dilation": (1, 1)}}
+        self._single(call, source, "" if op == "identity" else op, extra.get(op, {}) | attrs)
+
+    def _zeros(self, source: View) -> Tensor:
+        return torch.zeros(1, *self.shape(source), dtype=self.dtype)
+
+    def _join(self, made: list[RawOp]) -> None:
+        self.ops.update((raw.name, raw) for raw in made)
+
+    # The end
+
+    def _output(self, node: fx.Node) -> str:
+        result: Any = node.args[0]
+        if not isinstance(result, fx.Node):
+            named = result.items() if isinstance(result, dict) else enumerate(result) if result is not None else ()
+            several = ", ".join(f"{key}: {getattr(value, 'name', value)}" for key, value in named)
+            raise InputError(
+                f"the model returns several outputs ({several}); from_model takes networks with one: wrap the model in "
+                "one that returns the output to be deployed"
+            )
+        view = self.view(result)
+        if self.ops[view.op].op == "input":
+            raise InputError("the model returns its input")
+        if max(self.shape(view)[1:]) > 1 and view.axes not in ("nchw", "nf", "ncs"):
+            raise refusal(result, "the output must have its channels first")
+        return view.op
+
+    def _needed(self, result: str) -> list[RawOp]:
+        """What the result depends on, in order, the result last."""
+        needed = {result}
+        for raw in reversed(list(self.ops.values())):
+            if raw.name in needed:
+                needed.update(raw.inputs)
+        kept = [raw for raw in self.ops.values() if raw.name in needed]
+        return sorted(kept, key=lambda raw: raw.name == result)
+
+
+def _block(node: fx.Node, root: nn.Module) -> Block | None:
+    """The outermost module around an operator that describes itself as a block."""
+    for path, _ in node.meta.get("nn_module_stack", {}).values():
+        if path and (found := block_of(root.get_submodule(path), path)) is not None:
+            return found
+    return None

@@ -1,0 +1,100 @@
+"""Layers called as functions, with parameters of the user's modules or what is made of them, as modules.
+
+Weights that forward computes from parameters (weight standardisation) are computed once: they are searched as they are.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, fx, nn
+
+from .vocabulary import Call, conv_pad, pair
+
+if TYPE_CHECKING:
+    from .collect import Collector
+
+
+def plain(layer: nn.Conv2d | nn.Linear) -> nn.Conv2d | nn.Linear:
+    """A layer whose weights are parameters of its own: those of one with weight norm are taken as they are now."""
+    if isinstance(layer._parameters.get("weight"), nn.Parameter):
+        return layer
+    new: nn.Conv2d | nn.Linear
+    if isinstance(layer, nn.Linear):
+        new = nn.Linear(layer.in_features, layer.out_features, bias=layer.bias is not None)
+    else:
+        size: Any = (layer.kernel_size, layer.stride, layer.padding, layer.dilation)
+        new = nn.Conv2d(layer.in_channels, layer.out_channels, size[0], size[1], size[2], size[3], layer.groups,
+                        layer.bias is not None)  # fmt: skip
+    new.weight = nn.Parameter(layer.weight.detach().clone())
+    if layer.bias is not None:
+        new.bias = nn.Parameter(layer.bias.detach().clone())
+    return new
+
+
+def _named(walk: Collector, call: Call, position: int, word: str) -> str:
+    """The module that a parameter belongs to, else the node; each is used once."""
+    given = call.node.args[position] if len(call.node.args) > position else call.node.kwargs.get(word)
+    owner = str(given.target).rpartition(".")[0] if isinstance(given, fx.Node) and given.op == "get_attr" else ""
+    name = owner or call.node.name
+    if name in walk.used:
+        raise call.refuse("the weights are used twice; give each use its own")
+    walk.used.add(name)
+    return name
+
+
+def _weights(call: Call, *words: str) -> list[Tensor | None]:
+    found = [call.argument(i, word) for i, word in enumerate(words, 1)]
+    if any(value is not None and not isinstance(value, Tensor) for value in found):
+        raise call.refuse("its weights depend on the image; only layers with fixed weights are deployable")
+    return [None if value is None else value.detach().clone() for value in found]
+
+
+def _conv(walk: Collector, call: Call) -> None:
+    weight, bias = _weights(call, "weight", "bias")
+    assert weight is not None
+    stride, padding, dilation, groups = (
+        call.argument(i, word, default)
+        for i, (word, default) in enumerate((("stride", 1), ("padding", 0), ("dilation", 1), ("groups", 1)), 3)
+    )
+    view = walk.view(call.node.args[0])
+    walk.image(call, view)
+    out, inside, rows, cols = weight.shape
+    conv = nn.Conv2d(inside * groups, out, (rows, cols), pair(stride), padding if isinstance(padding, str) else
+                     pair(padding), pair(dilation), groups, bias is not None)  # fmt: skip
+    conv.weight = nn.Parameter(weight)
+    conv.bias = None if bias is None else nn.Parameter(bias)
+    name = _named(walk, call, 1, "weight")
+    walk.emit(call.node, "conv", [view], call.out, "nchw", conv, name, pad=conv_pad(conv))
+
+
+def _linear(walk: Collector, call: Call) -> None:
+    weight, bias = _weights(call, "weight", "bias")
+    assert weight is not None
+    layer = nn.Linear(weight.shape[1], weight.shape[0], bias=bias is not None)
+    layer.weight = nn.Parameter(weight)
+    layer.bias = nn.Parameter(bias) if bias is not None else None  # type: ignore[assignment]
+    walk.linear(call, walk.view(call.node.args[0]), layer, _named(walk, call, 1, "weight"))
+
+
+def _batch_norm(walk: Collector, call: Call) -> None:
+    mean, var, weight, bias = _weights(call, "running_mean", "running_var", "weight", "bias")
+    view = walk.view(call.node.args[0])
+    if mean is None or var is None or view.axes not in ("nchw", "nc"):
+        raise call.refuse("a batch norm needs running statistics, and channels first")
+    norm = nn.BatchNorm2d(len(mean), call.argument(7, "eps", 1e-5), call.argument(6, "momentum", 0.1))
+    norm.to(mean.device, mean.dtype)
+    pairs: list[tuple[Any, Tensor | None]] = [
+        (norm.running_mean, mean), (norm.running_var, var), (norm.weight, weight), (norm.bias, bias)
+    ]  # fmt: skip
+    with torch.no_grad():
+        for own, value in pairs:
+            if value is not None:
+                own.copy_(value)
+    walk.emit(call.node, "bn", [view], walk.shape(view), view.axes, norm, _named(walk, call, 1, "running_mean"))
+
+
+FUNCTIONAL = {F.conv2d: _conv, torch.conv2d: _conv, F.linear: _linear, F.batch_norm: _batch_norm}
+"""What people call in forward -> how it is read."""

@@ -1,0 +1,60 @@
+"""What is deployed, operator by operator: the nodes of a network."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import nn
+
+from .mixed import Block
+
+MOVES = ("max_pool", "resample", "mix", "concat", "split", "shuffle", "pad")
+"""Kinds that only move codes: the output has its input's quantizer. Those of a mix differ by candidate, their bits do
+not; a concat's inputs have one for all."""
+
+FLOATS = ("dequantize", "layer_norm")
+"""Kinds whose output is float32 among integers."""
+
+
+@dataclass
+class Node:
+    """One deployed operator. kind: as OpSpec's. inputs: names of nodes; a fused add's second input is the residual.
+
+    shape: (C, H, W) of the output. act_high: None without an activation, else ReLU's upper bound. pad: top, left,
+    bottom, right. fn: of a unary. gather: per output channel of a resample its source channel, -1 for zero; None: all
+    in order. start: of a split, its first channel of the input's. eps: of a layer norm.
+    layer, norm: the user's modules, until a network is built from the node. A `mix` reads one tensor per candidate;
+    when: the (mix, candidate) pairs under which the node exists. block: the block that it is a layer of. quantizer: the
+    name of its output's, where it shares one.
+    """
+
+    name: str
+    kind: str
+    inputs: tuple[str, ...]
+    shape: tuple[int, int, int]
+    layer: nn.Conv2d | nn.Linear | None = None
+    norm: nn.BatchNorm2d | nn.LayerNorm | None = None
+    act_high: float | None = None
+    kernel: tuple[int, int] = (1, 1)
+    stride: tuple[int, int] = (1, 1)
+    dilation: tuple[int, int] = (1, 1)
+    pad: tuple[int, int, int, int] = (0, 0, 0, 0)
+    groups: int = 1
+    depthwise: bool = False
+    gather: tuple[int, ...] | None = None
+    fn: str = ""
+    when: tuple[tuple[str, int], ...] = ()
+    block: Block | None = None
+    start: int = 0
+    eps: float = 0.0
+    quantizer: str = ""
+
+    @property
+    def quantizes(self) -> bool:
+        """Whether it makes codes of its own, unless it is the last."""
+        return self.kind not in (*MOVES, *FLOATS)
+
+    @property
+    def one_weight(self) -> bool:
+        """Whether every channel has a single weight, which is exact at any number of bits."""
+        return self.depthwise and self.kernel == (1, 1)

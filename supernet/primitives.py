@@ -1,0 +1,87 @@
+"""The primitive operators that a user's model is made of, and how one is refused."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import fx, nn
+
+from lut.errors import InputError
+
+from .mixed import Block
+
+Shape = tuple[int, int, int]
+_TORCH = str(Path(torch.__file__).parent)
+
+
+@dataclass
+class RawOp:
+    """One primitive. op: conv bn act unary linear add mul affine avg_pool max_pool pad channel_pad stride concat split
+    shuffle layer_norm mix input.
+
+    attrs: conv {'pad': (t, l, b, r)}; act {'high': float}; unary {'fn': name}; affine {'scale', 'shift'}: (C,) tensors;
+    pools {'kernel', 'stride', 'pad', 'dilation'}; pad {'pad'}; channel_pad {'before', 'after'}; stride {'stride'}: of
+    rows and columns; split {'start': channel}; shuffle {'groups'}. shape: of the output without the batch, (C, H, W).
+    when: the (mix, candidate) pairs under which it exists, outermost first. block: the block that it is a layer of.
+    line: `file:line` in the user's source, or ''.
+    """
+
+    name: str
+    op: str
+    inputs: list[str]
+    shape: Shape
+    module: nn.Module | None = None
+    attrs: dict[str, Any] = field(default_factory=dict)
+    when: tuple[tuple[str, int], ...] = ()
+    block: Block | None = None
+    line: str = ""
+
+    def refusal(self, why: str) -> InputError:
+        return InputError(f"'{self.name}' ({self.op}){_at(self.line)}: {why}")
+
+
+def _at(line: str) -> str:
+    return f" at {line}" if line else ""
+
+
+def user_line(stack: str | None) -> str:
+    """`file:line` of the innermost call outside torch, of a stack as torch.fx records it."""
+    lines = [line.strip() for line in (stack or "").splitlines() if line.strip().startswith('File "')]
+    for line in reversed(lines):
+        file, _, rest = line.removeprefix('File "').partition('", line ')
+        if not file.startswith(_TORCH):
+            return f"{file}:{rest.partition(',')[0]}"
+    return ""
+
+
+def refusal(node: fx.Node, why: str, module: nn.Module | None = None) -> InputError:
+    """The error that names a node, its line in the user's source, and why it can't be converted."""
+    called = getattr(node.target, "__name__", node.target)
+    what = f"{type(module).__name__} '{node.target}'" if module is not None else f"'{node.name}' ({called})"
+    return InputError(f"{what}{_at(user_line(node.stack_trace))}: {why}")
+
+
+WAY_OUT = (
+    "no deployable operator; replace it, keep it out of the model given to from_model, or say what it is with "
+    "supernet.register_op"
+)
+HINTS = {
+    "softmax": "return the scores that it reads; the loss applies it",
+    "upsample": "there is no kernel that enlarges an image",
+    "interpolate": "there is no kernel that enlarges an image",
+    "groupnorm": "its statistics are the image's; use a batch norm",
+    "group_norm": "its statistics are the image's; use a batch norm",
+    "instance": "its statistics are the image's; use a batch norm",
+    "transpose": "there is no kernel for transposed convolutions",
+    "conv1d": "there are kernels for images alone",
+    "conv3d": "there are kernels for images alone",
+}
+"""By a part of a module's or function's name, why it is not deployable."""
+
+
+def way_out(name: object) -> str:
+    hint = next((hint for part, hint in HINTS.items() if part in str(name).lower()), "")
+    return f"{hint}; {WAY_OUT}" if hint else WAY_OUT

@@ -1,0 +1,78 @@
+"""What a user's own modules and functions are, in operators that the supernet knows.
+
+register_op(Mish, lambda module: nn.Sequential(...))          # a module of known ones
+register_op(my_relu, lambda x, slope: ("act", {"high": float("inf")}))
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+from torch import nn
+
+from lut.errors import InputError
+
+OPERATORS: dict[str, frozenset[str]] = {
+    "identity": frozenset(),
+    "act": frozenset({"high"}),
+    "unary": frozenset({"fn"}),
+    "avg_pool": frozenset({"kernel", "stride"}),
+    "max_pool": frozenset({"kernel", "stride", "pad"}),
+    "pad": frozenset({"pad"}),
+    "shuffle": frozenset({"groups"}),
+    "split": frozenset({"start", "channels"}),
+}
+"""Operators of one tensor that a handler may name, and their attributes."""
+
+Handler = Callable[..., "nn.Module | tuple[str, dict[str, Any]]"]
+_HANDLERS: dict[Any, Handler] = {}
+
+
+def register_op(target: type[nn.Module] | Callable[..., Any], handler: Handler | None) -> None:
+    """Say what a module class or a function of the user's is, for every later `Supernet.from_model`.
+
+    target: a subclass of nn.Module (its instances are not looked into), or a function that forward calls by a global
+    name, whose first argument is its one tensor. handler: called with the module, or with the call's other arguments;
+    returns a module made of known ones, or (operator, attributes):
+
+        identity | act {high: upper bound} | unary {fn: a name in supernet.unary.UNARY}
+        avg_pool {kernel, stride} | max_pool {kernel, stride, pad}: pairs; pad: (top, left, bottom, right)
+        pad {pad} | shuffle {groups} | split {start, channels}
+
+    A later handler replaces an earlier one; None forgets it. The integers must compute what the module does: nobody
+    checks that but the tests of whoever registers. Raises InputError for a target of another kind.
+    """
+    if not (inspect.isclass(target) and issubclass(target, nn.Module)) and not inspect.isroutine(target):
+        raise InputError(f"register_op: {target!r} is neither a module class nor a function")
+    if handler is None:
+        _HANDLERS.pop(target, None)
+    else:
+        _HANDLERS[target] = handler
+
+
+def functions() -> tuple[Callable[..., Any], ...]:
+    """The registered functions."""
+    return tuple(target for target in _HANDLERS if not inspect.isclass(target))
+
+
+def handler_of(target: Any) -> Handler | None:
+    """Of a function, a module or its class."""
+    if isinstance(target, nn.Module):
+        return next((_HANDLERS[kind] for kind in type(target).__mro__ if kind in _HANDLERS), None)
+    return _HANDLERS.get(target) if inspect.isroutine(target) else None
+
+
+def checked(answer: Any, name: str) -> nn.Module | tuple[str, dict[str, Any]]:
+    """What a handler answered. Raises InputError for what is no module and no known operator."""
+    if isinstance(answer, nn.Module):
+        return answer
+    if not (isinstance(answer, tuple) and len(answer) == 2 and answer[0] in OPERATORS and isinstance(answer[1], dict)):
+        raise InputError(f"{name}: its handler returned {answer!r}; expected a module, or (operator, attributes) with "
+                         f"an operator of {', '.join(OPERATORS)}")  # fmt: skip
+    operator, attributes = answer
+    if set(attributes) - OPERATORS[operator]:
+        known = ", ".join(sorted(OPERATORS[operator])) or "none"
+        raise InputError(f"{name}: {operator} has the attributes {known}; its handler gave {sorted(attributes)}")
+    return operator, attributes

@@ -1,0 +1,113 @@
+"""A subnet in one safetensors file that holds weights, graph and architecture, and loads without the user's code."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor, nn
+
+from lut.errors import InputError
+from lut.files import atomic_write
+
+from .arch import Arch
+from .choice import Choice
+from .convert import Parts
+from .extract import Subnet
+from .layers import ChannelNorm, MixedConv2d, MixedLayer, MixedLinear
+from .mixed import Block
+from .network import key
+from .nodes import Node
+from .quantizers import ActQuantizer
+from .ties import Group
+
+
+def save_subnet(subnet: Subnet, path: str | Path) -> None:
+    """Write weights, graph and architecture to one safetensors file, atomically."""
+    graph: dict[str, Any] = {
+        "nodes": [asdict(replace(node, layer=None, norm=None)) for node in subnet.nodes],
+        "groups": {group.name: asdict(group) for row in subnet.layout.values() for group in row},
+        "layout": {name: [group.name for group in row] for name, row in subnet.layout.items()},
+        "signed": {node.name: subnet.quantizer(node.name).signed for node in subnet.nodes if node.name in subnet.act},
+        "bias": [name for name in subnet.weight if subnet.layer(name).bias is not None],
+        "norm": {n: subnet.layer(n).norm.eps for n in subnet.weight if subnet.layer(n).norm is not None},  # type: ignore
+        "choices": {
+            kind: {name: asdict(choice) for name, choice in getattr(subnet, attribute).items()}
+            for kind, attribute in (("width", "width"), ("weight_bits", "weight"), ("act_bits", "act"))
+        },
+    }
+    tensors = {name: tensor.detach().contiguous().cpu() for name, tensor in subnet.state_dict().items()}
+    metadata = {"format": "lutier-subnet-1", "arch": subnet.arch.to_json(), "graph": json.dumps(graph)}
+    atomic_write(path, safetensors.torch.save(tensors, metadata))
+
+
+def load_subnet(path: str | Path) -> Subnet:
+    """Read a subnet back, in eval mode. InputError for a file that is missing, truncated or of another kind."""
+    try:
+        with safe_open(str(path), "pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file") from None
+    except SafetensorError as error:
+        raise InputError(f"{path}: not a sound safetensors file: {error}") from None
+    if metadata.get("format") != "lutier-subnet-1":
+        raise InputError(f"{path}: not a subnet of this version (format {metadata.get('format')!r})")
+    try:
+        subnet = _rebuild(json.loads(metadata["graph"]), tensors, Arch.from_json(metadata["arch"], f"{path}: arch"))
+        subnet.load_state_dict(tensors)
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise InputError(f"{path}: its graph and its weights do not belong together: {error}") from None
+    return subnet.eval()
+
+
+def _node(body: Mapping[str, Any]) -> Node:
+    fields: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in body.items()}
+    if fields.get("block"):
+        fields["block"] = Block(**fields["block"])
+    return Node(**fields)
+
+
+def _group(body: Mapping[str, Any]) -> Group:
+    counts = body.get("counts", [body["channels"]])
+    return Group(**{**body, "members": tuple(body["members"]), "counts": tuple(counts)})
+
+
+def _rebuild(graph: Mapping[str, Any], tensors: Mapping[str, Tensor], arch: Arch) -> Subnet:
+    nodes = [_node(body) for body in graph["nodes"]]
+    groups = {name: _group(body) for name, body in graph["groups"].items()}
+    layout = {
+        node.name: tuple(groups[n] for n in graph.get("layout", {}).get(node.name, [node.name])) for node in nodes
+    }
+    choices = {
+        kind: {name: Choice(**{**body, "options": tuple(body["options"])}) for name, body in table.items()}
+        for kind, table in graph["choices"].items()
+    }
+    layers: dict[str, MixedLayer] = {}
+    for node in nodes:
+        if node.name not in choices["weight_bits"]:
+            continue
+        bits = choices["weight_bits"][node.name].options
+        weight = torch.zeros_like(tensors[f"layers.{key(node.name)}.weight"])
+        bias = torch.zeros(len(weight), dtype=weight.dtype) if node.name in graph["bias"] else None
+        norm = nn.BatchNorm2d(len(weight), graph["norm"][node.name]) if node.name in graph["norm"] else None
+        if node.kind == "linear":
+            layers[node.name] = MixedLinear(weight, bias, bits, norm, node.act_high)
+        else:
+            layers[node.name] = MixedConv2d(node, weight, bias, bits, norm)
+    norms = {n.name: ChannelNorm(nn.LayerNorm(n.shape[0], n.eps)) for n in nodes if n.kind == "layer_norm"}
+    quantizers = {
+        node.quantizer or node.name: ActQuantizer(choices["act_bits"][node.name].options, graph["signed"][node.name])
+        for node in nodes[:-1]
+        if node.quantizes
+    }
+    ranks = {group.name: torch.zeros(group.channels, dtype=torch.int64) for row in layout.values() for group in row}
+    channels = nodes[0].shape[0]
+    zeros, ones = torch.zeros(channels), torch.ones(channels)
+    return Subnet(Parts(nodes, layout, layers, norms, quantizers, ranks, choices, zeros, ones), arch)

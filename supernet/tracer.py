@@ -1,0 +1,104 @@
+"""torch.fx, with what a plain model needs of it beyond tracing: sizes are known.
+
+What a forward asks of sizes (an assertion, `if x.shape[2] % 2`, `for part in x.chunk(n)`) is answered for the example
+image, by running what was traced so far. What it asks of values is control flow that depends on the data, and an error.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import reduce
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+
+from .mixed import MixedOp
+from .norms import channel_norm
+from .register import functions, handler_of
+
+READS_VALUES = frozenset({"item", "tolist", "__bool__", "is_nonzero", "equal", torch.equal, torch.allclose, "allclose"})
+
+
+class _Proxy(fx.Proxy):
+    def __len__(self) -> int:
+        return len(self.tracer.several(self))  # type: ignore[attr-defined]
+
+    def __index__(self) -> int:
+        return self.tracer.number(self).__index__()  # type: ignore[attr-defined, no-any-return]
+
+    def __int__(self) -> int:
+        return int(self.tracer.number(self))  # type: ignore[attr-defined]
+
+
+class Tracer(fx.Tracer):
+    """Leaves are torch's modules, subclasses that keep their forward, and what is known as a whole."""
+
+    def __init__(self, model: nn.Module, example: Tensor) -> None:
+        super().__init__(autowrap_functions=functions())
+        self.record_stack_traces = True
+        self.known = {m for m in model.modules() if isinstance(m, MixedOp) or handler_of(m) or channel_norm(m)}
+        self.example = example
+        self.values: dict[fx.Node, Any] = {}
+        self.running = False
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        own = type(m).forward.__module__.startswith("torch.nn") and not isinstance(m, nn.Sequential)
+        return m in self.known or own or super().is_leaf_module(m, module_qualified_name)
+
+    def proxy(self, node: fx.Node) -> fx.Proxy:
+        return _Proxy(node, self)
+
+    def to_bool(self, obj: fx.Proxy) -> bool:
+        return bool(self.number(obj))
+
+    def iter(self, obj: fx.Proxy) -> Iterator[Any]:
+        return iter([obj[i] for i in range(len(self.several(obj)))])  # type: ignore[index]
+
+    def number(self, obj: fx.Proxy) -> Any:
+        """What an expression of sizes is. Raises fx.proxy.TraceError for one of the tensor's values."""
+        value = self._value(obj.node)
+        if isinstance(value, Tensor):
+            raise fx.proxy.TraceError("a tensor's value decides")
+        return value
+
+    def several(self, obj: fx.Proxy) -> Any:
+        """Sizes, or the parts of a tensor. Raises fx.proxy.TraceError for a tensor itself."""
+        value = self._value(obj.node)
+        if not isinstance(value, (tuple, list)):
+            raise fx.proxy.TraceError("the images of a batch, or the channels of one, are taken one by one")
+        return value
+
+    def _value(self, node: fx.Node) -> Any:
+        """A node's value for the example."""
+        if node in self.values:
+            return self.values[node]
+        if node.target in READS_VALUES:
+            raise fx.proxy.TraceError("a tensor's value decides")
+        args = fx.node.map_arg(node.args, self._value)
+        kwargs = fx.node.map_arg(node.kwargs, self._value)
+        self.running = True
+        try:
+            self.values[node] = self._run(node, args, kwargs)
+        finally:
+            self.running = False
+        return self.values[node]
+
+    def _run(self, node: fx.Node, args: Any, kwargs: Any) -> Any:
+        match node.op:
+            case "placeholder":
+                return self.example
+            case "get_attr":
+                return reduce(getattr, str(node.target).split("."), self.root)
+            case "call_module":
+                return self.root.get_submodule(str(node.target))(*args, **kwargs)
+            case "call_method":
+                return getattr(args[0], str(node.target))(*args[1:], **kwargs)
+        assert callable(node.target)
+        return node.target(*args, **kwargs)
+
+    def call_module(self, m: nn.Module, forward: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+        return forward(*args, **kwargs) if self.running else super().call_module(m, forward, args, kwargs)
+
+    def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: dict[str, Any]) -> Any:
+        return attr_val if self.running else super().getattr(attr, attr_val, parameter_proxy_cache)

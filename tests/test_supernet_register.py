@@ -1,0 +1,240 @@
+"""What a user says of an own module or function; what can't be converted names node, line and way out."""
+
+import inspect
+import pickle
+import re
+
+import pytest
+import torch
+import torch.nn.functional as F
+from models import randomise
+from torch import nn
+
+from lut.errors import InputError
+from supernet import SearchSpace, Supernet, extract, register_op
+
+X = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+FLOAT = SearchSpace((32,), (32,), (1.0,))
+
+
+class Net(nn.Module):
+    """`strange` between two convolutions."""
+
+    def __init__(self, strange):
+        super().__init__()
+        self.strange = strange
+        self.a, self.b = nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(8, 4, 1)
+
+    def forward(self, x):
+        return self.b(self.strange(self.a(x))).mean((2, 3))
+
+
+class Mish(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.gain = nn.Parameter(torch.ones(1))
+
+    def forward(self, x):
+        return x * torch.tanh(F.softplus(x)) * self.gain
+
+
+class CoordinateGate(nn.Module):
+    """Loops over the data's size, so it can't be looked into."""
+
+    def __init__(self, c):
+        super().__init__()
+        self.point = nn.Conv2d(c, c, 1)
+
+    def forward(self, x):
+        return torch.stack([self.point(row.unsqueeze(0))[0] for row in x])
+
+
+def leaky(x, slope=0.1, shift=0.0):
+    return torch.where(x > 0, x, x * slope) + shift
+
+
+def half(x):
+    return x[:, torch.arange(4)]
+
+
+@pytest.fixture(autouse=True)
+def forget():
+    yield
+    for target in (Mish, CoordinateGate, leaky, half):
+        register_op(target, None)
+
+
+def test_a_module_class_as_an_operator():
+    with pytest.raises(InputError, match=r"'softplus'.* at .*test_supernet_register\.py:\d+.*register_op"):
+        Supernet.from_model(Net(Mish()), X)
+    register_op(Mish, lambda module: ("unary", {"fn": "silu"}))
+    net = Supernet.from_model(Net(Mish()), X)
+    assert [node.fn for node in net.nodes if node.kind == "unary"] == ["silu"]
+    register_op(Mish, None)
+    with pytest.raises(InputError, match="softplus"):
+        Supernet.from_model(Net(Mish()), X)
+
+
+def test_a_module_class_as_known_modules_with_its_weights():
+    register_op(CoordinateGate, lambda module: nn.Sequential(module.point, nn.ReLU6()))
+    model = randomise(Net(nn.Sequential(CoordinateGate(8), CoordinateGate(8))))
+    net = Supernet.from_model(model, X, FLOAT).eval()
+    expected = model.b(F.relu6(model.strange[1].point(F.relu6(model.strange[0].point(model.a(X)))))).mean((2, 3))
+    torch.testing.assert_close(net(X), expected)
+    assert {"strange.0.0", "strange.1.0"} <= set(net.weight)
+    searched = Supernet.from_model(model, X).double().eval()
+    values = searched.uniform(4, 4, 0.5).choices
+    searched.fix(values)
+    torch.testing.assert_close(extract(searched, values)(X.double()), searched(X.double()), rtol=1e-9, atol=0)
+    assert pickle.loads(pickle.dumps(searched)).arch() == searched.arch()
+
+
+def test_functions_are_given_the_other_arguments():
+    seen = []
+
+    def handler(slope, shift=0.0):
+        seen.append((slope, shift))
+        return "act", {"high": 6.0}
+
+    register_op(leaky, handler)
+    register_op(half, lambda: ("split", {"start": 0, "channels": 4}))
+
+    class Calls(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b = nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(4, 4, 1)
+
+        def forward(self, x):
+            return self.b(half(leaky(self.a(x), 0.2, shift=1.0))).mean((2, 3))
+
+    net = Supernet.from_model(Calls(), X)
+    assert seen == [(0.2, 1.0)]
+    assert [node.kind for node in net.nodes] == ["input", "conv2d", "split", "conv2d", "avg_pool"]
+    assert net.nodes[1].act_high == 6.0
+
+
+@pytest.mark.parametrize(
+    ("answer", "message"),
+    [
+        (("softmax", {}), "expected a module, or"),
+        (None, "expected a module, or"),
+        (("act", {"hihg": 6}), r"act has the attributes high; its handler gave \['hihg'\]"),
+    ],
+)
+def test_a_handler_that_answers_nonsense(answer, message):
+    register_op(Mish, lambda module: answer)
+    with pytest.raises(InputError, match=message):
+        Supernet.from_model(Net(Mish()), X)
+    with pytest.raises(InputError, match="neither a module class nor a function"):
+        register_op("relu", lambda x: ("act", {"high": 6}))
+
+
+class Call(nn.Module):
+    def __init__(self, call):
+        super().__init__()
+        self.call = call
+
+    def forward(self, x):
+        return self.call(x)
+
+
+class Several(nn.Module):
+    def __init__(self, form):
+        super().__init__()
+        self.conv, self.form = nn.Conv2d(3, 4, 1), form
+
+    def forward(self, x):
+        return self.form(self.conv(x), x)
+
+
+class Twice(nn.Module):
+    def __init__(self, *layers):
+        super().__init__()
+        self.layers = nn.ModuleList(layers)
+
+    def forward(self, x):
+        for layer in self.layers:
+            x = layer(x)
+        return x
+
+
+def tied():
+    first, second = nn.Conv2d(3, 3, 1), nn.Conv2d(3, 3, 1)
+    second.weight = first.weight
+    return Twice(first, second)
+
+
+CONV = nn.Conv2d(3, 3, 1)
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        (Net(nn.Upsample(scale_factor=2)), "Upsample 'strange'.*register_op"),
+        (Net(nn.GroupNorm(2, 8)), "GroupNorm 'strange'.*no deployable operator"),
+        (Net(nn.BatchNorm2d(8, affine=False)), "needs affine=True"),
+        (Net(nn.LayerNorm([8, 8])), "LayerNorm 'strange'"),
+        (Net(nn.AdaptiveAvgPool2d(3)), "not an even window"),
+        (Net(nn.Linear(8, 8)), "reads vectors, or images with their channels last"),
+        (Net(Call(lambda x: torch.softmax(x, 1))), "softmax"),
+        (Net(Call(lambda x: x.clamp(-1, 1))), "its lower bound must be 0"),
+        (Net(Call(lambda x: x + torch.ones(8, 8))), "a constant of shape"),
+        (Net(Call(lambda x: x - x.relu())), "difference of two tensors"),
+        (Net(Call(lambda x: torch.cat([x, x], 2)[:, :, :8])), "only a concat of channels"),
+        (Net(Call(lambda x: x[:, :, 1:, :])), "only strided slices"),
+        (Net(Call(lambda x: x.view(2, 8, 4, 16))), "in the shape"),
+        (Net(Call(lambda x: x * x)), "a tensor times itself is not deployable"),
+        (Net(Call(lambda x: x.mean((2, 3), keepdim=True).expand(-1, -1, 8, 8))), "may only be multiplied"),
+        (Net(Call(lambda x: x.mean(1, keepdim=True) * x)), "rows and columns"),
+        (Several(lambda y, x: (y, x)), r"several outputs \(0: conv, 1: x\)"),
+        (Several(lambda y, x: {"boxes": y, "scores": x}), r"several outputs \(boxes: conv, scores: x\)"),
+        (Several(lambda y, x: x), "returns its input"),
+        (Twice(CONV, nn.ReLU(), CONV), r"Conv2d 'layers\.0' at .*: the module is used twice"),
+        (tied(), r"it holds the weights of 'layers\.0'"),
+        (nn.Sequential(nn.ReLU(), nn.Flatten()), "no convolution or linear layer"),
+        (Net(Call(lambda x: x if x.sum() > 0 else -x)), "control flow that depends on the data"),
+        (Net(Call(lambda x: torch.stack([row for row in x]))), "control flow that depends on the data"),
+    ],
+)  # fmt: skip
+def test_refusals_say_what_and_why(model, message):
+    with pytest.raises(InputError, match=message):
+        Supernet.from_model(model, X)
+
+
+def test_a_refusal_names_the_users_line():
+    class Wrong(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv = nn.Conv2d(3, 4, 1)
+
+        def forward(self, x):
+            return torch.cumsum(self.conv(x), 1)
+
+    line = inspect.getsourcelines(Wrong)[1] + 6
+    with pytest.raises(InputError, match=re.escape(f"{__file__}:{line}: no deployable operator")):
+        Supernet.from_model(Wrong(), X)
+
+
+def test_the_model_is_left_as_it_was():
+    model = Net(nn.Sequential(nn.BatchNorm2d(8), nn.Dropout(0.5))).train()
+    model.strange[0].eval()
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    net = Supernet.from_model(model, X)
+    assert net.training and model.training and not model.strange[0].training
+    assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
+
+
+def test_a_shared_activation_and_an_optional_argument_are_fine():
+    class Optional(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b, self.act = nn.Conv2d(3, 8, 1), nn.Conv2d(8, 4, 1), nn.ReLU()
+
+        def forward(self, x, mask=None, scale: float = 2.0):
+            x = self.act(self.a(x))
+            if mask is not None:
+                x = x * mask
+            return (self.act(self.b(x)) * scale).mean((2, 3))
+
+    model = Optional()
+    torch.testing.assert_close(Supernet.from_model(model, X, FLOAT)(X), model(X))
