@@ -165,10 +165,10 @@ def _ranks(nodes: list[Node], layout: Layout) -> dict[str, Tensor]:
     for node in nodes:
         if node.layer is None:
             continue
-        score = node.layer.weight.detach().float().abs().flatten(1).sum(1)
+        score = node.layer.weight.detach().float().cpu().abs().flatten(1).sum(1)
         if isinstance(node.norm, nn.BatchNorm2d):
             gain = node.norm.weight.detach().abs() / (node.norm.running_var + node.norm.eps).sqrt()  # type: ignore
-            score = score * gain.float()
+            score = score * gain.float().cpu()
         score = score / score.sum().clamp_min(1e-12)
         row = layout[node.name]
         for group, part in zip(row, score.split([group.channels for group in row])):

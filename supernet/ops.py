@@ -154,7 +154,7 @@ def schedule_of(network: QuantNetwork) -> Schedule:
             )
     blocks = tuple(_blocks(describe, {op.name: op for op in ops}))
     first = network.nodes[0]
-    tensors["image"] = SearchTensor("image", (), lambda _: (first.shape[0], first.shape[1], first.shape[2], 8))
+    tensors["image"] = SearchTensor("image", (), partial(_image, first.shape))
     mixes = {node.name: (network.op[node.name], node.inputs) for node in network.nodes if node.kind == "mix"}
     return Schedule(tuple(ops), tensors, "image", network.nodes[-1].name, blocks, mixes)
 
@@ -174,28 +174,33 @@ def _blocks(describe: _Describer, ops: dict[str, SearchOp]) -> Iterator[SearchBl
             for choice, names in zip(op.choices, op.fields):
                 if names & seen or not names:
                     fields[choice] = fields.get(choice, frozenset()) | names & seen
-
-        def make(values: Values, block: Block = block, first: Node = first, last: Node = last) -> OpSpec | None:
-            begin, end = describe.spec(first, values), describe.spec(last, values)
-            if begin is None or end is None:
-                return None
-            bits = (begin.w_bits, begin.in_bits[:1], end.out_bits) if block.by_bits else (8, (8,), 8)
-            return OpSpec(
-                block.kind,
-                1,
-                begin.c_in,
-                end.c_out,
-                begin.height,
-                begin.width,
-                (block.kernel, block.kernel),
-                (block.stride, block.stride),
-                (1, 1),
-                (block.kernel // 2,) * 4,
-                1,
-                *bits,
-                attrs=block.attrs,
-                site=block.name,
-            )
-
+        make = partial(_block_spec, describe, block, first, last)
         op = SearchOp(block.name, tuple(fields), tuple(fields.values()), make, begins.inputs[:1], ends.output)
         yield SearchBlock(op, block.kind, frozenset(node.name for node in nodes))
+
+
+def _image(shape: tuple[int, int, int], values: Values) -> tuple[int, int, int, int]:
+    return (*shape, 8)
+
+
+def _block_spec(describe: _Describer, block: Block, first: Node, last: Node, values: Values) -> OpSpec | None:
+    begin, end = describe.spec(first, values), describe.spec(last, values)
+    if begin is None or end is None:
+        return None
+    bits = (begin.w_bits, begin.in_bits[:1], end.out_bits) if block.by_bits else (8, (8,), 8)
+    return OpSpec(
+        block.kind,
+        1,
+        begin.c_in,
+        end.c_out,
+        begin.height,
+        begin.width,
+        (block.kernel, block.kernel),
+        (block.stride, block.stride),
+        (1, 1),
+        (block.kernel // 2,) * 4,
+        1,
+        *bits,
+        attrs=block.attrs,
+        site=block.name,
+    )

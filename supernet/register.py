@@ -1,7 +1,7 @@
 """What a user's own modules and functions are, in operators that the supernet knows.
 
-register_op(Mish, lambda module: nn.Sequential(...))          # a module of known ones
-register_op(my_relu, lambda x, slope: ("act", {"high": float("inf")}))
+register_op(MyBlock, lambda module: nn.Sequential(...))        # a module of known ones
+register_op(my_clip, lambda high: ("act", {"high": high}))     # my_clip(x, high) is min(max(x, 0), high)
 """
 
 from __future__ import annotations

@@ -60,7 +60,7 @@ class Supernet(QuantNetwork):
         Raises InputError for what can't be converted, naming the module.
         """
         space = space or SearchSpace()
-        net = cls(convert(model, example_input, space, mean, std), space)
+        net = cls(convert(model, example_input, space, mean, std), space).to(example_input.device)
         net.train(model.training)
         net.calibrate([example_input])
         return net

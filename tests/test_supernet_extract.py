@@ -1,4 +1,5 @@
 import copy
+import pickle
 import random
 
 import pytest
@@ -6,6 +7,7 @@ import torch
 from models import Mixture, PlainAdd, randomise
 
 from lut.errors import InputError
+from search.relax import softmax
 from supernet import Arch, SearchSpace, Supernet, extract, load_subnet, save_subnet
 from supernet.choice import Gates
 from supernet.extract import unquantized
@@ -124,11 +126,18 @@ def test_architecture_steps_leave_statistics_alone():
     assert not any(torch.equal(a, b.running_mean) for a, b in zip(before, net.batch_norms()))
 
 
-def test_copy_and_state_survive_a_search_in_progress(net):
+def test_copy_and_state_survive_a_search_in_progress():
+    x = torch.randn(2, 3, 16, 16)
+    net = Supernet.from_model(randomise(Mixture()), x, SPACE)
     values = net.uniform(4, 8, 0.5).choices
+    net.schedule()
+    net.train()(x, net.sample(softmax())).sum().backward()
+    net.eval()
     twin = copy.deepcopy(net)
     twin.fix(values)
-    x = torch.randn(2, 3, 16, 16)
+    pickled = pickle.loads(pickle.dumps(twin))
+    assert torch.equal(pickled(x), twin(x))
+    assert [op.spec(values) for op in pickled.ops()] == [op.spec(values) for op in net.ops()]
     fresh = Supernet.from_model(randomise(Mixture(), seed=9), x, SPACE).eval()
     fresh.load_state_dict(net.state_dict())
     fresh.fix(values)
