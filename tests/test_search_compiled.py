@@ -1,16 +1,18 @@
 """Compiled training steps: equal to eager ones, eager where they must be, and the choice between the two."""
 
 import copy
+import warnings
 
 import pytest
 import torch
 from models import randomise
 from search_toys import Blobs
 from torch import nn
+from zoo import ZOO
 
 from search import compiled
 from search.bilevel import run_search
-from search.compiled import Compiled, channels_last, pays, training_step
+from search.compiled import Compiled, channels_last, own_code, pays, training_step
 from search.config import RunConfig, SearchConfig
 from search.relax import gdas, softmax
 from search.train import smoothed_cross_entropy
@@ -49,6 +51,31 @@ def test_a_compiled_step_has_the_gradients_of_an_eager_one(capsys):
         torch.testing.assert_close(p.grad, q.grad, rtol=1e-4, atol=1e-6, msg=lambda m, name=name: f"{name}: {m}")
     for a, b in zip(net.buffers(), twin.buffers()):
         torch.testing.assert_close(a, b)
+
+
+SLOW = ("shufflenet_v2", "mobilenet_v3", "se_resnet", "inception")
+
+
+@pytest.mark.parametrize("name", ["densenet", "convnext", *(pytest.param(n, marks=pytest.mark.slow) for n in SLOW)])
+def test_networks_of_every_kind_are_one_graph(name):
+    """Traced and differentiated as for compiling, without the C++ that takes most of its time."""
+    model, x = ZOO[name](), torch.randn(4, 3, 16, 16)
+    net = Supernet.from_model(randomise(model), x, SPACE).train()
+    graph = torch.compile(own_code(net), backend="aot_eager", fullgraph=True, dynamic=False)
+    torch.manual_seed(0)
+    gates = net.sample(softmax())
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        y = graph(x, gates)
+    y.square().sum().backward()
+    found = {n: p.grad.clone() for n, p in net.named_parameters()}
+    net.zero_grad()
+    expected = net(x, net.sample(softmax()))
+    expected.square().sum().backward()
+    torch.testing.assert_close(y, expected, rtol=1e-4, atol=1e-4)
+    for n, p in net.named_parameters():
+        scale = p.grad.abs().max().clamp_min(1e-6)
+        assert (found[n] - p.grad).abs().max() <= 1e-3 * scale, n
 
 
 class Counting:
