@@ -12,8 +12,10 @@ from zoo import ZOO
 
 from search import compiled
 from search.bilevel import run_search
+from search.checkpoint import Checkpoint
 from search.compiled import Compiled, channels_last, own_code, pays, training_step
 from search.config import RunConfig, SearchConfig
+from search.progress import read_metrics
 from search.relax import gdas, softmax
 from search.train import smoothed_cross_entropy
 from supernet import SearchSpace, Supernet, extract
@@ -162,6 +164,31 @@ def test_a_search_goes_through_the_compiled_step_and_keeps_statistics(monkeypatc
     assert made[0].calls == 3 + 3 + 3  # three batches an epoch, architecture steps in the second
     for name, value in outcomes[0].items():
         torch.testing.assert_close(value, outcomes[1][name], msg=lambda m, name=name: f"{name}: {m}")
+
+
+@pytest.mark.slow
+def test_a_compiled_search_that_was_stopped_goes_on_to_the_bit(tmp_path, monkeypatch):
+    def search(folder):
+        net = supernet()
+        run_search(net, Blobs(48), {"bits": lambda gates: gates.weights.sum()}, [], config, folder=folder)
+        return net.state_dict(), [{k: v for k, v in row.items() if "seconds" not in k} for row in read_metrics(
+            folder / "metrics.jsonl")]  # fmt: skip
+
+    config = SearchConfig(epochs=2, warmup_epochs=1, batch_size=16, compile="always")
+    unbroken, rows = search(tmp_path / "unbroken")
+    save = Checkpoint.save
+
+    def last(self, state):
+        save(self, state)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Checkpoint, "save", last)
+        with pytest.raises(KeyboardInterrupt):
+            search(tmp_path / "stopped")
+    resumed, again = search(tmp_path / "stopped")
+    assert again == rows
+    assert all(torch.equal(value, resumed[name]) for name, value in unbroken.items())
 
 
 def test_channels_last_copies_leave_the_teacher_and_give_way_to_views():
