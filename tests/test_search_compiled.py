@@ -1,7 +1,10 @@
 """Compiled training steps: equal to eager ones, eager where they must be, and the choice between the two."""
 
 import copy
+import shutil
+import sysconfig
 import warnings
+from pathlib import Path
 
 import pytest
 import torch
@@ -21,6 +24,10 @@ from search.train import smoothed_cross_entropy
 from supernet import SearchSpace, Supernet, extract
 from supernet.networks import NETWORKS
 
+HEADER = Path(sysconfig.get_path("include"), "Python.h")
+needs_compiler = pytest.mark.skipif(
+    shutil.which("g++") is None or not HEADER.exists(), reason="needs g++ and Python's headers"
+)
 SPACE = SearchSpace((2, 8), (4, 8), (0.5, 1.0), channel_multiple=2, first_last_bits=None)
 
 
@@ -40,6 +47,7 @@ def supernet() -> Supernet:
     return Supernet.from_model(randomise(Tiny()), torch.randn(8, 1, 2, 2), SPACE).train()
 
 
+@needs_compiler
 def test_a_compiled_step_has_the_gradients_of_an_eager_one(capsys):
     net, x, y = supernet(), torch.randn(6, 1, 2, 2), torch.arange(6) % 3
     twin = copy.deepcopy(net)
@@ -166,6 +174,7 @@ def test_a_search_goes_through_the_compiled_step_and_keeps_statistics(monkeypatc
         torch.testing.assert_close(value, outcomes[1][name], msg=lambda m, name=name: f"{name}: {m}")
 
 
+@needs_compiler
 @pytest.mark.slow
 def test_a_compiled_search_that_was_stopped_goes_on_to_the_bit(tmp_path, monkeypatch):
     def search(folder):
