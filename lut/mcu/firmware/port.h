@@ -13,6 +13,8 @@ void port_exit(int status) __attribute__((noreturn));
 void mark_begin(void);
 void mark_end(void);
 
-/* Bytes of the stack that were ever written, since start-up painted it. */
+/* Paint what is free of the stack, as start-up does; the bytes in use. */
+uint32_t stack_paint(void);
+/* Bytes of the stack that were in use or written since then. */
 uint32_t stack_used(void);
 #endif

@@ -6,10 +6,10 @@
 #include "rows.h"
 #include "semihosting.h"
 
-enum { ARGUMENTS = 8, OUT = 2, GUARD = 0xa5 };
+enum { COUNT = 8, OUT = 2, GUARD = 0xa5 };
 
-static uint8_t *pointers[ARGUMENTS];
-static uint32_t sizes[ARGUMENTS];
+static uint8_t *pointers[COUNT];
+static uint32_t sizes[COUNT];
 
 static uint8_t *place(uint8_t *at, int i) {
     uint8_t *end = at + sizes[i] + 64 - (sizes[i] & 63);
@@ -32,7 +32,7 @@ int main(void) {
     for (int row = 0; row < ROWS; row++) {
         uint8_t *next = (uint8_t *)POOL;
         host_read(in, sizes, sizeof sizes);
-        for (int i = 0; i < ARGUMENTS; i++) {
+        for (int i = 0; i < COUNT; i++) {
             next = place(next, i);
             if (next > (uint8_t *)POOL + POOL_BYTES) {
                 port_print("fault: the arguments are larger than the pool\n");
@@ -41,12 +41,12 @@ int main(void) {
             host_read(in, pointers[i], sizes[i]);
         }
         uint8_t **p = pointers;
-        uint32_t before = stack_used();
+        uint32_t before = stack_paint();
         mark_begin();
         KERNELS[row](p[0], p[1], p[2], p[3], p[4], p[5], (const void *)p[6], p[7]);
         mark_end();
         uint32_t used = stack_used() - before;
-        for (int i = 0; i < ARGUMENTS; i++)
+        for (int i = 0; i < COUNT; i++)
             if (sizes[i]) check(p[i], i);
         host_write(out, &used, sizeof used);
         host_write(out, p[OUT], sizes[OUT]);

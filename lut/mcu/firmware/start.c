@@ -11,10 +11,15 @@ void Reset_Handler(void) {
     const uint32_t *from = &image_data_load;
     for (uint32_t *to = &image_data; to < &image_data_end;) *to++ = *from++;
     for (uint32_t *to = &image_bss; to < &image_bss_end;) *to++ = 0;
+    stack_paint();
+    port_exit(main());
+}
+
+__attribute__((noinline)) uint32_t stack_paint(void) {
     uint32_t *top;
     __asm__ volatile("mov %0, sp" : "=r"(top));
     for (uint32_t *to = &image_stack; to < top;) *to++ = PAINT;
-    port_exit(main());
+    return (uint32_t)((const char *)&image_stack_top - (const char *)top);
 }
 
 uint32_t stack_used(void) {

@@ -137,7 +137,7 @@ static void on_translation(qemu_plugin_id_t id, struct qemu_plugin_tb *tb) {
     }
 }
 
-static void on_exit(qemu_plugin_id_t id, void *data) {
+static void on_end(qemu_plugin_id_t id, void *data) {
     (void)id, (void)data;
     fclose(out);
 }
@@ -154,6 +154,6 @@ EXPORT int qemu_plugin_install(qemu_plugin_id_t id, const struct qemu_info *info
     }
     if (!begin || !end || !out) return 1;
     qemu_plugin_register_vcpu_tb_trans_cb(id, on_translation);
-    qemu_plugin_register_atexit_cb(id, on_exit, NULL);
+    qemu_plugin_register_atexit_cb(id, on_end, NULL);
     return 0;
 }

@@ -1,0 +1,98 @@
+/* Depthwise conv2d and conv2d_add: four channels at once, their taps unrolled.
+
+   weights: int8 [tap][channels rounded up to 4]; below 8 bits with an offset of half their range, word k of every
+   8 / bits in bits k b of the packed word's bytes; they are unpacked into the workspace first. bias, mult: int32 per
+   channel, a multiple of 4. */
+#ifndef DEPTHWISE_H
+#define DEPTHWISE_H
+#include "stage.h"
+
+INLINE const uint8_t *unpacked(const struct conv s, const uint32_t *packed, uint32_t *to) {
+    const int share = 8 / s.bits, words = s.kernel_h * s.kernel_w * ROUND4(s.c_out) / 4;
+    const uint32_t mask = repeat((1 << s.bits) - 1), half = repeat(1 << (s.bits - 1));
+    for (int i = 0; i < words; i += share, packed++)
+        for (int k = 0; k < share && i + k < words; k++) {
+            uint32_t codes = *packed >> (k * s.bits) & mask;
+            __asm__("ssub8 %0, %0, %1" : "+r"(codes) : "r"(half));
+            to[i + k] = codes;
+        }
+    return (const uint8_t *)to;
+}
+
+INLINE void multiply(uint32_t x, uint32_t w, int32_t sums[4]) {
+    const uint32_t x_even = even_bytes(x), x_odd = odd_bytes(x), w_even = even_signed(w), w_odd = odd_signed(w);
+    sums[0] = add_low(x_even, w_even, sums[0]);
+    sums[1] = add_low(x_odd, w_odd, sums[1]);
+    sums[2] = add_high(x_even, w_even, sums[2]);
+    sums[3] = add_high(x_odd, w_odd, sums[3]);
+}
+
+INLINE void store_channels(const struct conv s, const struct params *p, const int32_t sums[4], const int32_t *bias,
+                           const int32_t *mult, const uint8_t *in2, char *out, int count) {
+    int32_t codes[4];
+    for (int i = 0; i < count; i++) codes[i] = finish(p, sums[i], bias[i], mult[i], s.residual, s.residual ? in2[i] : 0);
+    if (s.scores) {
+        for (int i = 0; i < count; i++) store16(out + 2 * i, (uint16_t)clamp(codes[i], p->low, p->high));
+        return;
+    }
+    uint32_t word = 0;
+    for (int i = 0; i < count; i++) word |= saturate8(codes[i]) << (8 * i);
+    word = clamp_bytes(word, repeat(p->low), repeat(p->high));
+    if (count == 4)
+        store32(out, word);
+    else
+        for (int i = 0; i < count; i++) out[i] = (char)(word >> (8 * i));
+}
+
+/* One output pixel. inner: whether the whole patch lies in the input. */
+INLINE void depthwise_pixel(const struct conv s, const struct params *p, const uint8_t *in, int row, int col, int inner,
+                            const uint8_t *w, const int32_t *bias, const int32_t *mult, const uint8_t *in2, char *out) {
+    const int pitch = ROUND4(s.c_out), size = s.scores ? 2 : 1;
+    const uint32_t zero = repeat(p->z_in);
+    const uint8_t *from = in + (row * s.width + col) * s.c_in;
+    for (int c = 0; c < s.c_out; c += 4) {
+        int32_t sums[4] = {0, 0, 0, 0};
+        if (inner) {
+#pragma GCC unroll 7
+            for (int ky = 0; ky < s.kernel_h; ky++)
+#pragma GCC unroll 7
+                for (int kx = 0; kx < s.kernel_w; kx++) {
+                    const int tap = (ky * s.dilation_h * s.width + kx * s.dilation_w) * s.c_in;
+                    multiply(load32(from + tap + c), load32(w + (ky * s.kernel_w + kx) * pitch + c), sums);
+                }
+        } else {
+            for (int ky = 0; ky < s.kernel_h; ky++)
+                for (int kx = 0; kx < s.kernel_w; kx++) {
+                    const int tap = (ky * s.dilation_h * s.width + kx * s.dilation_w) * s.c_in;
+                    const int inside = (unsigned)(row + ky * s.dilation_h) < (unsigned)s.height &&
+                                       (unsigned)(col + kx * s.dilation_w) < (unsigned)s.width;
+                    const uint32_t x = inside ? load32(from + tap + c) : zero;
+                    multiply(x, load32(w + (ky * s.kernel_w + kx) * pitch + c), sums);
+                }
+        }
+        const uint8_t *second = s.residual ? in2 + c : 0;
+        if (c + 4 <= s.c_out)
+            store_channels(s, p, sums, bias + c, mult + c, second, out + c * size, 4);
+        else
+            store_channels(s, p, sums, bias + c, mult + c, second, out + c * size, s.c_out % 4);
+    }
+}
+
+INLINE void depthwise(const struct conv s, const void *in, const void *in2, void *out, const void *weights,
+                      const void *bias, const void *mult, const void *params, void *workspace) {
+    const struct params p = *(const struct params *)params;
+    const uint8_t *w = s.bits == 8 ? weights : unpacked(s, weights, workspace);
+    const int high = (s.kernel_h - 1) * s.dilation_h + 1, wide = (s.kernel_w - 1) * s.dilation_w + 1;
+    const int fits = s.height >= high && s.width >= wide, size = s.scores ? 2 : 1;
+    const uint8_t *residual = in2;
+    char *to = out;
+    for (int y = 0; y < s.rows; y++)
+        for (int x = 0; x < s.cols; x++, residual += s.c_out, to += s.c_out * size) {
+            const int row = y * s.stride_h - s.top, col = x * s.stride_w - s.left;
+            if (fits && (unsigned)row <= (unsigned)(s.height - high) && (unsigned)col <= (unsigned)(s.width - wide))
+                depthwise_pixel(s, &p, in, row, col, 1, w, bias, mult, residual, to);
+            else
+                depthwise_pixel(s, &p, in, row, col, 0, w, bias, mult, residual, to);
+        }
+}
+#endif
