@@ -3,16 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from lut.columns import nearest
 from lut.device import Core
 from lut.errors import LutError
+from lut.spec import Source
 
 from . import cortex_m4
 from .trace import Listing, Region
 
-Model = Callable[[Region, Listing], int]
-MODELS: dict[str, Model] = {"cortex-m4": cortex_m4.cycles}
+
+@dataclass(frozen=True)
+class Model:
+    """source: what a row says of where its cycles are from."""
+
+    cycles: Callable[[Region, Listing], int]
+    source: Source
+
+
+MODELS = {"cortex-m4": Model(cortex_m4.cycles, "cycle-model")}
 
 
 def model_of(core: Core) -> Model:

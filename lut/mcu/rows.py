@@ -88,6 +88,6 @@ def execute(
         stack = int(raw[at : at + 4].view("<u4")[0])
         output = raw[at + 4 : at + 4 + kernel.sizes["out"]]
         at += 4 + kernel.sizes["out"]
-        cycles = model(region, ran.listing)
+        cycles = model.cycles(region, ran.listing)
         results.append(Result(output, cycles, region.instructions, size, stack))
     return results

@@ -23,7 +23,7 @@ LEAST = {f"{PREFIX}gcc": 10, "qemu-system-arm": 6, "cc": 0}
 
 @dataclass(frozen=True)
 class Toolchain:
-    """Paths of the programs; version: of compiler and simulator, in words, for provenance."""
+    """Paths of the programs; versions: of compiler and simulator, in words, for provenance."""
 
     gcc: str
     objdump: str
@@ -31,7 +31,7 @@ class Toolchain:
     size: str
     qemu: str
     cc: str
-    version: str
+    versions: tuple[str, str]
 
 
 def run_tool(command: list[str], seconds: float = 120.0, folder: Path | None = None) -> str:
@@ -66,6 +66,6 @@ def _version(name: str) -> str:
 def toolchain() -> Toolchain:
     """What is installed here. LutError with the packages when something is missing or too old."""
     gcc, qemu = _version(f"{PREFIX}gcc"), _version("qemu-system-arm")
-    words = f"{PREFIX}gcc {gcc}, qemu {qemu}"
+    versions = f"{PREFIX}gcc {gcc}", f"qemu {qemu}"
     tools = [_found(f"{PREFIX}{name}") for name in ("gcc", "objdump", "nm", "size")]
-    return Toolchain(*tools, _found("qemu-system-arm"), _found("cc"), words)
+    return Toolchain(*tools, _found("qemu-system-arm"), _found("cc"), versions)
