@@ -67,17 +67,22 @@ def compile_object(device: Device, source: Path, folder: Path, defines: Mapping[
     return target
 
 
+def overflow(device: Device, complaint: str) -> LutError | None:
+    """What the linker complains of in a person's words, when it is that the image is too large."""
+    over = dict(re.findall(r"region `(\w+)' overflowed by (\d+) bytes", complaint))
+    if not over:
+        return None
+    words = " and ".join(f"its {memory.lower()} by {extra} bytes" for memory, extra in sorted(over.items()))
+    return LutError(f"device {device.name}: the image exceeds {words}")
+
+
 def link(device: Device, objects: Sequence[Path], script: Path, output: Path) -> Path:
     """An image. LutError says by how much it is larger than the memories that the script names."""
     command = [toolchain().gcc, *core_of(device).flags, *LINK, f"-T{script}", *map(str, objects), "-lgcc"]
     try:
         run_tool([*command, "-o", str(output)])
     except LutError as error:
-        over = dict(re.findall(r"region `(\w+)' overflowed by (\d+) bytes", str(error)))
-        if not over:
-            raise
-        words = " and ".join(f"its {memory.lower()} by {extra} bytes" for memory, extra in sorted(over.items()))
-        raise LutError(f"device {device.name}: the image exceeds {words}") from None
+        raise overflow(device, str(error)) or error from None
     return output
 
 

@@ -1,10 +1,10 @@
 """A lowered operator's constants in the order in which a microcontroller's kernel reads them (kernels/*.h).
 
-    conv       for every two output channels: word 0 of one, word 0 of the other, word 1 of one ...
-               8 bits: four weights, first in the lowest byte
-               below: code w + 2^(b-1); elements (0, 2), (1, 3), (4, 6), (5, 7) .. of a word are pairs 0, 1, 2, 3 ..;
-               pair j is in bits j b and 16 + j b, which one AND with a shift unpacks for SMLAD
-    depthwise  [tap][channel]; below 8 bits byte i of words 0, 1 .. of every 8 / b shares byte i of one
+conv       for every two output channels: word 0 of one, word 0 of the other, word 1 of one ...
+           8 bits: four weights, first in the lowest byte
+           below: code w + 2^(b-1); elements (0, 2), (1, 3), (4, 6), (5, 7) .. of a word are pairs 0, 1, 2, 3 ..;
+           pair j is in bits j b and 16 + j b, which one AND with a shift unpacks for SMLAD
+depthwise  [tap][channel]; below 8 bits byte i of words 0, 1 .. of every 8 / b shares byte i of one
 """
 
 from __future__ import annotations

@@ -44,7 +44,10 @@ class McuProfiler:
         known = self.journal.samples if self.journal else {}
         for spec in specs:
             if spec in known and self.journal:
-                yield spec, latency(round(known[spec][0][0] * device.clock / 1e6), device, self.journal.built[spec], model)
+                yield (
+                    spec,
+                    latency(round(known[spec][0][0] * device.clock / 1e6), device, self.journal.built[spec], model),
+                )
         todo = [spec for spec in specs if spec not in known]
         with Progress(len(todo), "simulate", shown=self.progress) as bar:
             for start in range(0, len(todo), self.batch):
@@ -62,9 +65,7 @@ class McuProfiler:
                         self.journal.add_samples(spec, [row.us])
                     yield spec, row
 
-    def _batch(
-        self, specs: Sequence[OpSpec], device: Device
-    ) -> Iterator[tuple[OpSpec, tuple[Built, int] | Failure]]:
+    def _batch(self, specs: Sequence[OpSpec], device: Device) -> Iterator[tuple[OpSpec, tuple[Built, int] | Failure]]:
         """(sizes, cycles) of each."""
         try:
             kernels = [emit.kernel(spec) for spec in specs]

@@ -29,7 +29,7 @@ uint32_t stack_used(void) {
 }
 
 static void fault(void) {
-    static char words[] = "fault: status 0x........\n";
+    char words[] = "fault: status 0x........\n";
     for (int i = 0; i < 8; i++) words[16 + i] = "0123456789abcdef"[CFSR >> (28 - 4 * i) & 15];
     port_print(words);
     port_exit(99);
