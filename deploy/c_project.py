@@ -33,7 +33,7 @@ FIRMWARE_FILES = ("start.c", "semihosting.c", "memory.c", "port.h", "semihosting
 
 @dataclass(frozen=True)
 class Project:
-    """What was written: folder / name.elf is what `make` builds. Bytes: arena with workspaces; RAM in all; constants."""
+    """What was written; `make` builds folder / name.elf. Bytes: of the arena with workspaces, all RAM, constants."""
 
     folder: Path
     name: str

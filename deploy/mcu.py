@@ -1,4 +1,4 @@
-"""A network's C project built with its own Makefile and run in the simulator: scores, cycles, what its memories hold."""
+"""A network's C project, built with its own Makefile and run in the simulator: scores, cycles, bytes."""
 
 from __future__ import annotations
 
@@ -54,9 +54,7 @@ def simulate(project: Project, program: Program, device: Device, images: np.ndar
     model, size = model_of(core_of(device)), memories(elf)
     counts = {model.cycles(region, ran.listing) for region in ran.regions}
     if len(counts) != 1:
-        raise LutError(
-            f"{program.name}: {len(ran.regions)} inferences took {sorted(counts)} cycles; expected one number"
-        )
+        raise LutError(f"{program.name}: inferences took {sorted(counts)} cycles; expected one number")
     (cycles,) = counts
     assert device.clock is not None
     scores = np.fromfile(folder / "scores.bin", "<i2").reshape(len(images), -1)

@@ -103,5 +103,6 @@ def kernel(spec: OpSpec) -> Kernel:
     header, call = BODIES[_body(key)]
     fields = ", ".join(f".{name} = {value}" for name, value in _shape(key).items())
     unused = "".join(f"    (void){name};\n" for name in ("in2", "weights", "bias", "mult", "params", "workspace"))
-    source = f'#include "{header}"\n\nKERNEL({symbol}) {{\n    const struct conv SHAPE = {{{fields}}};\n{unused}    {call};\n}}\n'
+    body = f"    const struct conv SHAPE = {{{fields}}};\n{unused}    {call};\n"
+    source = f'#include "{header}"\n\nKERNEL({symbol}) {{\n{body}}}\n'
     return Kernel(symbol, key, source, sizes(key))

@@ -58,7 +58,7 @@ def linker_script(device: Device, flash: int, ram: int, comment: str, stack: int
 
 
 def compile_object(device: Device, source: Path, folder: Path, defines: Mapping[str, object] | None = None) -> Path:
-    """An object beside `source`, with the kernels' and the firmware's headers. LutError has the compiler's complaint."""
+    """An object in `folder`, made with the kernels' and the firmware's headers. LutError has the complaint."""
     target = folder / f"{source.stem}.o"
     given = [f"-D{name}={value}" for name, value in (defines or {}).items()]
     headers = [f"-I{path}" for path in (FIRMWARE, KERNELS, folder)]
