@@ -42,13 +42,12 @@ def _pack_conv(spec: OpSpec, weights: np.ndarray) -> np.ndarray:
 
 
 def _pack_depthwise(spec: OpSpec, weights: np.ndarray) -> np.ndarray:
-    flat = weights.reshape(spec.c_out, -1).T
-    flat = np.pad(flat, ((0, 0), (0, -spec.c_out % 4))).reshape(-1, 4)
+    quads = np.pad(weights.reshape(spec.c_out, -1).T, ((0, 0), (0, -spec.c_out % 4))).reshape(-1, 4)
     if spec.w_bits == 8:
-        return np.ascontiguousarray(flat).view(np.uint8).reshape(-1)
+        return np.ascontiguousarray(quads).view(np.uint8).reshape(-1)
     share = 8 // spec.w_bits
-    flat = np.pad(flat, ((0, -len(flat) % share), (0, 0))).reshape(-1, share, 4)
-    codes = (flat.astype(np.int16) + (1 << (spec.w_bits - 1))).astype(np.uint8)
+    shared = np.pad(quads, ((0, -len(quads) % share), (0, 0))).reshape(-1, share, 4)
+    codes = (shared.astype(np.int16) + (1 << (spec.w_bits - 1))).astype(np.uint8)
     return np.bitwise_or.reduce([codes[:, k] << np.uint8(k * spec.w_bits) for k in range(share)]).reshape(-1)
 
 

@@ -67,5 +67,5 @@ def toolchain() -> Toolchain:
     """What is installed here. LutError with the packages when something is missing or too old."""
     gcc, qemu = _version(f"{PREFIX}gcc"), _version("qemu-system-arm")
     versions = f"{PREFIX}gcc {gcc}", f"qemu {qemu}"
-    tools = [_found(f"{PREFIX}{name}") for name in ("gcc", "objdump", "nm", "size")]
-    return Toolchain(*tools, _found("qemu-system-arm"), _found("cc"), versions)
+    tools = {name: _found(f"{PREFIX}{name}") for name in ("gcc", "objdump", "nm", "size")}
+    return Toolchain(**tools, qemu=_found("qemu-system-arm"), cc=_found("cc"), versions=versions)

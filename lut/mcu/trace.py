@@ -12,7 +12,8 @@ from lut.errors import LutError
 
 @dataclass(frozen=True)
 class Instruction:
-    """As objdump prints it: mnemonic without its width (.n, .w), operands without comments; `next`: what follows it."""
+    """As objdump prints it: mnemonic without its width (.n, .w), operands without comments; `next`: the address of
+    what follows it, -1 for the last."""
 
     mnemonic: str
     operands: str
@@ -70,7 +71,7 @@ def listing(disassembly: str) -> dict[int, Instruction]:
     """By address, from `objdump -d --no-show-raw-insn`."""
     lines = re.findall(r"^ *([0-9a-f]+):\t(\S+)(?:[ \t]+(.*))?$", disassembly, re.MULTILINE)
     addresses = [int(address, 16) for address, _, _ in lines]
-    following = [*addresses[1:], 0]
+    following = [*addresses[1:], -1]
     return {
         address: Instruction(re.sub(r"\.[nw]$", "", mnemonic), re.split(r"[;@]", operands)[0].strip(), after)
         for address, after, (_, mnemonic, operands) in zip(addresses, following, lines)
