@@ -7,34 +7,46 @@
 #include "block.h"
 #include "stage.h"
 
-/* Two channels of two pixels, from their sums. out, in2: of both pixels; with `one` there is no second channel. */
-INLINE void store_block(const struct conv s, const struct params *p, const int32_t sums[4], const int32_t *bias,
-                        const int32_t *mult, const uint8_t *const in2[2], char *const out[2], int one) {
-    int32_t codes[4];
-    for (int i = 0; i < 4; i++) {
-        if (one && i > 1) break;
-        int32_t residual = s.residual ? in2[i & 1][i >> 1] : 0;
-        codes[i] = finish(p, sums[i], bias[i >> 1], mult[i >> 1], s.residual, residual);
+/* What two channels of two pixels are stored with. out, in2: of the first pixel; next: elements to the second. */
+struct target {
+    const int32_t *bias, *mult;
+    const uint8_t *in2;
+    char *out;
+    int next;
+};
+
+/* `count` channels of two pixels, from their sums: of channel 0, then of channel 1. */
+INLINE void store_block(const struct conv s, const struct params *p, const int32_t sums[4], const struct target to,
+                        int count) {
+    int32_t codes[4] = {0, 0, 0, 0};
+#pragma GCC unroll 2
+    for (int channel = 0; channel < count; channel++) {
+        const int32_t bias = to.bias[channel], mult = to.mult[channel];
+#pragma GCC unroll 2
+        for (int pixel = 0; pixel < 2; pixel++) {
+            const int32_t residual = s.residual ? to.in2[pixel * to.next + channel] : 0;
+            codes[2 * channel + pixel] = finish(p, sums[2 * channel + pixel], bias, mult, s.residual, residual);
+        }
     }
+    char *second = to.out + to.next * (s.scores ? 2 : 1);
     if (s.scores) {
-        for (int i = 0; i < 4; i++) {
-            if (one && i > 1) break;
-            store16(out[i & 1] + 2 * (i >> 1), (uint16_t)clamp(codes[i], p->low, p->high));
+        for (int channel = 0; channel < count; channel++) {
+            store16(to.out + 2 * channel, (uint16_t)clamp(codes[2 * channel], p->low, p->high));
+            store16(second + 2 * channel, (uint16_t)clamp(codes[2 * channel + 1], p->low, p->high));
         }
         return;
     }
-    uint32_t low = repeat(p->low), high = repeat(p->high);
     uint32_t word = saturate8(codes[0]) | saturate8(codes[1]) << 16;
-    if (!one) word |= saturate8(codes[2]) << 8 | saturate8(codes[3]) << 24;
-    word = clamp_bytes(word, low, high);
-    for (int pixel = 0; pixel < 2; pixel++) {
-        uint32_t pair = word >> (16 * pixel);
-        if (!one && s.c_out % 2 == 0) {
-            store16(out[pixel], (uint16_t)pair);
-        } else {
-            out[pixel][0] = (char)pair;
-            if (!one) out[pixel][1] = (char)(pair >> 8);
-        }
+    if (count == 2) word |= saturate8(codes[2]) << 8 | saturate8(codes[3]) << 24;
+    word = clamp_bytes(word, repeat(p->low), repeat(p->high));
+    if (count == 2 && s.c_out % 2 == 0) {
+        store16(to.out, (uint16_t)word);
+        store16(second, (uint16_t)(word >> 16));
+        return;
+    }
+    for (int channel = 0; channel < count; channel++) {
+        to.out[channel] = (char)(word >> (8 * channel));
+        second[channel] = (char)(word >> (8 * channel + 16));
     }
 }
 
@@ -47,9 +59,7 @@ INLINE void conv(const struct conv s, const void *in, const void *in2, void *out
     for (int i = ROUND4(PATCH(s)); i < column_words; i++) column[i] = 0;
     for (int i = PATCH(s); i < ROUND4(PATCH(s)); i++) line[i] = 0;
     const uint32_t zero = repeat(p.z_in);
-    const uint8_t *residual = in2;
-    char *to = out;
-    int y = 0, x = 0;
+    int y = 0, x = 0, at = 0;
     for (int left = s.rows * s.cols; left > 0; left -= 2) {
         int32_t start[2] = {0, 0};
         for (int pixel = 0; pixel < 2; pixel++) { /* an odd last one is computed twice */
@@ -58,26 +68,21 @@ INLINE void conv(const struct conv s, const void *in, const void *in2, void *out
             if (left == 1) continue;
             if (++x == s.cols) x = 0, y++;
         }
-        const int next = left > 1 ? s.c_out : 0;
+        struct target to = {bias, mult, in2 ? (const uint8_t *)in2 + at : 0, (char *)out + at * size, left > 1 ? s.c_out : 0};
         const uint32_t *w = weights;
-        const int32_t *b = bias, *m = mult;
-        for (int channel = 0; channel < s.c_out / 2 * 2; channel += 2, b += 2, m += 2) {
+        for (int channel = 0; channel < s.c_out / 2 * 2; channel += 2) {
             int32_t sums[4] = {start[0], start[1], start[0], start[1]};
             w = block(s.bits, s.unroll, w, column, end, sums);
-            const uint8_t *const seconds[2] = {residual + channel, residual + channel + next};
-            char *const places[2] = {to + channel * size, to + (channel + next) * size};
-            store_block(s, &p, sums, b, m, seconds, places, 0);
+            store_block(s, &p, sums, to, 2);
+            to.bias += 2, to.mult += 2, to.out += 2 * size;
+            if (s.residual) to.in2 += 2;
         }
         if (s.c_out % 2) {
-            const int channel = s.c_out - 1;
             int32_t sums[4] = {start[0], start[1], 0, 0};
             block(s.bits, s.unroll, w, column, end, sums);
-            const uint8_t *const seconds[2] = {residual + channel, residual + channel + next};
-            char *const places[2] = {to + channel * size, to + (channel + next) * size};
-            store_block(s, &p, sums, b, m, seconds, places, 1);
+            store_block(s, &p, sums, to, 1);
         }
-        residual += 2 * s.c_out;
-        to += 2 * s.c_out * size;
+        at += 2 * s.c_out;
     }
 }
 #endif

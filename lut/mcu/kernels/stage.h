@@ -30,9 +30,26 @@ INLINE void spread_word(struct place *to, uint32_t word, int summed) {
     if (summed) to->sum = add_bytes(word, to->sum);
 }
 
+#define SPREAD(word) "uxtb16 r8, " word "\n str r8, [%1], #8\n uxtb16 r8, " word ", ror #8\n str r8, [%1], #8\n"
+#define SUM(word) "usada8 %2, " word ", %3, %2\n"
+
+/* from: at a multiple of 4 */
 INLINE void spread(struct place *to, const uint8_t *from, int bytes, int summed) {
-#pragma GCC unroll 4
-    for (int i = 0; i < bytes; i += 4) spread_word(to, load32(from + i), summed);
+    int i = 0;
+    for (; i + 16 <= bytes; i += 16) {
+        if (summed)
+            __asm__ volatile("ldmia %0!, {r4, r5, r6, r7}\n" SUM("r4") SUM("r5") SUM("r6") SUM("r7")
+                                 SPREAD("r4") SPREAD("r5") SPREAD("r6") SPREAD("r7")
+                             : "+r"(from), "+r"(to->column), "+r"(to->sum)
+                             : "r"(0)
+                             : "r4", "r5", "r6", "r7", "r8", "memory");
+        else
+            __asm__ volatile("ldmia %0!, {r4, r5, r6, r7}\n" SPREAD("r4") SPREAD("r5") SPREAD("r6") SPREAD("r7")
+                             : "+r"(from), "+r"(to->column)
+                             :
+                             : "r4", "r5", "r6", "r7", "r8", "memory");
+    }
+    for (; i < bytes; i += 4, from += 4) spread_word(to, load32(from), summed);
 }
 
 INLINE void copy_bytes(uint8_t *to, const uint8_t *from, int bytes) {
