@@ -17,31 +17,28 @@ from lut.kernels.pack import Constants
 from lut.kernels.requantize import PARAMS
 from lut.spec import OpSpec
 
-from .shapes import channels, layout, words
-
-
-def pack_weights(spec: OpSpec, weights: np.ndarray) -> np.ndarray:
-    """uint8, flat. weights: int8 (c_out, c_in / groups, kh, kw)."""
-    return {"conv": _pack_conv, "depthwise": _pack_depthwise}[layout(spec)](spec, weights)
+from .shapes import layout, words
 
 
 def _pack_conv(spec: OpSpec, weights: np.ndarray) -> np.ndarray:
+    """uint32 (pairs of channels, words, 2). weights: int8 (c_out, c_in / groups, kh, kw)."""
     form = words(spec)
     flat = weights.transpose(0, 2, 3, 1).reshape(spec.c_out, -1)
     flat = np.pad(flat, ((0, spec.c_out % 2), (0, form.count * form.each - form.patch)))
     cut = flat.reshape(-1, 2, form.count, form.each).transpose(0, 2, 1, 3)
     if spec.w_bits == 8:
-        return np.ascontiguousarray(cut).view(np.uint8).reshape(-1)
+        return np.ascontiguousarray(cut).view(np.uint32)[..., 0]
     codes = (cut.astype(np.int32) + (1 << (spec.w_bits - 1))).astype(np.uint32)
     packed = np.zeros(cut.shape[:-1], np.uint32)
     for element in range(form.each):
         four, place = divmod(element, 4)
         pair, half = 2 * four + place % 2, place // 2
         packed |= codes[..., element] << np.uint32(16 * half + pair * spec.w_bits)
-    return packed.reshape(-1).view(np.uint8)
+    return packed
 
 
 def _pack_depthwise(spec: OpSpec, weights: np.ndarray) -> np.ndarray:
+    """uint8, flat."""
     quads = np.pad(weights.reshape(spec.c_out, -1).T, ((0, 0), (0, -spec.c_out % 4))).reshape(-1, 4)
     if spec.w_bits == 8:
         return np.ascontiguousarray(quads).view(np.uint8).reshape(-1)
@@ -56,13 +53,17 @@ def pack_constants(op: Constants, in_zeros: Sequence[int], out_zero: int) -> dic
 
     in_zeros: the zero point of each input, out_zero: the output's.
     """
-    spec, arrays = op.spec, {}
+    spec, arrays = op.spec, dict[str, np.ndarray]()
     weighted = layout(spec) != "none"
     if weighted:
         assert op.weights is not None and op.bias is not None and op.mult is not None
-        arrays["weights"] = pack_weights(spec, op.weights)
-        for name, values in (("bias", op.bias), ("mult", op.mult)):
-            arrays[name] = np.pad(values.astype(np.int32), (0, channels(spec) - spec.c_out))
+        scale = [np.pad(values.astype(np.int32), (0, -spec.c_out % 4)) for values in (op.bias, op.mult)]
+        if layout(spec) == "depthwise":
+            arrays = {"weights": _pack_depthwise(spec, op.weights), "bias": scale[0], "mult": scale[1]}
+        else:
+            packed = _pack_conv(spec, op.weights)
+            pairs = [values.view(np.uint32)[: 2 * len(packed)].reshape(-1, 2) for values in scale]
+            arrays["weights"] = np.hstack([packed.reshape(len(packed), -1), *pairs])
     elif op.table is not None:
         arrays["weights"] = np.ascontiguousarray(op.table).reshape(-1)
     scalars = {

@@ -62,15 +62,16 @@ def workspace_bytes(spec: OpSpec) -> int:
             form = words(spec)
             line = _round_up(form.patch, 4) if spec.c_in % 4 else 0
             return form.count * form.each * 4 + line
-        case "depthwise" if spec.w_bits < 8:
-            return spec.kernel[0] * spec.kernel[1] * _round_up(spec.c_out, 4)
+        case "depthwise":
+            taps, row = spec.kernel[0] * spec.kernel[1], _round_up(spec.c_out, 4)
+            return (taps * row if spec.w_bits < 8 else 0) + row + 4 * taps
     return 0
 
 
 def weight_bytes(spec: OpSpec) -> int:
     match layout(spec):
         case "conv":
-            return _round_up(spec.c_out, 2) * words(spec).count * 4
+            return _round_up(spec.c_out, 2) * (words(spec).count + 2) * 4
         case "depthwise":
             taps = spec.kernel[0] * spec.kernel[1]
             return _round_up(taps * _round_up(spec.c_out, 4) // 4, 8 // spec.w_bits) * spec.w_bits // 2
@@ -78,8 +79,8 @@ def weight_bytes(spec: OpSpec) -> int:
 
 
 def channels(spec: OpSpec) -> int:
-    """Of biases and multipliers; 0 for an operator without weights."""
-    return {"conv": _round_up(spec.c_out, 2), "depthwise": _round_up(spec.c_out, 4), "none": 0}[layout(spec)]
+    """Of separate biases and multipliers: a depthwise convolution's; elsewhere they lie among the weights."""
+    return _round_up(spec.c_out, 4) if layout(spec) == "depthwise" else 0
 
 
 def sizes(spec: OpSpec) -> dict[str, int]:

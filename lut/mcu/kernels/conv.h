@@ -1,27 +1,27 @@
 /* conv2d, conv2d_add and linear: the patches of two output pixels are staged, then all channels run over them in pairs.
 
-   weights: for every two channels, words of one and of the other in turn (lut/mcu/pack.py). bias, mult: int32 per
-   channel, an even number. workspace: the column, then a line of bytes where channels are no multiple of 4. */
+   weights: for every two channels, words of one and of the other in turn, then both biases and both multipliers
+   (lut/mcu/pack.py): one pointer runs through all that a block reads. workspace: the column, then a line of bytes where channels are no multiple of 4. */
 #ifndef CONV_H
 #define CONV_H
 #include "block.h"
 #include "stage.h"
 
-/* What two channels of two pixels are stored with. out, in2: of the first pixel; next: elements to the second. */
+/* Where two channels of two pixels go. out, in2: of the first pixel; next: elements to the second. */
 struct target {
-    const int32_t *bias, *mult;
     const uint8_t *in2;
     char *out;
     int next;
 };
 
-/* `count` channels of two pixels, from their sums: of channel 0, then of channel 1. */
-INLINE void store_block(const struct conv s, const struct params *p, const int32_t sums[4], const struct target to,
-                        int count) {
+/* `count` channels of two pixels, from their sums (of channel 0, then of channel 1) and scale: two biases, two
+   multipliers. */
+INLINE void store_block(const struct conv s, const struct params *p, const int32_t sums[4], const int32_t scale[4],
+                        const struct target to, int count) {
     int32_t codes[4] = {0, 0, 0, 0};
 #pragma GCC unroll 2
     for (int channel = 0; channel < count; channel++) {
-        const int32_t bias = to.bias[channel], mult = to.mult[channel];
+        const int32_t bias = scale[channel], mult = scale[2 + channel];
 #pragma GCC unroll 2
         for (int pixel = 0; pixel < 2; pixel++) {
             const int32_t residual = s.residual ? to.in2[pixel * to.next + channel] : 0;
@@ -50,8 +50,8 @@ INLINE void store_block(const struct conv s, const struct params *p, const int32
     }
 }
 
-INLINE void conv(const struct conv s, const void *in, const void *in2, void *out, const void *weights, const void *bias,
-                 const void *mult, const void *params, void *workspace) {
+INLINE void conv(const struct conv s, const void *in, const void *in2, void *out, const void *weights,
+                 const void *params, void *workspace) {
     const struct params p = *(const struct params *)params;
     const int column_words = s.words * 32 / s.bits, size = s.scores ? 2 : 1;
     uint32_t *column = workspace, *end = column + column_words;
@@ -68,19 +68,19 @@ INLINE void conv(const struct conv s, const void *in, const void *in2, void *out
             if (left == 1) continue;
             if (++x == s.cols) x = 0, y++;
         }
-        struct target to = {bias, mult, in2 ? (const uint8_t *)in2 + at : 0, (char *)out + at * size, left > 1 ? s.c_out : 0};
+        struct target to = {in2 ? (const uint8_t *)in2 + at : 0, (char *)out + at * size, left > 1 ? s.c_out : 0};
         const uint32_t *w = weights;
         for (int channel = 0; channel < s.c_out / 2 * 2; channel += 2) {
             int32_t sums[4] = {start[0], start[1], start[0], start[1]};
             w = block(s.bits, s.unroll, w, column, end, sums);
-            store_block(s, &p, sums, to, 2);
-            to.bias += 2, to.mult += 2, to.out += 2 * size;
+            store_block(s, &p, sums, (const int32_t *)w, to, 2);
+            w += 4, to.out += 2 * size;
             if (s.residual) to.in2 += 2;
         }
         if (s.c_out % 2) {
             int32_t sums[4] = {start[0], start[1], 0, 0};
-            block(s.bits, s.unroll, w, column, end, sums);
-            store_block(s, &p, sums, to, 1);
+            w = block(s.bits, s.unroll, w, column, end, sums);
+            store_block(s, &p, sums, (const int32_t *)w, to, 1);
         }
         at += 2 * s.c_out;
     }

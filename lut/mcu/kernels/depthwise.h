@@ -2,7 +2,7 @@
 
    weights: int8 [tap][channels rounded up to 4]; below 8 bits with an offset of half their range, word k of every
    8 / bits in bits k b of the packed word's bytes; they are unpacked into the workspace first. bias, mult: int32 per
-   channel, a multiple of 4. */
+   channel, a multiple of 4. The rest of the workspace is where taps are, and a pixel outside of the input. */
 #ifndef DEPTHWISE_H
 #define DEPTHWISE_H
 #include "stage.h"
@@ -27,15 +27,18 @@ INLINE void multiply(uint32_t x, uint32_t w, int32_t sums[4]) {
     sums[3] = add_high(x_odd, w_odd, sums[3]);
 }
 
+/* Four channels, or the last one to three, from their sums. */
 INLINE void store_channels(const struct conv s, const struct params *p, const int32_t sums[4], const int32_t *bias,
                            const int32_t *mult, const uint8_t *in2, char *out, int count) {
     int32_t codes[4];
+#pragma GCC unroll 4
     for (int i = 0; i < count; i++) codes[i] = finish(p, sums[i], bias[i], mult[i], s.residual, s.residual ? in2[i] : 0);
     if (s.scores) {
         for (int i = 0; i < count; i++) store16(out + 2 * i, (uint16_t)clamp(codes[i], p->low, p->high));
         return;
     }
     uint32_t word = 0;
+#pragma GCC unroll 4
     for (int i = 0; i < count; i++) word |= saturate8(codes[i]) << (8 * i);
     word = clamp_bytes(word, repeat(p->low), repeat(p->high));
     if (count == 4)
@@ -44,15 +47,16 @@ INLINE void store_channels(const struct conv s, const struct params *p, const in
         for (int i = 0; i < count; i++) out[i] = (char)(word >> (8 * i));
 }
 
-/* One output pixel. inner: whether the whole patch lies in the input. */
-INLINE void depthwise_pixel(const struct conv s, const struct params *p, const uint8_t *in, int row, int col, int inner,
-                            const uint8_t *w, const int32_t *bias, const int32_t *mult, const uint8_t *in2, char *out) {
-    const int pitch = ROUND4(s.c_out), size = s.scores ? 2 : 1;
-    const uint32_t zero = repeat(p->z_in);
-    const uint8_t *from = in + (row * s.width + col) * s.c_in;
+/* One output pixel, its taps by their offsets from `from` where the whole patch lies in the input, else by `taps`. */
+INLINE void depthwise_pixel(const struct conv s, const struct params *p, const uint8_t *from,
+                            const uint8_t *const *taps, const uint8_t *w, const int32_t *bias, const int32_t *mult,
+                            const uint8_t *in2, char *out) {
+    const int pitch = ROUND4(s.c_out), size = s.scores ? 2 : 1, count = s.kernel_h * s.kernel_w;
     for (int c = 0; c < s.c_out; c += 4) {
         int32_t sums[4] = {0, 0, 0, 0};
-        if (inner) {
+        if (taps) {
+            for (int tap = 0; tap < count; tap++) multiply(load32(taps[tap] + c), load32(w + tap * pitch + c), sums);
+        } else {
 #pragma GCC unroll 7
             for (int ky = 0; ky < s.kernel_h; ky++)
 #pragma GCC unroll 7
@@ -60,18 +64,9 @@ INLINE void depthwise_pixel(const struct conv s, const struct params *p, const u
                     const int tap = (ky * s.dilation_h * s.width + kx * s.dilation_w) * s.c_in;
                     multiply(load32(from + tap + c), load32(w + (ky * s.kernel_w + kx) * pitch + c), sums);
                 }
-        } else {
-            for (int ky = 0; ky < s.kernel_h; ky++)
-                for (int kx = 0; kx < s.kernel_w; kx++) {
-                    const int tap = (ky * s.dilation_h * s.width + kx * s.dilation_w) * s.c_in;
-                    const int inside = (unsigned)(row + ky * s.dilation_h) < (unsigned)s.height &&
-                                       (unsigned)(col + kx * s.dilation_w) < (unsigned)s.width;
-                    const uint32_t x = inside ? load32(from + tap + c) : zero;
-                    multiply(x, load32(w + (ky * s.kernel_w + kx) * pitch + c), sums);
-                }
         }
         const uint8_t *second = s.residual ? in2 + c : 0;
-        if (c + 4 <= s.c_out)
+        if (s.c_out % 4 == 0 || c + 4 <= s.c_out)
             store_channels(s, p, sums, bias + c, mult + c, second, out + c * size, 4);
         else
             store_channels(s, p, sums, bias + c, mult + c, second, out + c * size, s.c_out % 4);
@@ -81,18 +76,31 @@ INLINE void depthwise_pixel(const struct conv s, const struct params *p, const u
 INLINE void depthwise(const struct conv s, const void *in, const void *in2, void *out, const void *weights,
                       const void *bias, const void *mult, const void *params, void *workspace) {
     const struct params p = *(const struct params *)params;
-    const uint8_t *w = s.bits == 8 ? weights : unpacked(s, weights, workspace);
+    const int taps = s.kernel_h * s.kernel_w, pitch = ROUND4(s.c_out), size = s.scores ? 2 : 1;
     const int high = (s.kernel_h - 1) * s.dilation_h + 1, wide = (s.kernel_w - 1) * s.dilation_w + 1;
-    const int fits = s.height >= high && s.width >= wide, size = s.scores ? 2 : 1;
+    const int fits = s.height >= high && s.width >= wide;
+    const uint8_t *w = s.bits == 8 ? weights : unpacked(s, weights, workspace);
+    const uint8_t **places = (const uint8_t **)((uint8_t *)workspace + (s.bits == 8 ? 0 : taps * pitch));
+    uint8_t *outside = (uint8_t *)(places + taps);
+    for (int c = 0; c < pitch; c++) outside[c] = (uint8_t)p.z_in;
     const uint8_t *residual = in2;
     char *to = out;
     for (int y = 0; y < s.rows; y++)
         for (int x = 0; x < s.cols; x++, residual += s.c_out, to += s.c_out * size) {
             const int row = y * s.stride_h - s.top, col = x * s.stride_w - s.left;
-            if (fits && (unsigned)row <= (unsigned)(s.height - high) && (unsigned)col <= (unsigned)(s.width - wide))
-                depthwise_pixel(s, &p, in, row, col, 1, w, bias, mult, residual, to);
-            else
-                depthwise_pixel(s, &p, in, row, col, 0, w, bias, mult, residual, to);
+            const uint8_t *from = (const uint8_t *)in + (row * s.width + col) * s.c_in;
+            if (fits && (unsigned)row <= (unsigned)(s.height - high) && (unsigned)col <= (unsigned)(s.width - wide)) {
+                depthwise_pixel(s, &p, from, 0, w, bias, mult, residual, to);
+                continue;
+            }
+            for (int ky = 0; ky < s.kernel_h; ky++)
+                for (int kx = 0; kx < s.kernel_w; kx++) {
+                    const int at_y = row + ky * s.dilation_h, at_x = col + kx * s.dilation_w;
+                    const int inside = (unsigned)at_y < (unsigned)s.height && (unsigned)at_x < (unsigned)s.width;
+                    places[ky * s.kernel_w + kx] =
+                        inside ? (const uint8_t *)in + (at_y * s.width + at_x) * s.c_in : outside;
+                }
+            depthwise_pixel(s, &p, from, places, w, bias, mult, residual, to);
         }
 }
 #endif

@@ -11,7 +11,6 @@ typedef void kernel(const void *in, const void *in2, void *out, const void *weig
 #define KERNEL(name)                                                                                               \
     void name(const void *in, const void *in2, void *out, const void *weights, const void *bias, const void *mult, \
               const void *params, void *workspace)
-#define ARGUMENTS in, in2, out, weights, bias, mult, params, workspace
 /* Shapes are constants of the caller, so that a kernel is compiled for one shape. */
 #define INLINE static inline __attribute__((always_inline))
 
