@@ -58,10 +58,10 @@ def test_what_breaks_is_an_answer_and_costs_nobody_else(monkeypatch: pytest.Monk
     }
     broken(monkeypatch, bodies)
     specs = [*SPECS, *(conv(8, c_out, 4, 1) for c_out in bodies)]
-    answers = dict(McuProfiler(seconds=3.0).measure(specs, M4))
+    answers = dict(McuProfiler(seconds=1.5).measure(specs, M4))
     assert all(isinstance(answers[spec], Latency) for spec in SPECS)
     hang, fault, over, wrong = (answers[spec] for spec in specs[len(SPECS) :])
-    assert hang == Failure("timeout", "qemu-system-arm: the image did not end within 3 s")
+    assert hang == Failure("timeout", "qemu-system-arm: the image did not end within 1.5 s")
     assert fault.reason == "error" and "fault: status 0x00010000" in fault.detail
     assert "wrote behind one of its arguments" in over.detail
     assert "error: unknown type name" in wrong.detail
