@@ -19,7 +19,7 @@ from .shapes import layout, sizes, words
 KERNELS = Path(__file__).parent / "kernels"
 BODIES = {
     "conv": ("conv.h", "conv(SHAPE, in, in2, out, weights, params, workspace)"),
-    "depthwise": ("depthwise.h", "depthwise(SHAPE, in, in2, out, weights, bias, mult, params, workspace)"),
+    "depthwise": ("depthwise.h", "depthwise(SHAPE, in, in2, out, weights, bias, params, workspace)"),
     "input": ("elementwise.h", "image(SHAPE, in, out, weights)"),
     "add": ("elementwise.h", "add(SHAPE, in, in2, out, params)"),
     "avg_pool": ("elementwise.h", "avg_pool(SHAPE, in, out, params)"),

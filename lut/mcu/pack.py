@@ -1,10 +1,12 @@
-"""A lowered operator's constants in the order in which a microcontroller's kernel reads them (kernels/*.h).
+"""A lowered operator's constants in the order in which a microcontroller's kernel reads them (kernels/*.h):
 
 conv       for every two output channels: word 0 of one, word 0 of the other, word 1 of one ...
            8 bits: four weights, first in the lowest byte
            below: code w + 2^(b-1); elements (0, 2), (1, 3), (4, 6), (5, 7) .. of a word are pairs 0, 1, 2, 3 ..;
            pair j is in bits j b and 16 + j b, which one AND with a shift unpacks for SMLAD
-depthwise  [tap][channel]; below 8 bits byte i of words 0, 1 .. of every 8 / b shares byte i of one
+           behind these words both biases and both multipliers, int32
+depthwise  for every four channels a word per tap, a byte per channel; below 8 bits byte i of words 0, 1 .. of every
+           8 / b shares byte i of one; apart from them, for every four channels biases, then multipliers
 """
 
 from __future__ import annotations
@@ -39,7 +41,8 @@ def _pack_conv(spec: OpSpec, weights: np.ndarray) -> np.ndarray:
 
 def _pack_depthwise(spec: OpSpec, weights: np.ndarray) -> np.ndarray:
     """uint8, flat."""
-    quads = np.pad(weights.reshape(spec.c_out, -1).T, ((0, 0), (0, -spec.c_out % 4))).reshape(-1, 4)
+    channels = np.pad(weights.reshape(spec.c_out, -1), ((0, -spec.c_out % 4), (0, 0)))
+    quads = channels.reshape(-1, 4, channels.shape[1]).transpose(0, 2, 1).reshape(-1, 4)
     if spec.w_bits == 8:
         return np.ascontiguousarray(quads).view(np.uint8).reshape(-1)
     share = 8 // spec.w_bits
@@ -49,7 +52,7 @@ def _pack_depthwise(spec: OpSpec, weights: np.ndarray) -> np.ndarray:
 
 
 def pack_constants(op: Constants, in_zeros: Sequence[int], out_zero: int) -> dict[str, np.ndarray]:
-    """Flat arrays by the argument's name (`weights`, `bias`, `mult`, `params`); only those that the kernel reads.
+    """Flat arrays by the argument's name (`weights`, `bias`, `params`); only those that the kernel reads.
 
     in_zeros: the zero point of each input, out_zero: the output's.
     """
@@ -59,7 +62,8 @@ def pack_constants(op: Constants, in_zeros: Sequence[int], out_zero: int) -> dic
         assert op.weights is not None and op.bias is not None and op.mult is not None
         scale = [np.pad(values.astype(np.int32), (0, -spec.c_out % 4)) for values in (op.bias, op.mult)]
         if layout(spec) == "depthwise":
-            arrays = {"weights": _pack_depthwise(spec, op.weights), "bias": scale[0], "mult": scale[1]}
+            fours = np.hstack([values.reshape(-1, 4) for values in scale])
+            arrays = {"weights": _pack_depthwise(spec, op.weights), "bias": fours.reshape(-1)}
         else:
             packed = _pack_conv(spec, op.weights)
             pairs = [values.view(np.uint32)[: 2 * len(packed)].reshape(-1, 2) for values in scale]

@@ -78,13 +78,9 @@ def weight_bytes(spec: OpSpec) -> int:
     return spec.c_in * 256 if spec.kind == "input" else 0
 
 
-def channels(spec: OpSpec) -> int:
-    """Of separate biases and multipliers: a depthwise convolution's; elsewhere they lie among the weights."""
-    return _round_up(spec.c_out, 4) if layout(spec) == "depthwise" else 0
-
-
 def sizes(spec: OpSpec) -> dict[str, int]:
-    """Bytes by the name of the argument, 0 where it is NULL."""
+    """Bytes by the name of the argument, 0 where it is NULL. Biases and multipliers lie among a convolution's weights;
+    a depthwise one has both in `bias`."""
     rows, cols = spec.out_size()
     elements = rows * cols * spec.c_out
     first = spec.height * spec.width * spec.c_in
@@ -93,8 +89,8 @@ def sizes(spec: OpSpec) -> dict[str, int]:
         "in2": {"conv2d_add": elements, "add": first}.get(spec.kind, 0),
         "out": elements * (2 if spec.out_bits == 16 else 1),
         "weights": weight_bytes(spec),
-        "bias": 4 * channels(spec),
-        "mult": 4 * channels(spec),
+        "bias": 8 * _round_up(spec.c_out, 4) if layout(spec) == "depthwise" else 0,
+        "mult": 0,
         "params": 4 * len(PARAMS),
         "workspace": workspace_bytes(spec),
     }

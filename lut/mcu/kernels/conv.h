@@ -5,6 +5,7 @@
 #ifndef CONV_H
 #define CONV_H
 #include "block.h"
+#include "requantize.h"
 #include "stage.h"
 
 /* Where two channels of two pixels go. out, in2: of the first pixel; next: elements to the second. */
@@ -19,6 +20,13 @@ struct target {
 INLINE void store_block(const struct conv s, const struct params *p, const int32_t sums[4], const int32_t scale[4],
                         const struct target to, int count) {
     int32_t codes[4] = {0, 0, 0, 0};
+    char *second = to.out + to.next * (s.scores ? 2 : 1);
+    if (count == 2 && s.c_out % 2 == 0 && !s.scores && !s.residual) {
+        const uint32_t word = requantize_block(p, sums, scale);
+        store16(to.out, (uint16_t)word);
+        store16(second, (uint16_t)(word >> 16));
+        return;
+    }
 #pragma GCC unroll 2
     for (int channel = 0; channel < count; channel++) {
         const int32_t bias = scale[channel], mult = scale[2 + channel];
@@ -28,7 +36,6 @@ INLINE void store_block(const struct conv s, const struct params *p, const int32
             codes[2 * channel + pixel] = finish(p, sums[2 * channel + pixel], bias, mult, s.residual, residual);
         }
     }
-    char *second = to.out + to.next * (s.scores ? 2 : 1);
     if (s.scores) {
         for (int channel = 0; channel < count; channel++) {
             store16(to.out + 2 * channel, (uint16_t)clamp(codes[2 * channel], p->low, p->high));
