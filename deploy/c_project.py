@@ -92,13 +92,14 @@ def _call(
 ) -> str:
     """C statement that runs one operator."""
     tensors = dict(zip(("in", "in2"), op.inputs)) | {"out": op.output}
-    words = []
+    part, words = {"concat": "out", "split": "in"}.get(op.spec.kind), list[str]()
     for name in NAMES:
         if not made.sizes[name]:
             words.append("0")
         elif name in tensors:
             fixed = {program.input: "image", program.output: "scores"}
-            words.append(fixed.get(tensors[name]) or f"A + {arena[tensors[name]]}")
+            first = op.offset if name == part else 0
+            words.append(fixed.get(tensors[name]) or f"A + {arena[tensors[name]] + first}")
         elif name == "workspace":
             words.append(f"A + {arena[f'workspace of {op.name}']}")
         else:

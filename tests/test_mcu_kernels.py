@@ -34,8 +34,8 @@ def test_extremes() -> None:
     compare([spec for bits in (8, 4, 2) for spec in extremes(bits)], extreme=255)
 
 
-def test_pools_sums_and_the_first_tensor() -> None:
-    compare([spec for spec in POOLS.values() if emit.supported(spec) is None], seed=3)
+def test_what_has_no_weights() -> None:
+    compare(list(POOLS.values()), seed=3)
 
 
 def test_in_place_is_what_networks_do() -> None:

@@ -22,11 +22,7 @@ from lut.mcu.image import STACK_BYTES
 
 
 def program(bits: int) -> Program:
-    """The small network without its option-A shortcut: the sum is of one tensor with itself."""
-    whole = network(bits, seed=2)
-    ops = [op for op in whole.ops if op.spec.kind != "resample"]
-    ops = [replace(op, inputs=("down", "down"), in_place=None) if op.name == "sum" else op for op in ops]
-    return replace(whole, ops=tuple(ops), name=f"small-{bits}")
+    return network(bits, seed=2, name=f"small-{bits}")
 
 
 def images(count: int) -> np.ndarray:
@@ -69,7 +65,9 @@ def test_an_image_that_is_too_large_says_by_how_much(tmp_path: Path) -> None:
 
 
 def test_what_cannot_be_deployed_is_named(tmp_path: Path) -> None:
-    with pytest.raises(LutError, match=r"small-net: skip: .*no kernel: kind 'resample'"):
-        write(network(8), M4, tmp_path)
+    whole = network(8)
+    odd = replace(whole.ops[1], spec=replace(whole.ops[1].spec, w_bits=3))
+    with pytest.raises(LutError, match=r"small-net: stem: .*no kernel: 3-bit weights"):
+        write(replace(whole, ops=(whole.ops[0], odd, *whole.ops[2:])), M4, tmp_path)
     with pytest.raises(LutError, match=r"small-net: the scores have 32 bits; expected int16"):
         write(network(32), M4, tmp_path)

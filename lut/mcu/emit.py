@@ -12,6 +12,7 @@ from pathlib import Path
 
 from lut import kernels
 from lut.errors import LutError
+from lut.kernels.signature import by_channel
 from lut.spec import FLOAT_BITS, OpSpec
 
 from .shapes import layout, sizes, words
@@ -24,6 +25,13 @@ BODIES = {
     "add": ("elementwise.h", "add(SHAPE, in, in2, out, params)"),
     "avg_pool": ("elementwise.h", "avg_pool(SHAPE, in, out, params)"),
     "max_pool": ("elementwise.h", "max_pool(SHAPE, in, out)"),
+    "mul": ("elementwise.h", "multiply_tensors(SHAPE, in, in2, out, params)"),
+    "unary": ("elementwise.h", "unary(SHAPE, in, out, weights)"),
+    "concat": ("copies.h", "copy_part(SHAPE, in, out)"),
+    "split": ("copies.h", "copy_part(SHAPE, in, out)"),
+    "shuffle": ("copies.h", "shuffle(SHAPE, in, out)"),
+    "pad": ("copies.h", "pad(SHAPE, in, out, params)"),
+    "resample": ("copies.h", "resample(SHAPE, in, out, weights, params)"),
 }
 """Header and call, by the layout of the weights or the kind."""
 
@@ -90,7 +98,9 @@ def _shape(spec: OpSpec) -> dict[str, int]:
         "words": form.count if form else 0,
         "unroll": form.unroll if form else 0,
         "scores": int(spec.out_bits == 16),
+        "groups": spec.groups,
         "residual": int(spec.kind == "conv2d_add"),
+        "by_channel": int(by_channel(spec)),
     }
 
 

@@ -69,7 +69,10 @@ def pack_constants(op: Constants, in_zeros: Sequence[int], out_zero: int) -> dic
             pairs = [values.view(np.uint32)[: 2 * len(packed)].reshape(-1, 2) for values in scale]
             arrays["weights"] = np.hstack([packed.reshape(len(packed), -1), *pairs])
     elif op.table is not None:
-        arrays["weights"] = np.ascontiguousarray(op.table).reshape(-1)
+        table = np.ascontiguousarray(op.table).reshape(-1)
+        arrays["weights"] = np.pad(table, (0, -len(table) % 256))
+    elif op.gather is not None:
+        arrays["weights"] = op.gather.astype(np.int32).reshape(-1)
     scalars = {
         "low": op.low,
         "high": op.high,

@@ -10,6 +10,7 @@ import math
 from dataclasses import dataclass
 
 from lut.kernels.requantize import PARAMS
+from lut.kernels.signature import by_channel
 from lut.spec import OpSpec
 
 NAMES = ("in", "in2", "out", "weights", "bias", "mult", "params", "workspace")
@@ -75,7 +76,7 @@ def weight_bytes(spec: OpSpec) -> int:
         case "depthwise":
             taps = spec.kernel[0] * spec.kernel[1]
             return _round_up(taps * _round_up(spec.c_out, 4) // 4, 8 // spec.w_bits) * spec.w_bits // 2
-    return spec.c_in * 256 if spec.kind == "input" else 0
+    return {"input": spec.c_in * 256, "unary": 256, "resample": 4 * spec.c_out}.get(spec.kind, 0)
 
 
 def sizes(spec: OpSpec) -> dict[str, int]:
@@ -86,7 +87,9 @@ def sizes(spec: OpSpec) -> dict[str, int]:
     first = spec.height * spec.width * spec.c_in
     return {
         "in": first,
-        "in2": {"conv2d_add": elements, "add": first}.get(spec.kind, 0),
+        "in2": {"conv2d_add": elements, "add": first, "mul": spec.c_in if by_channel(spec) else first}.get(
+            spec.kind, 0
+        ),
         "out": elements * (2 if spec.out_bits == 16 else 1),
         "weights": weight_bytes(spec),
         "bias": 8 * _round_up(spec.c_out, 4) if layout(spec) == "depthwise" else 0,

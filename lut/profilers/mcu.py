@@ -91,12 +91,9 @@ def latency(count: int, device: Device, made: Built, model: cycles.Model) -> Lat
 def random_arguments(kernel: emit.Kernel, seed: int = 0) -> dict[str, np.ndarray]:
     """Valid random data for all that a kernel reads."""
     rng = np.random.default_rng(seed)
-    given = {
-        name: rng.integers(0, 256, kernel.sizes[name]).astype(np.uint8)
-        for name in ("in", "in2", "weights")
-        if kernel.sizes[name]
-    }
-    for name, bound in (("bias", 1 << 24),):
-        given[name] = rng.integers(-bound, bound, kernel.sizes[name] // 4).astype(np.int32)
+    names = ("in", "in2", "weights", "bias")
+    given = {name: rng.integers(0, 256, kernel.sizes[name]).astype(np.uint8) for name in names}
+    if kernel.spec.kind == "resample":
+        given["weights"] = rng.integers(-1, kernel.spec.c_in, kernel.spec.c_out).astype(np.int32)
     given["params"] = np.array([0, 255, 0, 0, 0, 0, 1 << 30, 0, 1 << 30], np.int32)  # lut/kernels/requantize.py: PARAMS
     return given

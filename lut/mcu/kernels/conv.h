@@ -16,16 +16,16 @@ struct target {
 };
 
 /* `count` channels of two pixels, from their sums (of channel 0, then of channel 1) and scale: two biases, two
-   multipliers. */
-INLINE void store_block(const struct conv s, const struct params *p, const int32_t sums[4], const int32_t scale[4],
+   multipliers. Returns what comes behind the scale. */
+INLINE const int32_t *store_block(const struct conv s, const struct params *p, const int32_t sums[4], const int32_t scale[4],
                         const struct target to, int count) {
     int32_t codes[4] = {0, 0, 0, 0};
     char *second = to.out + to.next * (s.scores ? 2 : 1);
     if (count == 2 && s.c_out % 2 == 0 && !s.scores && !s.residual) {
-        const uint32_t word = requantize_block(p, sums, scale);
+        const uint32_t word = requantize_block(p, sums, &scale);
         store16(to.out, (uint16_t)word);
         store16(second, (uint16_t)(word >> 16));
-        return;
+        return scale;
     }
 #pragma GCC unroll 2
     for (int channel = 0; channel < count; channel++) {
@@ -41,7 +41,7 @@ INLINE void store_block(const struct conv s, const struct params *p, const int32
             store16(to.out + 2 * channel, (uint16_t)clamp(codes[2 * channel], p->low, p->high));
             store16(second + 2 * channel, (uint16_t)clamp(codes[2 * channel + 1], p->low, p->high));
         }
-        return;
+        return scale + 4;
     }
     uint32_t word = saturate8(codes[0]) | saturate8(codes[1]) << 16;
     if (count == 2) word |= saturate8(codes[2]) << 8 | saturate8(codes[3]) << 24;
@@ -49,12 +49,13 @@ INLINE void store_block(const struct conv s, const struct params *p, const int32
     if (count == 2 && s.c_out % 2 == 0) {
         store16(to.out, (uint16_t)word);
         store16(second, (uint16_t)(word >> 16));
-        return;
+        return scale + 4;
     }
     for (int channel = 0; channel < count; channel++) {
         to.out[channel] = (char)(word >> (8 * channel));
         second[channel] = (char)(word >> (8 * channel + 16));
     }
+    return scale + 4;
 }
 
 INLINE void conv(const struct conv s, const void *in, const void *in2, void *out, const void *weights,
@@ -80,8 +81,8 @@ INLINE void conv(const struct conv s, const void *in, const void *in2, void *out
         for (int channel = 0; channel < s.c_out / 2 * 2; channel += 2) {
             int32_t sums[4] = {start[0], start[1], start[0], start[1]};
             w = block(s.bits, s.unroll, w, column, end, sums);
-            store_block(s, &p, sums, (const int32_t *)w, to, 2);
-            w += 4, to.out += 2 * size;
+            w = (const uint32_t *)store_block(s, &p, sums, (const int32_t *)w, to, 2);
+            to.out += 2 * size;
             if (s.residual) to.in2 += 2;
         }
         if (s.c_out % 2) {

@@ -28,19 +28,19 @@ INLINE void multiply(uint32_t x, uint32_t w, int32_t sums[4]) {
     sums[3] = add_high(x_odd, w_odd, sums[3]);
 }
 
-/* Four channels, or the last one to three, from their sums. */
-INLINE void store_channels(const struct conv s, const struct params *p, const int32_t sums[4], const int32_t *scale,
+/* Four channels, or the last one to three, from their sums. Returns the next channels' scale. */
+INLINE const int32_t *store_channels(const struct conv s, const struct params *p, const int32_t sums[4], const int32_t *scale,
                            const uint8_t *in2, char *out, int count) {
     if (count == 4 && !s.scores && !s.residual) {
-        store32(out, requantize_channels(p, sums, scale));
-        return;
+        store32(out, requantize_channels(p, sums, &scale));
+        return scale;
     }
     int32_t codes[4];
 #pragma GCC unroll 4
     for (int i = 0; i < count; i++) codes[i] = finish(p, sums[i], scale[i], scale[4 + i], s.residual, s.residual ? in2[i] : 0);
     if (s.scores) {
         for (int i = 0; i < count; i++) store16(out + 2 * i, (uint16_t)clamp(codes[i], p->low, p->high));
-        return;
+        return scale + 8;
     }
     uint32_t word = 0;
 #pragma GCC unroll 4
@@ -50,6 +50,7 @@ INLINE void store_channels(const struct conv s, const struct params *p, const in
         store32(out, word);
     else
         for (int i = 0; i < count; i++) out[i] = (char)(word >> (8 * i));
+    return scale + 8;
 }
 
 /* One output pixel, its taps by their offsets from `from` where the whole patch lies in the input, else by `taps`. */
@@ -57,7 +58,7 @@ INLINE void depthwise_pixel(const struct conv s, const struct params *p, const u
                             const uint8_t *const *taps, const uint32_t *w, const int32_t *scale, const uint8_t *in2,
                             char *out) {
     const int size = s.scores ? 2 : 1, count = s.kernel_h * s.kernel_w;
-    for (int c = 0; c < s.c_out; c += 4, w += count, scale += 8) {
+    for (int c = 0; c < s.c_out; c += 4, w += count) {
         int32_t sums[4] = {0, 0, 0, 0};
         if (taps) {
             for (int tap = 0; tap < count; tap++) multiply(load32(taps[tap] + c), w[tap], sums);
@@ -72,9 +73,9 @@ INLINE void depthwise_pixel(const struct conv s, const struct params *p, const u
         }
         const uint8_t *second = s.residual ? in2 + c : 0;
         if (s.c_out % 4 == 0 || c + 4 <= s.c_out)
-            store_channels(s, p, sums, scale, second, out + c * size, 4);
+            scale = store_channels(s, p, sums, scale, second, out + c * size, 4);
         else
-            store_channels(s, p, sums, scale, second, out + c * size, s.c_out % 4);
+            scale = store_channels(s, p, sums, scale, second, out + c * size, s.c_out % 4);
     }
 }
 

@@ -1,4 +1,4 @@
-/* The first tensor, sums of two tensors, and pools. */
+/* The first tensor, sums and products of two tensors, functions by table, and pools. */
 #ifndef ELEMENTWISE_H
 #define ELEMENTWISE_H
 #include "stage.h"
@@ -22,6 +22,24 @@ INLINE void add(const struct conv s, const uint8_t *in, const uint8_t *in2, void
         const int32_t a = (in[i] - p.z_in) << p.shift, b = (in2[i] - p.z_res) << p.res_shift;
         put(out, i, clamp(rescale_sum(a, p.mult, b, p.res_mult, p.z_out), p.low, p.high), s.scores);
     }
+}
+
+INLINE void multiply_tensors(const struct conv s, const uint8_t *in, const uint8_t *in2, uint8_t *out,
+                             const struct params *params) {
+    const struct params p = *params;
+    for (int pixel = s.height * s.width; pixel > 0; pixel--, in += s.c_in, out += s.c_in) {
+        for (int c = 0; c < s.c_in; c++) {
+            const int32_t product = (in[c] - p.z_in) * (in2[c] - p.z_res);
+            const int32_t code = rescale((int32_t)((uint32_t)product << p.shift), p.mult, p.z_out);
+            out[c] = (uint8_t)clamp(code, p.low, p.high);
+        }
+        if (!s.by_channel) in2 += s.c_in;
+    }
+}
+
+/* weights: a code for every code */
+INLINE void unary(const struct conv s, const uint8_t *in, uint8_t *out, const uint8_t *weights) {
+    for (int i = 0; i < s.height * s.width * s.c_in; i++) out[i] = weights[in[i]];
 }
 
 INLINE void avg_pool(const struct conv s, const uint8_t *in, void *out, const struct params *params) {

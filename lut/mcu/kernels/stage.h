@@ -12,7 +12,8 @@ struct conv {
     int bits, words;  /* of a weight; 32-bit words of weights per output channel */
     int unroll;       /* words per step of the inner loop */
     int scores;       /* whether the output is int16 */
-    int residual;     /* whether a second input is added */
+    int groups, residual; /* residual: whether a second input is added */
+    int by_channel;   /* whether a product's second input is one value per channel */
 };
 
 #define PATCH(s) ((s).kernel_h * (s).kernel_w * (s).c_in)
