@@ -3,11 +3,13 @@
     ram   = arena of activations and workspaces + image + scores + stack
     flash = for every operator: packed weights and scales, parameters, its kernel's code, its call; and the firmware
 
-A kernel's code counts for each operator that calls it, so two operators of one shape cost a kernel too much (about
-1 KiB): the sum stays a sum over operators.
+Operators of one shape share a kernel, and its code is counted once where a whole network is priced. In sums over
+operators, which the solver and the expectation need, each has its own: about 1 KiB too much for a shared one.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 from lut.columns import describe
 from lut.errors import InputError, LutError
@@ -54,9 +56,16 @@ class Flash(CostModel):
         self.table = table
 
     def __call__(self, op: OpSpec) -> float:
+        return float(self._constants(op) + self.table.lookup(op).code_bytes)
+
+    def whole(self, specs: Sequence[OpSpec]) -> float:
+        code = {row_key(op): self.table.lookup(op).code_bytes for op in specs}
+        return self.fixed + sum(map(self._constants, specs)) + sum(code.values())
+
+    def _constants(self, op: OpSpec) -> int:
+        """With the call."""
         stored = sizes(row_key(_known(op)))
-        constants = stored["weights"] + sum(stored[name] for name in CONSTANTS)
-        return float(constants + self.table.lookup(op).code_bytes + CALL_BYTES)
+        return stored["weights"] + sum(stored[name] for name in CONSTANTS) + CALL_BYTES
 
 
 class _WithoutTable(CostModel):

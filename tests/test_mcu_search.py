@@ -5,18 +5,20 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 import torch
 from mcu_toys import M4, needs_toolchain
 
-from cost_models.mcu import mcu_costs
+from cost_models.mcu import CALL_BYTES, FIRMWARE_BYTES, Flash, mcu_costs
 from deploy.c_project import write
 from deploy.lower import lower
 from deploy.mcu import build
 from lut.build import build_table
 from lut.errors import InputError
 from lut.mcu.image import memories
+from lut.spec import Latency, OpSpec
 from search.budget import Budget
 from search.costs import network_costs, predicted
 from search.coverage import space_specs
@@ -81,6 +83,21 @@ def test_a_network_is_simulated_and_its_budgets_judged(net, table, tmp_path: Pat
     arch = replace(arch, predicted={"flash": 1.0, "ram": 1.0})
     assert [row["met"] for row in budget_rows(validation, limits, arch)] == [False, True]
     json.dumps(validation)
+
+
+def test_operators_of_one_shape_share_a_kernel() -> None:
+    class Table:
+        provenance: ClassVar[dict[str, str]] = {}
+
+        def lookup(self, spec: OpSpec) -> Latency:
+            return Latency(1, 1, 1, code_bytes=1000)
+
+    flash, spec = Flash(Table()), OpSpec("conv2d", 1, 8, 8, 4, 4)
+    constants = 8 * (2 + 2) * 4 + 9 * 4 + CALL_BYTES
+    assert flash(spec) == constants + 1000
+    assert flash.whole([spec, spec, replace(spec, w_bits=4)]) == pytest.approx(
+        FIRMWARE_BYTES + 2 * constants + (constants - 8 * 4) + 2000
+    )
 
 
 def test_flash_needs_a_table_and_a_microcontroller(net) -> None:
