@@ -1,4 +1,5 @@
 # make search [ARGS="..."]   fit the default network to this CPU; make test; make lint
+# make toolchain             the Debian packages that microcontrollers need
 # TORCH="torch==2.13.0 --index-url ..." installs another build than the CPU one of constraints.txt
 PYTHON ?= python3
 VENV := .venv
@@ -6,7 +7,9 @@ BIN := $(VENV)/bin
 TORCH ?= -c constraints.txt torch
 ARGS ?=
 
-.PHONY: search test test-slow lint format clean
+MCU_PACKAGES := gcc-arm-none-eabi qemu-system-arm gcc
+
+.PHONY: search test test-slow lint format clean toolchain
 search: $(VENV)/.installed
 	$(BIN)/python scripts/run_search.py $(ARGS)
 
@@ -32,6 +35,10 @@ $(VENV)/.installed: setup.cfg pyproject.toml constraints.txt
 	$(BIN)/pip install --quiet $(TORCH)
 	$(BIN)/pip install --quiet -c constraints.txt -e '.[dev]'
 	@touch $@
+
+toolchain:
+	@apt-get update -qq && apt-get install --yes --no-install-recommends $(MCU_PACKAGES) || \
+		{ echo "as root: apt-get install --no-install-recommends $(MCU_PACKAGES)" >&2; exit 1; }
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info

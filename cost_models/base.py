@@ -1,12 +1,13 @@
 """A cost model: what one deployed operator costs, as a black box (a table, a formula, a measurement).
 
-The cost of a network is `fixed` plus the sum over its operators; an absent operator costs 0. Nothing is asked of the
+The cost of a network is `fixed` plus the sum over its operators, or less where operators share something (`whole`); an
+absent operator costs 0. Nothing is asked of the
 function's shape: it is evaluated on the options only (`terms.py`), never differentiated.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Protocol
 
 from lut.spec import OpSpec
@@ -29,8 +30,11 @@ class CostModel(Protocol):
 
     def __call__(self, op: OpSpec) -> float: ...
 
+    def whole(self, specs: Sequence[OpSpec]) -> float:
+        """Cost of a network of these operators; at most the sum, which the solver and the expectation go by."""
+        return self.fixed + sum(map(self, specs))
+
 
 def discrete_cost(ops: Iterable[SearchOp], cost: CostModel, values: Values) -> float:
     """Cost of one architecture, `values` by choice name, straight from the definition."""
-    specs = (op.spec(values) for op in ops)
-    return cost.fixed + sum(cost(spec) for spec in specs if spec is not None)
+    return cost.whole([spec for op in ops if (spec := op.spec(values)) is not None])

@@ -86,10 +86,10 @@ class ExpectedPeak(nn.Module):
         self.terms = ExpectedTerms(terms, choices)
         member = torch.tensor([[any(t is term for t in row) for term in terms] for row in rows], dtype=torch.float64)
         self.register_buffer("member", member, persistent=False)
-        self.slack = ram.slack
+        self.fixed = ram.fixed
 
     def forward(self, gates: Gates) -> Tensor:
-        live = self.get_buffer("member").to(gates.weights.dtype) @ self.terms(gates) + self.slack
+        live = self.get_buffer("member").to(gates.weights.dtype) @ self.terms(gates) + self.fixed
         peak = live.detach().max()
         share = torch.softmax((live.detach() - peak) / (SHARPNESS * peak.clamp_min(1)), 0)
         smooth = share @ live

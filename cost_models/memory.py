@@ -19,7 +19,7 @@ from lut.errors import InputError
 from supernet.choice import Choice
 from supernet.schedule import Schedule, SearchTensor, Values
 
-from .arena import Buffer, lifetimes, plan
+from .arena import ALIGNMENT, Buffer, lifetimes, plan
 from .base import CostModel
 from .terms import Term, op_terms, value_term
 
@@ -50,12 +50,15 @@ class PeakRam:
     """Peak activation memory of a schedule in bytes.
 
     workspace: scratch bytes of an operator, None for none. slack: bytes left behind every buffer and the whole.
+    alignment: of every buffer, in bytes. outside: bytes that a network takes beside its activations.
     """
 
     schedule: Schedule
     storage: Storage = "byte"
     workspace: CostModel | None = None
     slack: int = 0
+    alignment: int = ALIGNMENT
+    outside: int = 0
     name: str = "ram"
     unit: str = "B"
 
@@ -76,7 +79,7 @@ class PeakRam:
     def bound(self, values: Values) -> float:
         """Largest live set of one architecture, `values` by choice name."""
         sizes, scratch = self._sizes(values)
-        return float(max(scratch[step] + sum(sizes[n] for n in names) for step, names in self._live) + self.slack)
+        return float(max(scratch[step] + sum(sizes[n] for n in names) for step, names in self._live) + self.fixed)
 
     def planned(self, values: Values) -> float:
         """Size of the arena in which every buffer of one architecture is placed; at least the bound."""
@@ -85,10 +88,10 @@ class PeakRam:
         buffers, shared = lifetimes(self.schedule.ops, inside, self.schedule.output)
         buffers = [buffer for buffer in buffers if buffer.name in inside]
         buffers += [Buffer(f"workspace of step {step}", size, step, step) for step, size in enumerate(scratch) if size]
-        return float(plan(buffers, shared).size + self.slack)
+        return float(plan(buffers, shared, self.alignment).size + self.fixed)
 
     def rows(self) -> list[list[Term]]:
-        """Terms of each step; the bound is the largest sum plus the slack. Rows contained in another are left out."""
+        """Terms of each step; the bound is the largest sum, and `fixed`. Rows contained in another are left out."""
         terms = {name: self._term(tensor) for name, tensor in self.schedule.tensors.items()}
         if self.workspace is None:
             sets = {names for _, names in self._live}
@@ -96,6 +99,11 @@ class PeakRam:
             return [[terms[name] for name in sorted(names)] for names in sorted(largest, key=sorted)]
         scratch = op_terms(self.schedule.ops, self.workspace)
         return [[*(terms[name] for name in sorted(names)), scratch[step]] for step, names in self._live]
+
+    @property
+    def fixed(self) -> int:
+        """Bytes that every architecture takes beside its buffers."""
+        return self.slack + self.outside
 
     @property
     def choices(self) -> set[Choice]:

@@ -35,6 +35,8 @@ def build_costs(
             costs[metric] = COUNTS[metric]
         elif metric == "ram":
             costs[metric] = PeakRam(schedule, storage, _workspace(table), slack)
+        elif metric == "flash":
+            raise InputError("metric: 'flash' is of microcontrollers; budget weights")
         elif metric not in TABLED:
             raise InputError(f"metric: {metric!r} is unknown; it is one of {', '.join(METRICS)}")
         elif table is None:

@@ -14,12 +14,13 @@ from .columns import describe, spec_from
 from .device import Device
 from .errors import LutError
 from .interpolate import error_provenance, held_out_errors
-from .kernels.isa import LANES
+from .keys import keys_of
 from .machine import this_machine
 from .plan import plan
 from .profilers.base import Failure, spread
 from .profilers.host import HostProfiler
 from .profilers.journal import Journal, journal_path
+from .profilers.mcu import McuProfiler
 from .profilers.rpc import RpcProfiler
 from .spec import Latency, OpSpec
 from .table import LatencyTable, read_rows
@@ -46,8 +47,10 @@ class BuildResult:
     failures: dict[OpSpec, Failure]
 
 
-def profiler_of(device: Device) -> HostProfiler:
-    """What times kernels on a device that has them."""
+def profiler_of(device: Device) -> HostProfiler | McuProfiler:
+    """What measures kernels on a device that has them."""
+    if device.runner == "simulator":
+        return McuProfiler()
     return RpcProfiler() if device.runner == "rpc" else HostProfiler()
 
 
@@ -61,7 +64,7 @@ def build_table(
     progress: bool = True,
     every_row: bool = False,
     schedules: int = 1,
-    profiler: HostProfiler | None = None,
+    profiler: HostProfiler | McuProfiler | None = None,
 ) -> LatencyTable:
     """The table at `path`, able to answer for `specs`: only rows that it lacks are measured.
 
@@ -93,11 +96,9 @@ def run_build(
     progress: bool = True,
     every_row: bool = False,
     schedules: int = 1,
-    profiler: HostProfiler | None = None,
+    profiler: HostProfiler | McuProfiler | None = None,
 ) -> BuildResult:
     """`build_table` with an account of what was measured and what failed."""
-    from . import kernels
-
     device = Device.load(device) if isinstance(device, str) else device
     if not device.has_kernels:
         raise LutError(f"device {device.name}: runner: {device.runner} is not measured on this computer")
@@ -106,10 +107,11 @@ def run_build(
     if path.exists() and not force:
         old = LatencyTable.read(path)
         old.check(machine)
-    keys = list(dict.fromkeys(kernels.row_key(spec.without_site(), machine["isa"]) for spec in specs))
-    failures = {key: Failure("unsupported", reason) for key in keys if (reason := kernels.supported(key)) is not None}
+    rules = keys_of(device, machine["isa"])
+    keys = list(dict.fromkeys(rules.key(spec.without_site()) for spec in specs))
+    failures = {key: Failure("unsupported", reason) for key in keys if (reason := rules.supported(key)) is not None}
     share = 1.0 if every_row else QUICK_SHARE if quick else SHARE
-    wanted = plan((key for key in keys if key not in failures), LANES, share).measure
+    wanted = plan((key for key in keys if key not in failures), rules.lanes, share).measure
     todo = [key for key in wanted if key not in old]
     rows: dict[OpSpec, Latency] = dict(old)
     if not todo and old.provenance:
@@ -134,8 +136,8 @@ def run_build(
             **machine,
             "collapse": "act_bits" if device.act_storage == "byte" else "",
             "interpolation": "kriging",
-            "lanes": str(LANES),
-            **error_provenance(held_out_errors(rows, LANES)),
+            "lanes": str(rules.lanes),
+            **error_provenance(held_out_errors(rows, rules.lanes)),
         }
         if spreads:
             median, p90 = np.quantile(spreads, [0.5, 0.9])

@@ -62,12 +62,26 @@ class Supports:
 
 
 @dataclass(frozen=True)
+class Core:
+    """What compiles for a microcontroller and simulates it.
+
+    machine: the board that `qemu-system-arm -M` imitates. cycle_model: what makes cycles of counted instructions
+    (lut/mcu/cycles.py). flags: of the C compiler, code generation only.
+    """
+
+    machine: str
+    cycle_model: str
+    flags: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Device:
     """What a table belongs to. clock in Hz, ram and flash in bytes, power in W; None: unknown or not a limit.
 
     target: TVM's target kind. isa: of the kernels, `auto` asks the machine. runner: who executes a kernel.
     tracker: `host:port` of TVM's RPC tracker, where the device serves under its name; for `runner: rpc` alone.
     act_storage: whether an activation below 8 bits takes a byte (`byte`) or its bits (`packed`) in memory.
+    core: of a microcontroller, for `runner: simulator`, which also needs clock, ram and flash.
     """
 
     name: str
@@ -82,6 +96,7 @@ class Device:
     runner: Literal["host", "rpc", "simulator", "board", "imported"] = "host"
     act_storage: Literal["byte", "packed"] = "byte"
     supports: Supports = field(default_factory=Supports)
+    core: Core | None = None
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", self.name):
@@ -92,11 +107,15 @@ class Device:
             raise ValueError("isa: 'auto' asks this computer; a device with runner: rpc names its own")
         if self.runner == "rpc" and not re.fullmatch(r"[^:\s]+:[0-9]+", self.tracker or ""):
             raise ValueError(f"tracker: {self.tracker!r} is not host:port; runner: rpc needs one")
+        if self.runner == "simulator":
+            lacking = [name for name in ("core", "clock", "ram", "flash") if getattr(self, name) is None]
+            if lacking or self.isa == "auto":
+                raise ValueError(f"runner: simulator needs {', '.join(lacking) or 'the isa of its core'}")
 
     @property
     def has_kernels(self) -> bool:
         """Whether the project's own kernels run there, so that rows can be measured."""
-        return self.runner in ("host", "rpc")
+        return self.runner in ("host", "rpc", "simulator")
 
     @staticmethod
     def load(name_or_path: str | Path) -> Device:

@@ -8,7 +8,8 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
-from .device import Device
+from .device import Core, Device
+from .errors import LutError
 
 MUST_MATCH = ("cpu", "isa", "threads", "compiler", "kernels")
 """Provenance that decides whether a measured row holds: another value there is another device."""
@@ -48,6 +49,8 @@ def this_machine(device: Device) -> dict[str, str]:
     """Provenance of a row that the device's runner would measure now; asks neither TVM nor the network."""
     from .kernels import isa_of_host, kernel_source_hash
 
+    if device.core is not None:
+        return _simulated(device, device.core)
     isa = isa_of_host() if device.isa == "auto" else device.isa
     here = device.runner != "rpc"
     return {
@@ -61,6 +64,30 @@ def this_machine(device: Device) -> dict[str, str]:
         "clock": clock_mhz() if here else "",
         "date": datetime.now(UTC).strftime("%Y-%m-%d"),
         "profiler": device.runner,
+    }
+
+
+def _simulated(device: Device, core: Core) -> dict[str, str]:
+    """Provenance of a microcontroller's row; its cycles do not depend on this computer."""
+    from .mcu.emit import source_hash
+    from .mcu.toolchain import toolchain
+
+    try:
+        compiler, simulator = toolchain().versions
+    except LutError:
+        compiler, simulator = "none", "none"
+    clock = f"{(device.clock or 0) / 1e6:g}"
+    return {
+        "device": device.name,
+        "cpu": f"{device.isa} at {clock} MHz, cycles by {core.cycle_model}",
+        "isa": device.isa,
+        "compiler": compiler,
+        "flags": " ".join(core.flags),
+        "threads": "1",
+        "kernels": source_hash(),
+        "clock": clock,
+        "date": datetime.now(UTC).strftime("%Y-%m-%d"),
+        "profiler": f"{device.runner}, {simulator} {core.machine}",
     }
 
 

@@ -1,7 +1,7 @@
 """Budgets as a person states them: a metric, a limit and its unit, or a share of the uniform 8-bit network's cost.
 
-latency=5ms   latency.p90=5ms   energy=2mJ   cycles=20M   ram=64KiB   weights=40KiB   macs=12M   bitops=1.5G
-params=100k   latency=60%
+latency=5ms   latency.p90=5ms   energy=2mJ   cycles=20M   ram=64KiB   weights=40KiB   flash=64KiB   macs=12M
+bitops=1.5G   params=100k   latency=60%
 """
 
 from __future__ import annotations
@@ -24,14 +24,15 @@ UNITS: dict[str, Mapping[str, float]] = {
     "cycles": _COUNT,
     "ram": _BYTES,
     "weights": _BYTES,
+    "flash": _BYTES,
     "macs": _COUNT,
     "bitops": _COUNT,
     "params": _COUNT,
 }
 """Metric -> what its units are worth in the base unit (us, uJ, B, a count), which comes first."""
 EXAMPLES = (
-    "latency=5ms, latency.p90=5ms, energy=2mJ, cycles=20M, ram=64KiB, weights=40KiB, macs=12M, bitops=1.5G, "
-    "params=100k, latency=60%"
+    "latency=5ms, latency.p90=5ms, energy=2mJ, cycles=20M, ram=64KiB, weights=40KiB, flash=64KiB, macs=12M, "
+    "bitops=1.5G, params=100k, latency=60%"
 )
 SLACK = 1e-9
 """Relative rounding error that a cost inside its budget may show."""

@@ -8,6 +8,7 @@ from torch import nn
 
 from cost_models.base import CostModel
 from cost_models.expected import expected
+from cost_models.mcu import mcu_costs
 from cost_models.memory import PeakRam
 from cost_models.registry import build_costs
 from lut.calibrate import Calibration
@@ -22,7 +23,13 @@ from .budget import Budget
 from .solve import cost_of
 
 Costs = dict[str, CostModel | PeakRam]
-FIELDS = {"latency": "latency_us", "weights": "weights_bytes", "ram": "ram_bytes", "macs": "macs"}
+FIELDS = {
+    "latency": "latency_us",
+    "weights": "weights_bytes",
+    "ram": "ram_bytes",
+    "macs": "macs",
+    "flash": "flash_bytes",
+}
 """Metric -> its name where a network's costs are reported."""
 
 
@@ -33,8 +40,13 @@ def network_costs(
     cost_models.registry.build_costs."""
     calibration = Calibration.of(table) if table is not None else Calibration()
     storage = device.act_storage if device is not None else "byte"
+    wanted = dict.fromkeys(metrics)
+    if device is not None and device.core is not None:
+        own = mcu_costs(net.schedule(), table)
+        rest = build_costs([m for m in wanted if m not in own], net.schedule(), table, storage, calibration)
+        return {metric: own[metric] if metric in own else rest[metric] for metric in wanted}
     slack = SLACK if device is not None and device.has_kernels else 0
-    return build_costs(dict.fromkeys(metrics), net.schedule(), table, storage, calibration, slack)
+    return build_costs(wanted, net.schedule(), table, storage, calibration, slack)
 
 
 def reported(net: Supernet) -> list[str]:
@@ -57,7 +69,8 @@ def resolve(net: Supernet, costs: Costs, budgets: Sequence[Budget]) -> list[Budg
 def predicted(subnet: Subnet, table: LatencyTable | None, device: Device | None = None) -> dict[str, float | None]:
     """What the models say that a network costs, by FIELDS' names; None where a table has no row for the network."""
     values: dict[str, float | None] = {}
-    for metric, cost in network_costs(subnet, FIELDS, table, device).items():
+    metrics = [metric for metric in FIELDS if metric != "flash" or (device is not None and device.core is not None)]
+    for metric, cost in network_costs(subnet, metrics, table, device).items():
         try:
             values[FIELDS[metric]] = cost_of(subnet.schedule(), cost, subnet.values())
         except LutError:

@@ -1,7 +1,8 @@
 """The networks of a run on their device, or by its table alone, and their latency held against the budgets.
 
 A device that runs the project's kernels, this computer or one behind RPC, is built for and measured (`measure.py`,
-which brings TVM in); for any other, costs are the table's and accuracy is that of the integer reference.
+which brings TVM in), a microcontroller built for and simulated (`simulate.py`); for any other, costs are the table's
+and accuracy is that of the integer reference.
 """
 
 from __future__ import annotations
@@ -29,7 +30,13 @@ from .dataset import to_bytes
 from .evaluate import evaluate
 from .sources import Sources
 
-MEASURED = {"latency": "measured", "latency.p90": "p90"}
+MEASURED = {
+    "latency": ("latency_us", "measured"),
+    "latency.p90": ("latency_us", "p90"),
+    "ram": ("ram_bytes", "linked"),
+    "flash": ("flash_bytes", "linked"),
+}
+"""Where a network of validation.json has what the device said of a metric."""
 
 
 class Deployment(Protocol):
@@ -42,6 +49,10 @@ def deployment(device: Device, table: LatencyTable, folder: Path, sources: Sourc
     """Measured where the device runs the project's kernels and the settings want it, else predicted."""
     if not device.has_kernels or not config.validate:
         return Predicted(table, sources, "imported" if device.runner == "imported" else "predicted")
+    if device.runner == "simulator":
+        from .simulate import Simulated
+
+        return Simulated(device, table, folder, sources)
     from .measure import Measured
 
     return Measured(device, table, folder, sources, config)
@@ -79,7 +90,7 @@ def device_bytes(x: Tensor, sources: Sources) -> Tensor:
 
 
 def broken(validation: Mapping[str, Any], limits: Sequence[Budget]) -> dict[str, float]:
-    """measured / limit of every latency budget that the found network breaks on the device."""
+    """measured / limit of every budget that the found network breaks on the device."""
     measured = {b.metric: _measured(validation, b) for b in limits}
     ratios = {b.metric: value / b.limit for b in limits if (value := measured[b.metric]) is not None}
     return {metric: ratio for metric, ratio in ratios.items() if ratio > 1}
@@ -113,5 +124,5 @@ def budget_rows(validation: Mapping[str, Any], limits: Sequence[Budget], arch: A
 
 def _measured(validation: Mapping[str, Any], budget: Budget) -> float | None:
     """What the device said of a budget's metric; None when it was not measured."""
-    key = MEASURED.get(budget.metric)
-    return None if key is None else validation["networks"]["found"]["latency_us"].get(key)
+    section, key = MEASURED.get(budget.metric, ("", ""))
+    return validation["networks"]["found"].get(section, {}).get(key)

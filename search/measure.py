@@ -14,7 +14,7 @@ from deploy.validate import EXACT_IMAGES, describe_network, measure_networks, op
 from lut.build import profiler_of
 from lut.device import Device
 from lut.machine import this_machine
-from lut.profilers.host import remeasure
+from lut.profilers.host import HostProfiler, remeasure
 from lut.table import LatencyTable
 
 from .config import DeployConfig
@@ -31,7 +31,9 @@ class Measured:
         self.drift = self._drift()
 
     def _drift(self) -> list[dict[str, Any]]:
-        drift = remeasure(self.table, device=self.device, profiler=profiler_of(self.device))
+        profiler = profiler_of(self.device)
+        assert isinstance(profiler, HostProfiler)
+        drift = remeasure(self.table, device=self.device, profiler=profiler)
         return [
             {"name": f"{spec.kind} {spec.c_in}->{spec.c_out} {spec.height}x{spec.width}",
              "table_us": then, "now_us": now, "drift": now / then - 1}

@@ -17,8 +17,7 @@ from cost_models.table import TABLED
 from lut.build import SHARE
 from lut.columns import describe
 from lut.errors import LutError
-from lut.kernels import row_key, supported
-from lut.kernels.isa import LANES
+from lut.keys import keys_of
 from lut.machine import this_machine
 from lut.plan import Plan, plan
 from lut.table import LatencyTable
@@ -98,9 +97,10 @@ def _rows(run: Run, net: Supernet) -> tuple[dict[str, Any], LatencyTable | None]
     if run.device.has_kernels:
         baseline = [spec for op in run.float_subnet(run.sources.model).schedule().ops if (spec := op.spec({}))]
         isa = this_machine(run.device)["isa"]
-        distinct = dict.fromkeys(row_key(spec, isa) for spec in [*specs, *baseline])
-        keys = [key for key in distinct if supported(key) is None]
-        todo = tuple(key for key in plan(keys, LANES, SHARE).measure if table is None or key not in table)
+        rules = keys_of(run.device, isa)
+        distinct = dict.fromkeys(rules.key(spec) for spec in [*specs, *baseline])
+        keys = [key for key in distinct if rules.supported(key) is None]
+        todo = tuple(key for key in plan(keys, rules.lanes, SHARE).measure if table is None or key not in table)
         rows |= {"space": len(keys), "measure": len(todo), "minutes": Plan(todo, ()).minutes()}
     if table is not None and run.device.runner == "imported":
         rows["space"] = len(set(priced_specs(net, table)))

@@ -170,7 +170,9 @@ class Run:
             self.table = LatencyTable.read(path)
             require_rows(net, self.table)
         else:
-            specs = space_specs(net) + [spec for op in float_subnet.schedule().ops if (spec := op.spec({}))]
+            specs = space_specs(net)
+            if self.device.core is None:  # a microcontroller runs no float32
+                specs += [spec for op in float_subnet.schedule().ops if (spec := op.spec({}))]
             tried = self.config.profile.schedules
             self.table = build_table(self.device, specs, path, force=force, progress=self.progress, schedules=tried)
         return self.table

@@ -158,7 +158,7 @@ def _rows(schedule: Schedule, costs: Costs) -> tuple[list[Row], list[str]]:
     owners: list[str] = []
     for metric, cost in costs.items():
         if isinstance(cost, PeakRam):
-            new = [Row(tuple(terms), cost.slack) for terms in cost.rows()]
+            new = [Row(tuple(terms), cost.fixed) for terms in cost.rows()]
         else:
             new = [Row(tuple(op_terms(schedule.priced(cost.blocks), cost)), cost.fixed)]
         rows += new

@@ -66,7 +66,7 @@ def test_quantity_takes_the_unit_that_reads_best():
     assert quantity("latency", 0.5) == "0.5 us"
     assert quantity("macs", 12_345_678) == "12.35 M"
     assert quantity("energy", 2500) == "2.5 mJ"
-    assert [next(iter(units)) for units in UNITS.values()] == ["us", "us", "uJ", "", "B", "B", "", "", ""]
+    assert [next(iter(units)) for units in UNITS.values()] == ["us", "us", "uJ", "", "B", "B", "B", "", "", ""]
 
 
 def test_exit_status_of_an_unreachable_budget():

@@ -1,0 +1,185 @@
+"""A lowered network as a folder of C that builds without this framework: kernels, packed weights, firmware, Makefile.
+
+The kernels are those that the table's rows were measured of, called one after another; every activation and workspace
+has its place in one arena (cost_models/arena.py). Equal row keys share a kernel. Constants lie in flash.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from string import Template
+
+import numpy as np
+
+from cost_models.arena import Buffer, lifetimes, plan
+from lut.device import Device
+from lut.errors import LutError
+from lut.files import atomic_write
+from lut.mcu.emit import Kernel, kernel
+from lut.mcu.image import FIRMWARE, KERNELS, LANGUAGE, LINK, STACK_BYTES, core_of, linker_script
+from lut.mcu.pack import pack_constants
+from lut.mcu.shapes import NAMES
+
+from .network_source import identifier
+from .program import Op, Program
+
+FOLDER = Path(__file__).parent
+ALIGNMENT = 4
+FIRMWARE_FILES = ("start.c", "semihosting.c", "memory.c", "port.h", "semihosting.h")
+
+
+@dataclass(frozen=True)
+class Project:
+    """What was written; `make` builds folder / name.elf. Bytes: of the arena with workspaces, all RAM, constants."""
+
+    folder: Path
+    name: str
+    arena_bytes: int
+    ram_bytes: int
+    constant_bytes: int
+    kernels: int
+
+
+def _check(program: Program) -> None:
+    readers = [op for op in program.ops if program.input in op.inputs]
+    if [op.spec.kind for op in readers] != ["input"]:
+        raise LutError(f"{program.name}: the image {program.input!r} is read by {[op.name for op in readers]}; "
+                       "expected one operator of kind 'input'")  # fmt: skip
+    if program.tensors[program.output].bits != 16:
+        raise LutError(f"{program.name}: the scores have {program.tensors[program.output].bits} bits; expected int16")
+
+
+def kernels_of(program: Program) -> dict[str, Kernel]:
+    """By operator name. LutError names the operator that has none."""
+    made = {}
+    for op in program.ops:
+        try:
+            made[op.name] = kernel(op.spec)
+        except LutError as error:
+            raise LutError(f"{program.name}: {op.name}: {error}") from None
+    return made
+
+
+def arena_of(program: Program, kernels: Mapping[str, Kernel]) -> tuple[dict[str, int], int]:
+    """(offset by tensor name and 'workspace of <op>', bytes); image and scores are main's."""
+    inside = {n: t.bytes for n, t in program.tensors.items() if n not in (program.input, program.output)}
+    buffers, shared = lifetimes(program.ops, inside, program.output)
+    buffers = [buffer for buffer in buffers if buffer.name in inside]
+    for step, op in enumerate(program.ops):
+        if size := kernels[op.name].sizes["workspace"]:
+            buffers.append(Buffer(f"workspace of {op.name}", size, step, step))
+    arena = plan(buffers, shared, ALIGNMENT)
+    return dict(arena.offsets), -(-arena.size // ALIGNMENT) * ALIGNMENT
+
+
+def constants_of(program: Program) -> tuple[bytes, dict[tuple[str, str], int]]:
+    """(all constants, offset by (operator, argument))."""
+    blob, offsets = bytearray(), {}
+    for op in program.ops:
+        zeros = [program.tensors[name].zero for name in op.inputs]
+        for name, array in pack_constants(op, zeros, program.tensors[op.output].zero).items():
+            offsets[op.name, name] = len(blob)
+            blob += array.tobytes()
+            blob += bytes(-len(blob) % ALIGNMENT)
+    return bytes(blob), offsets
+
+
+def _call(
+    program: Program, op: Op, made: Kernel, arena: Mapping[str, int], constants: Mapping[tuple[str, str], int]
+) -> str:
+    """C statement that runs one operator."""
+    tensors = dict(zip(("in", "in2"), op.inputs)) | {"out": op.output}
+    part, words = {"concat": "out", "split": "in"}.get(op.spec.kind), list[str]()
+    for name in NAMES:
+        if not made.sizes[name]:
+            words.append("0")
+        elif name in tensors:
+            fixed = {program.input: "image", program.output: "scores"}
+            first = op.offset if name == part else 0
+            words.append(fixed.get(tensors[name]) or f"A + {arena[tensors[name]] + first}")
+        elif name == "workspace":
+            words.append(f"A + {arena[f'workspace of {op.name}']}")
+        else:
+            words.append(f"C + {constants[op.name, name]}")
+    return f"    {made.symbol}({', '.join(words)});  /* {op.name} */"
+
+
+def _source(name: str, symbols: list[str], calls: list[str], arena_bytes: int) -> str:
+    declarations = "\n".join(f"kernel {symbol};" for symbol in symbols)
+    body = "\n".join(calls)
+    return f"""/* Every operator is a call of a kernel; buffers are static, so one caller at a time. */
+#include "{name}.h"
+#include "kernel.h"
+
+{declarations}
+extern const uint8_t {name}_constants[];
+__asm__(".pushsection .rodata\\n.balign {ALIGNMENT}\\n{name}_constants:\\n.incbin \\"constants.bin\\"\\n.popsection");
+#define C {name}_constants
+static uint8_t A[{arena_bytes}] __attribute__((aligned({ALIGNMENT})));
+
+void {name}_run(const uint8_t *image, int16_t *scores) {{
+{body}
+}}
+"""
+
+
+def write(program: Program, device: Device, folder: Path) -> Project:
+    """Write the project into `folder`. Raises LutError when an operator has no kernel."""
+    _check(program)
+    name, kernels = identifier(program.name), kernels_of(program)
+    arena, arena_bytes = arena_of(program, kernels)
+    blob, constants = constants_of(program)
+    image, scores = program.tensors[program.input], program.tensors[program.output]
+    classes = scores.bytes // np.dtype(scores.dtype).itemsize
+    distinct = {made.symbol: made for made in kernels.values()}
+    calls = [_call(program, op, kernels[op.name], arena, constants) for op in program.ops]
+    header = f"""/* {name}: {image.height} x {image.width} x {image.channels} bytes NHWC in, {classes} scores out. */
+#include <stdint.h>
+enum {{ IMAGE_BYTES = {image.bytes}, SCORES = {classes} }};
+void {name}_run(const uint8_t *image, int16_t *scores);
+"""
+    assert device.flash is not None and device.ram is not None
+    sources = [f"{name}.c", "main.c", *(f"{symbol}.c" for symbol in distinct)]
+    sources += [file for file in FIRMWARE_FILES if file.endswith(".c")]
+    core = core_of(device)
+    makefile = Template((FOLDER / "mcu_makefile.in").read_text()).substitute(
+        name=name,
+        device=device.name,
+        machine=core.machine,
+        flags=" ".join([*core.flags, *LANGUAGE]),
+        link=" ".join(LINK),
+        objects=" ".join(source.removesuffix(".c") + ".o" for source in sources),
+    )
+    main = (FOLDER / "mcu_main.c").read_text().replace("NETWORK", name)
+    own = ALIGNMENT * (-(-image.bytes // ALIGNMENT) - (-scores.bytes // ALIGNMENT))
+    project = Project(folder, name, arena_bytes, arena_bytes + own + STACK_BYTES, len(blob), len(distinct))
+    files: dict[str, str | bytes] = {
+        f"{name}.h": header,
+        f"{name}.c": _source(name, list(distinct), calls, arena_bytes),
+        "constants.bin": blob,
+        "main.c": main,
+        "Makefile": makefile,
+        "link.ld": linker_script(device, device.flash, device.ram, f"{name} on {device.name}"),
+        f"{name}.json": json.dumps(_description(project, device), indent=1) + "\n",
+    }
+    files |= {f"{symbol}.c": made.source for symbol, made in distinct.items()}
+    files |= {file: (FIRMWARE / file).read_bytes() for file in FIRMWARE_FILES}
+    files |= {path.name: path.read_bytes() for path in sorted(KERNELS.glob("*.h"))}
+    for file, data in files.items():
+        atomic_write(folder / file, data)
+    return project
+
+
+def _description(project: Project, device: Device) -> dict[str, object]:
+    return {
+        "name": project.name,
+        "device": device.name,
+        "arena_bytes": project.arena_bytes,
+        "ram_bytes": project.ram_bytes,
+        "stack_bytes": STACK_BYTES,
+        "constant_bytes": project.constant_bytes,
+        "kernels": project.kernels,
+    }

@@ -1,0 +1,62 @@
+"""A network's C project, built with its own Makefile and run in the simulator: scores, cycles, bytes."""
+
+from __future__ import annotations
+
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from lut.device import Device
+from lut.errors import LutError
+from lut.mcu.cycles import model_of
+from lut.mcu.image import core_of, memories
+from lut.mcu.image import overflow as image_overflow
+from lut.mcu.qemu import run
+from lut.mcu.toolchain import toolchain
+
+from .c_project import Project
+from .program import Program
+
+SECONDS_PER_IMAGE = 30.0
+
+
+@dataclass(frozen=True)
+class Simulation:
+    """scores: int16 (n, classes). cycles of an inference by the device's model, the same for every image, and
+    microseconds at the device's clock; bytes: of the linked image, of the stack that was used."""
+
+    scores: np.ndarray
+    cycles: int
+    us: float
+    source: str
+    flash_bytes: int
+    ram_bytes: int
+    stack_bytes: int
+
+
+def build(project: Project, device: Device) -> Path:
+    """Run the project's Makefile. LutError when the image exceeds a memory, by how much, or the compiler complains."""
+    toolchain()
+    command = ["make", "-s", "-C", str(project.folder)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    if done.returncode:
+        raise image_overflow(device, done.stderr) or LutError(f"{' '.join(command)}: {done.stderr.strip()}")
+    return project.folder / f"{project.name}.elf"
+
+
+def simulate(project: Project, program: Program, device: Device, images: np.ndarray) -> Simulation:
+    """Build, and run uint8 images (n, h, w, c). Raises LutError as `build`, and when the image faults or hangs."""
+    elf, folder = build(project, device), project.folder
+    (folder / "images.bin").write_bytes(np.uint32(len(images)).tobytes() + images.tobytes())
+    ran = run(device, elf, folder, SECONDS_PER_IMAGE * max(len(images), 1))
+    model, size = model_of(core_of(device)), memories(elf)
+    counts = {model.cycles(region, ran.listing) for region in ran.regions}
+    if len(counts) != 1:
+        raise LutError(f"{program.name}: inferences took {sorted(counts)} cycles; expected one number")
+    (cycles,) = counts
+    assert device.clock is not None
+    scores = np.fromfile(folder / "scores.bin", "<i2").reshape(len(images), -1)
+    stack = int(ran.output.rpartition("stack ")[2])
+    return Simulation(scores, cycles, cycles / device.clock * 1e6, model.source, size["flash"], size["ram"], stack)

@@ -1,0 +1,33 @@
+"""The cycle models that devices name: each makes cycles of what a simulator counted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from lut.columns import nearest
+from lut.device import Core
+from lut.errors import LutError
+from lut.spec import Source
+
+from . import cortex_m4
+from .trace import Listing, Region
+
+
+@dataclass(frozen=True)
+class Model:
+    """source: what a row says of where its cycles are from."""
+
+    cycles: Callable[[Region, Listing], int]
+    source: Source
+
+
+MODELS = {"cortex-m4": Model(cortex_m4.cycles, "cycle-model")}
+
+
+def model_of(core: Core) -> Model:
+    """Raises LutError for a model that there is not."""
+    if core.cycle_model not in MODELS:
+        known = sorted(MODELS)
+        raise LutError(f"core.cycle_model: {core.cycle_model!r} is unknown; {nearest(core.cycle_model, known)}")
+    return MODELS[core.cycle_model]

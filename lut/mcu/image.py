@@ -1,0 +1,98 @@
+"""Compile C for a microcontroller and link it with the firmware into an image."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from string import Template
+
+from lut.columns import nearest
+from lut.device import Core, Device
+from lut.errors import LutError
+
+from .toolchain import run_tool, toolchain
+
+FOLDER = Path(__file__).parent
+FIRMWARE, KERNELS = FOLDER / "firmware", FOLDER / "kernels"
+LANGUAGE = ("-std=gnu11", "-Wall", "-Wextra", "-ffreestanding", "-ffunction-sections", "-fdata-sections")
+LINK = ("-nostdlib", "-nostartfiles", "-Wl,--gc-sections")
+STACK_BYTES = 2048
+
+
+@dataclass(frozen=True)
+class Board:
+    """Where a simulated board has its memories; pool: (address, bytes) of RAM that no image uses."""
+
+    flash: int
+    ram: int
+    flash_bytes: int
+    ram_bytes: int
+    pool: tuple[int, int]
+
+
+BOARDS = {"mps2-an386": Board(0x0, 0x20000000, 4 << 20, 4 << 20, (0x21000000, 16 << 20))}
+"""By the name that QEMU has for it; Arm AN386: 4 MiB of SSRAM twice, 16 MiB of PSRAM."""
+
+
+def core_of(device: Device) -> Core:
+    """Raises LutError for a device that is no microcontroller, and for a simulated board that is unknown."""
+    if device.core is None:
+        raise LutError(f"device {device.name}: runner: {device.runner}; a microcontroller has runner: simulator")
+    if device.core.machine not in BOARDS:
+        known = sorted(BOARDS)
+        raise LutError(f"core.machine: {device.core.machine!r} is unknown; {nearest(device.core.machine, known)}")
+    return device.core
+
+
+def board_of(device: Device) -> Board:
+    return BOARDS[core_of(device).machine]
+
+
+def linker_script(device: Device, flash: int, ram: int, comment: str, stack: int = STACK_BYTES) -> str:
+    """flash, ram, stack: bytes."""
+    board = board_of(device)
+    given = {"flash_origin": hex(board.flash), "ram_origin": hex(board.ram), "flash": flash, "ram": ram}
+    return Template((FIRMWARE / "link.ld.in").read_text()).substitute(given, comment=comment, stack=stack)
+
+
+def compile_object(device: Device, source: Path, folder: Path, defines: Mapping[str, object] | None = None) -> Path:
+    """An object in `folder`, made with the kernels' and the firmware's headers. LutError has the complaint."""
+    target = folder / f"{source.stem}.o"
+    given = [f"-D{name}={value}" for name, value in (defines or {}).items()]
+    headers = [f"-I{path}" for path in (FIRMWARE, KERNELS, folder)]
+    flags = [*core_of(device).flags, *LANGUAGE, *headers, *given]
+    run_tool([toolchain().gcc, *flags, "-c", str(source), "-o", str(target)])
+    return target
+
+
+def overflow(device: Device, complaint: str) -> LutError | None:
+    """What the linker complains of in a person's words, when it is that the image is too large."""
+    over = dict(re.findall(r"region `(\w+)' overflowed by (\d+) bytes", complaint))
+    if not over:
+        return None
+    words = " and ".join(f"its {memory.lower()} by {extra} bytes" for memory, extra in sorted(over.items()))
+    return LutError(f"device {device.name}: the image exceeds {words}")
+
+
+def link(device: Device, objects: Sequence[Path], script: Path, output: Path) -> Path:
+    """An image. LutError says by how much it is larger than the memories that the script names."""
+    command = [toolchain().gcc, *core_of(device).flags, *LINK, f"-T{script}", *map(str, objects), "-lgcc"]
+    try:
+        run_tool([*command, "-o", str(output)])
+    except LutError as error:
+        raise overflow(device, str(error)) or error from None
+    return output
+
+
+def code_bytes(objects: Sequence[Path]) -> list[int]:
+    """Of each object: instructions and constants, in bytes."""
+    lines = run_tool([toolchain().size, *map(str, objects)]).splitlines()[1:]
+    return [int(line.split()[0]) for line in lines]
+
+
+def memories(image: Path) -> dict[str, int]:
+    """Bytes of `flash` (instructions, constants, initial values) and `ram` (data, stack) that a linked image takes."""
+    text, data, bss = map(int, run_tool([toolchain().size, str(image)]).splitlines()[1].split()[:3])
+    return {"flash": text + data, "ram": data + bss}

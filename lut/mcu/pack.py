@@ -1,0 +1,88 @@
+"""A lowered operator's constants in the order in which a microcontroller's kernel reads them (kernels/*.h):
+
+conv       for every two output channels: word 0 of one, word 0 of the other, word 1 of one ...
+           8 bits: four weights, first in the lowest byte
+           below: code w + 2^(b-1); elements (0, 2), (1, 3), (4, 6), (5, 7) .. of a word are pairs 0, 1, 2, 3 ..;
+           pair j is in bits j b and 16 + j b, which one AND with a shift unpacks for SMLAD
+           behind these words both biases and both multipliers, int32
+depthwise  for every four channels a word per tap, a byte per channel; below 8 bits byte i of words 0, 1 .. of every
+           8 / b shares byte i of one; apart from them, for every four channels biases, then multipliers
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from lut.kernels.pack import Constants
+from lut.kernels.requantize import PARAMS
+from lut.spec import OpSpec
+
+from .shapes import layout, words
+
+
+def _pack_conv(spec: OpSpec, weights: np.ndarray) -> np.ndarray:
+    """uint32 (pairs of channels, words, 2). weights: int8 (c_out, c_in / groups, kh, kw)."""
+    form = words(spec)
+    flat = weights.transpose(0, 2, 3, 1).reshape(spec.c_out, -1)
+    flat = np.pad(flat, ((0, spec.c_out % 2), (0, form.count * form.each - form.patch)))
+    cut = flat.reshape(-1, 2, form.count, form.each).transpose(0, 2, 1, 3)
+    if spec.w_bits == 8:
+        return np.ascontiguousarray(cut).view(np.uint32)[..., 0]
+    codes = (cut.astype(np.int32) + (1 << (spec.w_bits - 1))).astype(np.uint32)
+    packed = np.zeros(cut.shape[:-1], np.uint32)
+    for element in range(form.each):
+        four, place = divmod(element, 4)
+        pair, half = 2 * four + place % 2, place // 2
+        packed |= codes[..., element] << np.uint32(16 * half + pair * spec.w_bits)
+    return packed
+
+
+def _pack_depthwise(spec: OpSpec, weights: np.ndarray) -> np.ndarray:
+    """uint8, flat."""
+    channels = np.pad(weights.reshape(spec.c_out, -1), ((0, -spec.c_out % 4), (0, 0)))
+    quads = channels.reshape(-1, 4, channels.shape[1]).transpose(0, 2, 1).reshape(-1, 4)
+    if spec.w_bits == 8:
+        return np.ascontiguousarray(quads).view(np.uint8).reshape(-1)
+    share = 8 // spec.w_bits
+    shared = np.pad(quads, ((0, -len(quads) % share), (0, 0))).reshape(-1, share, 4)
+    codes = (shared.astype(np.int16) + (1 << (spec.w_bits - 1))).astype(np.uint8)
+    return np.bitwise_or.reduce([codes[:, k] << np.uint8(k * spec.w_bits) for k in range(share)]).reshape(-1)
+
+
+def pack_constants(op: Constants, in_zeros: Sequence[int], out_zero: int) -> dict[str, np.ndarray]:
+    """Flat arrays by the argument's name (`weights`, `bias`, `params`); only those that the kernel reads.
+
+    in_zeros: the zero point of each input, out_zero: the output's.
+    """
+    spec, arrays = op.spec, dict[str, np.ndarray]()
+    weighted = layout(spec) != "none"
+    if weighted:
+        assert op.weights is not None and op.bias is not None and op.mult is not None
+        scale = [np.pad(values.astype(np.int32), (0, -spec.c_out % 4)) for values in (op.bias, op.mult)]
+        if layout(spec) == "depthwise":
+            fours = np.hstack([values.reshape(-1, 4) for values in scale])
+            arrays = {"weights": _pack_depthwise(spec, op.weights), "bias": fours.reshape(-1)}
+        else:
+            packed = _pack_conv(spec, op.weights)
+            pairs = [values.view(np.uint32)[: 2 * len(packed)].reshape(-1, 2) for values in scale]
+            arrays["weights"] = np.hstack([packed.reshape(len(packed), -1), *pairs])
+    elif op.table is not None:
+        table = np.ascontiguousarray(op.table).reshape(-1)
+        arrays["weights"] = np.pad(table, (0, -len(table) % 256))
+    elif op.gather is not None:
+        arrays["weights"] = op.gather.astype(np.int32).reshape(-1)
+    scalars = {
+        "low": op.low,
+        "high": op.high,
+        "z_out": out_zero,
+        "shift": op.shift,
+        "z_in": in_zeros[0],
+        "z_res": in_zeros[-1],
+        "res_mult": op.res_mult,
+        "res_shift": op.res_shift,
+        "mult": 0 if op.mult is None or weighted else int(op.mult.reshape(-1)[0]),
+    }
+    arrays["params"] = np.array([scalars[name] for name in PARAMS], np.int32)
+    return arrays

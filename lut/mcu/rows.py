@@ -1,0 +1,93 @@
+"""Runs a batch of kernels on given arguments in one start of the simulator: outputs, cycles, code and stack of each."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from lut.device import Device
+from lut.errors import LutError
+
+from .cycles import model_of
+from .emit import Kernel
+from .image import FIRMWARE, board_of, code_bytes, compile_object, core_of, link, linker_script
+from .qemu import run
+from .shapes import NAMES
+
+Arguments = Mapping[str, np.ndarray]
+"""By the name of the argument; what a kernel writes is left out."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """output: bytes (n,). cycles: by the device's model; instructions: exact. stack: bytes of the call."""
+
+    output: np.ndarray
+    cycles: int
+    instructions: int
+    code_bytes: int
+    stack_bytes: int
+
+
+def _file(kernels: Sequence[Kernel], arguments: Sequence[Arguments]) -> bytes:
+    """`rows.in` (firmware/rows.c)."""
+    parts = []
+    for kernel, given in zip(kernels, arguments):
+        sizes = [kernel.sizes[name] for name in NAMES]
+        parts.append(np.array(sizes, "<u4").tobytes())
+        for name, size in zip(NAMES, sizes):
+            raw = given[name].tobytes() if name in given else bytes(size)
+            if len(raw) != size:
+                raise LutError(f"{kernel.spec}: {name} has {len(raw)} bytes, the kernel reads {size}")
+            parts.append(raw)
+    return b"".join(parts)
+
+
+def build(device: Device, kernels: Sequence[Kernel], folder: Path) -> tuple[Path, list[int]]:
+    """(image, code bytes of each kernel)."""
+    board = board_of(device)
+    objects = []
+    for kernel in kernels:
+        path = folder / f"{kernel.symbol}.c"
+        path.write_text(kernel.source)
+        objects.append(compile_object(device, path, folder))
+    declarations = "\n".join(f"kernel {kernel.symbol};" for kernel in kernels)
+    table = ", ".join(kernel.symbol for kernel in kernels)
+    (folder / "rows.h").write_text(
+        f'#include "kernel.h"\n\n{declarations}\nenum {{ ROWS = {len(kernels)} }};\n'
+        f"static kernel *const KERNELS[] = {{{table}}};\n"
+    )
+    pool = {"POOL": f"{board.pool[0]:#x}u", "POOL_BYTES": f"{board.pool[1]:#x}u"}
+    firmware = [compile_object(device, FIRMWARE / name, folder, pool) for name in FIRMWARE_SOURCES]
+    script = folder / "link.ld"
+    script.write_text(linker_script(device, board.flash_bytes, board.ram_bytes, "Rows of a table.", 1 << 16))
+    return link(device, [*objects, *firmware], script, folder / "rows.elf"), code_bytes(objects)
+
+
+FIRMWARE_SOURCES = ("rows.c", "start.c", "semihosting.c", "memory.c")
+
+
+def execute(
+    device: Device, kernels: Sequence[Kernel], arguments: Sequence[Arguments], seconds: float = 60.0
+) -> list[Result]:
+    """One result per kernel. Raises LutError when a kernel does not compile, faults, or writes behind an argument, and
+    qemu.Hang when they take longer than `seconds` together."""
+    model = model_of(core_of(device))
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        image, code = build(device, kernels, folder)
+        (folder / "rows.in").write_bytes(_file(kernels, arguments))
+        ran = run(device, image, folder, seconds)
+        raw = np.fromfile(folder / "rows.out", np.uint8)
+    results, at = [], 0
+    for kernel, region, size in zip(kernels, ran.regions, code):
+        stack = int(raw[at : at + 4].view("<u4")[0])
+        output = raw[at + 4 : at + 4 + kernel.sizes["out"]]
+        at += 4 + kernel.sizes["out"]
+        cycles = model.cycles(region, ran.listing)
+        results.append(Result(output, cycles, region.instructions, size, stack))
+    return results

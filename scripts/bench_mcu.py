@@ -1,0 +1,149 @@
+"""Kernels and whole networks on a simulated microcontroller: cycles per multiplication, predicted beside simulated.
+
+    python scripts/bench_mcu.py [--device cortex-m4] [--networks resnet8 ds_cnn] [--json]
+
+Cycles are those of the device's model (its rows say which), zero wait states. Networks have random weights: neither
+cycles nor bytes depend on them. Every row that a network needs is simulated; nothing is fitted or interpolated.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from cost_models.counts import macs
+from deploy.c_project import write
+from deploy.integer import run_program
+from deploy.lower import lower
+from deploy.mcu import simulate
+from lut.build import build_table
+from lut.cli import guard
+from lut.device import Device
+from lut.errors import LutError
+from lut.profilers.base import Failure
+from lut.profilers.mcu import McuProfiler
+from lut.spec import OpSpec
+from search.costs import predicted
+from search.outcome import table as text_table
+from supernet import Supernet, extract
+from supernet.networks import NETWORKS
+
+SIZES = {"resnet8": (10, 3, (32, 32)), "ds_cnn": (12, 1, (49, 10))}
+"""Classes, channels and image of MLPerf Tiny's."""
+BITS = (8, 4, 2)
+TARGETS = {("3x3 16->16 32x32", 8): 1.55, ("3x3 16->16 32x32", 4): 1.7, ("3x3 16->16 32x32", 2): 1.65,
+           ("depthwise 64 16x16", 8): 4.5, ("pointwise 64->64 16x16", 8): 1.5}  # fmt: skip
+"""Cycles per multiplication that a Cortex-M4 is to reach, by kernel and weight bits."""
+
+
+def _square(c_in: int, c_out: int, size: int, k: int, groups: int = 1) -> OpSpec:
+    return OpSpec("conv2d", 1, c_in, c_out, size, size, kernel=(k, k), pad=(k // 2,) * 4, groups=groups)
+
+
+SHAPES = {
+    "3x3 16->16 32x32": _square(16, 16, 32, 3),
+    "3x3 16->16 32x32 with a sum": replace(_square(16, 16, 32, 3), kind="conv2d_add", in_bits=(8, 8)),
+    "3x3 3->16 32x32": _square(3, 16, 32, 3),
+    "3x3 64->64 8x8": _square(64, 64, 8, 3),
+    "pointwise 64->64 16x16": _square(64, 64, 16, 1),
+    "depthwise 64 16x16": _square(64, 64, 16, 3, groups=64),
+    "linear 640->128": OpSpec("linear", 1, 640, 128, 1, 1),
+}
+
+
+def bench_rows(device: Device) -> list[dict[str, Any]]:
+    """One record per kernel and weight bits."""
+    specs = {(name, bits): replace(spec, w_bits=bits) for name, spec in SHAPES.items() for bits in BITS}
+    answers = dict(McuProfiler().measure(specs.values(), device))
+    records = []
+    for (name, bits), spec in specs.items():
+        row = answers[spec]
+        if isinstance(row, Failure) or row.cycles is None:
+            raise LutError(f"{name}, {bits} bits: {row}")
+        each = round(row.cycles / macs(spec), 3)
+        records.append({"kernel": name, "w_bits": bits, "cycles": row.cycles, "cycles_per_mac": each,
+                        "target": TARGETS.get((name, bits)), "code_bytes": row.code_bytes, "source": row.source,
+                        "workspace_bytes": row.workspace_bytes})  # fmt: skip
+    return records
+
+
+def bench_networks(name: str, device: Device, folder: Path, images: int) -> list[dict[str, Any]]:
+    """Uniform 8-, 4- and 2-bit weights: what the table says beside the simulator."""
+    classes, channels, size = SIZES[name]
+    torch.manual_seed(0)
+    example = torch.randn(16, channels, *size)
+    net = Supernet.from_model(NETWORKS[name](classes, channels, size).eval(), example).eval()
+    subnets = {bits: extract(net, net.uniform(bits, 8)) for bits in BITS}
+    specs = [spec for subnet in subnets.values() for op in subnet.schedule().ops if (spec := op.spec({}))]
+    start = time.monotonic()
+    table = build_table(device, specs, folder / f"{name}.csv", every_row=True, progress=False)
+    rate = 60 * len(table) / (time.monotonic() - start)
+    given = np.random.default_rng(0).integers(0, 256, (images, *size, channels)).astype(np.uint8)
+    records = []
+    for bits, subnet in subnets.items():
+        program = lower(subnet, f"{name}_w{bits}")
+        ran = simulate(write(program, device, folder / program.name), program, device, given)
+        if not np.array_equal(ran.scores, run_program(program, given)):
+            raise LutError(f"{program.name}: the simulator's scores are not the reference's")
+        said = predicted(subnet, table, device)
+        records.append({"network": name, "w_bits": bits, "macs": said["macs"], "cycles": ran.cycles,
+                        "latency_us": {"predicted": said["latency_us"], "simulated": ran.us},
+                        "ram_bytes": {"predicted": said["ram_bytes"], "linked": ran.ram_bytes},
+                        "flash_bytes": {"predicted": said["flash_bytes"], "linked": ran.flash_bytes},
+                        "stack_bytes": ran.stack_bytes, "source": ran.source, "exact_images": images,
+                        "rows_per_minute": round(rate)})  # fmt: skip
+    return records
+
+
+def _print(rows: list[dict[str, Any]], networks: list[dict[str, Any]]) -> None:
+    cells = [("kernel", "weight bits", "cycles", "cycles / MAC", "target", "code B")]
+    cells += [(r["kernel"], str(r["w_bits"]), f"{r['cycles']:,}", f"{r['cycles_per_mac']:.3f}",
+               str(r["target"] or "-"), str(r["code_bytes"])) for r in rows]  # fmt: skip
+    print(text_table(cells), end="\n\n")
+    heads = ("network", "weight bits", "cycles", "ms", "ms by table", "RAM B", "error", "flash B", "error", "stack B")
+    cells = [heads]
+    for r in networks:
+        time_, ram, flash = r["latency_us"], r["ram_bytes"], r["flash_bytes"]
+        cells.append((r["network"], str(r["w_bits"]), f"{r['cycles']:,}", f"{time_['simulated'] / 1e3:.2f}",
+                      f"{time_['predicted'] / 1e3:.2f}", str(ram["linked"]), str(ram["predicted"] - ram["linked"]),
+                      str(flash["linked"]), f"{flash['predicted'] / flash['linked'] - 1:+.2%}",
+                      str(r["stack_bytes"])))  # fmt: skip
+    print(text_table(cells))
+    if networks:
+        rates = ", ".join(f"{r['network']} {r['rows_per_minute']}" for r in networks if r["w_bits"] == BITS[0])
+        print(f"\nrows a minute: {rates}; source: {networks[0]['source']}")
+
+
+def run(args: argparse.Namespace) -> int:
+    device = Device.load(args.device)
+    rows = bench_rows(device)
+    with tempfile.TemporaryDirectory() as folder:
+        networks = [r for name in args.networks for r in bench_networks(name, device, Path(folder), args.images)]
+    if args.json:
+        print(json.dumps({"device": device.name, "rows": rows, "networks": networks}, indent=1))
+    else:
+        _print(rows, networks)
+    return 0
+
+
+def main(argv: list[str] | None = None) -> int:
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument("--device", default="cortex-m4", help="a microcontroller (%(default)s)")
+    p.add_argument("--networks", nargs="*", choices=SIZES, default=list(SIZES))
+    p.add_argument("--images", type=int, default=100, help="that every network is checked on (%(default)s)")
+    p.add_argument("--json", action="store_true", help="print records as JSON")
+    args = p.parse_args(argv)
+    return guard(lambda: run(args), "python scripts/bench_mcu.py")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

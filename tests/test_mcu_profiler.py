@@ -1,0 +1,114 @@
+"""Rows of microcontrollers: the same number every time, resumed, and every failure an answer with its reason."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from kernel_toys import POOLS, conv
+from mcu_toys import M4, needs_toolchain
+
+from lut import LatencyTable
+from lut.build import build_table, profiler_of
+from lut.device import Core
+from lut.errors import LutError
+from lut.machine import differences, this_machine
+from lut.mcu import emit, toolchain
+from lut.profilers.base import Failure
+from lut.profilers.journal import Journal
+from lut.profilers.mcu import McuProfiler
+from lut.spec import Latency
+
+SPECS = [conv(8, 4, 4, 3), conv(8, 6, 4, 1, 4), POOLS["add"]]
+
+
+def broken(monkeypatch: pytest.MonkeyPatch, bodies: dict[int, str]) -> None:
+    """Kernels of so many output channels have another body."""
+    kernel = emit.kernel
+
+    def other(spec):
+        made = kernel(spec)
+        body = bodies.get(spec.c_out)
+        start = made.source.index("    const struct conv")
+        return made if body is None else replace(made, source=made.source[:start] + body + "}\n")
+
+    monkeypatch.setattr("lut.mcu.emit.kernel", other)
+
+
+@needs_toolchain
+def test_a_row_is_the_same_number_every_time_and_in_any_company() -> None:
+    first = dict(McuProfiler().measure(SPECS, M4))
+    assert first == dict(McuProfiler(batch=1).measure(reversed(SPECS), M4))
+    for row in first.values():
+        assert isinstance(row, Latency)
+        assert (row.source, row.n, row.p10, row.p90) == ("cycle-model", 1, row.us, row.us)
+        assert row.cycles is not None and row.us == pytest.approx(row.cycles / 120) and row.code_bytes > 50
+
+
+@needs_toolchain
+def test_what_breaks_is_an_answer_and_costs_nobody_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    bodies = {
+        21: '    for (;;) __asm__ volatile("");\n',
+        22: "    __builtin_trap();\n",
+        23: "    ((char *)out)[COUNT] = 0;\n".replace("COUNT", str(16 * 23)),
+        24: "    this is no C;\n",
+    }
+    broken(monkeypatch, bodies)
+    specs = [*SPECS, *(conv(8, c_out, 4, 1) for c_out in bodies)]
+    answers = dict(McuProfiler(seconds=1.5).measure(specs, M4))
+    assert all(isinstance(answers[spec], Latency) for spec in SPECS)
+    hang, fault, over, wrong = (answers[spec] for spec in specs[len(SPECS) :])
+    assert hang == Failure("timeout", "qemu-system-arm: the image did not end within 1.5 s")
+    assert fault.reason == "error" and "fault: status 0x00010000" in fault.detail
+    assert "wrote behind one of its arguments" in over.detail
+    assert "error: unknown type name" in wrong.detail
+    running = subprocess.run(["ps", "-A", "-o", "ppid=,comm="], capture_output=True, text=True, check=True).stdout
+    assert f"{os.getpid()} qemu-system" not in running
+
+
+@needs_toolchain
+def test_a_table_is_built_and_an_interrupted_one_resumed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "m4.csv"
+    with Journal.open(tmp_path / "m4.journal.jsonl", this_machine(M4)) as journal:
+        (first, *_) = McuProfiler(batch=1, journal=journal).measure(SPECS[:1], M4)
+    broken(monkeypatch, {SPECS[0].c_out: "    this would not compile;\n"})
+    table = build_table(M4, SPECS, path, every_row=True, progress=False)
+    read = LatencyTable.read(path)
+    assert dict(table) == dict(read) and table[first[0]] == first[1]
+    assert {row.source for row in read.values()} == {"cycle-model"}
+    assert read.provenance["cpu"] == "cortex-m4 at 120 MHz, cycles by cortex-m4"
+
+
+@needs_toolchain
+def test_provenance_is_the_simulated_cores() -> None:
+    machine, faster = this_machine(M4), this_machine(replace(M4, clock=168e6))
+    assert "arm-none-eabi-gcc" in machine["compiler"] and "mps2-an386" in machine["profiler"]
+    assert [text.partition(":")[0] for text in differences(machine, faster)] == ["cpu"]
+
+
+def test_what_is_wrong_with_a_device_is_said() -> None:
+    assert M4.core is not None
+    with pytest.raises(LutError, match=r"core.cycle_model: 'cortex-m5' is unknown; did you mean cortex-m4"):
+        list(McuProfiler().measure(SPECS, replace(M4, core=replace(M4.core, cycle_model="cortex-m5"))))
+    with pytest.raises(LutError, match=r"core.machine: 'mps2-an38' is unknown; did you mean mps2-an386"):
+        list(McuProfiler().measure(SPECS, replace(M4, core=Core("mps2-an38", "cortex-m4", ()))))
+    with pytest.raises(LutError, match="schedules: 2; a microcontroller's kernels have one"):
+        list(replace(profiler_of(M4), schedules=2).measure(SPECS, M4))
+
+
+def test_without_a_toolchain_an_error_names_the_packages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    toolchain.toolchain.cache_clear()
+    with pytest.raises(LutError, match=r"arm-none-eabi-gcc: not found; install it: make toolchain, or apt-get install"):
+        list(McuProfiler().measure(SPECS, M4))
+    assert this_machine(M4)["compiler"] == "none"
+    old = tmp_path / "arm-none-eabi-gcc"
+    old.write_text("#!/bin/sh\necho 'arm-none-eabi-gcc (15:8-2019-q3-1+b1) 8.3.1 20190703'\n")
+    old.chmod(0o755)
+    with pytest.raises(LutError, match=r"arm-none-eabi-gcc: version 8.3.1 is too old, 10 is the least; make toolchain"):
+        toolchain.toolchain()
+    monkeypatch.undo()
+    toolchain.toolchain.cache_clear()

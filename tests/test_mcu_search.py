@@ -1,0 +1,107 @@
+"""What a search budgets of a microcontroller, against the linked image; the chain's last step in the simulator."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import ClassVar
+
+import pytest
+import torch
+from mcu_toys import M4, needs_toolchain
+
+from cost_models.mcu import CALL_BYTES, FIRMWARE_BYTES, Flash, mcu_costs
+from deploy.c_project import write
+from deploy.lower import lower
+from deploy.mcu import build
+from lut.build import build_table
+from lut.errors import InputError
+from lut.mcu.image import memories
+from lut.spec import Latency, OpSpec
+from search.budget import Budget
+from search.costs import network_costs, predicted
+from search.coverage import space_specs
+from search.deployment import budget_rows, deployment
+from search.solve import cost_of, solve
+from supernet import SearchSpace, Supernet, extract
+from supernet.networks import build as network
+
+
+@pytest.fixture(scope="module")
+def net() -> Supernet:
+    """A ResNet-8 whose weight bits are choices."""
+    torch.manual_seed(0)
+    model = network("resnet8", 10, 3, (8, 8)).eval()
+    return Supernet.from_model(model, torch.rand(8, 3, 8, 8), SearchSpace((2, 8), (8,), (1.0,))).eval()
+
+
+@pytest.fixture(scope="module")
+def table(net, tmp_path_factory):
+    return build_table(M4, space_specs(net), tmp_path_factory.mktemp("lut") / "m4.csv", every_row=True, progress=False)
+
+
+@needs_toolchain
+def test_memories_are_those_of_the_linked_image(net, table, tmp_path: Path) -> None:
+    """RAM to the byte; flash within 3 %, of the largest network and of the smallest that a budget allows."""
+    schedule, costs = net.schedule(), mcu_costs(net.schedule(), table)
+    half = Budget("flash", 0.7 * cost_of(schedule, costs["flash"], net.uniform(8, 8).choices), "B")
+    scores = torch.rand(tuple(net.alpha.shape), generator=torch.Generator().manual_seed(0)).double().numpy()
+    small = solve(net.choices(), schedule, scores, {"flash": costs["flash"]}, [half], 1)[0]
+    for number, arch in enumerate((net.uniform(8, 8), small)):
+        subnet = extract(net, arch)
+        project = write(lower(subnet, "net"), M4, tmp_path / str(number))
+        linked, said = memories(build(project, M4)), predicted(subnet, table, M4)
+        assert said["ram_bytes"] == linked["ram"] == project.ram_bytes
+        assert said["flash_bytes"] == pytest.approx(linked["flash"], rel=0.03)
+        assert said["flash_bytes"] == pytest.approx(cost_of(schedule, costs["flash"], arch.choices))
+
+
+@needs_toolchain
+def test_a_network_is_simulated_and_its_budgets_judged(net, table, tmp_path: Path) -> None:
+    class Sources:
+        """Ten random images without labels."""
+
+        class data:
+            mean, std = (0.0, 0.0, 0.0), (1 / 255, 1 / 255, 1 / 255)
+
+            @staticmethod
+            def batches(split, size):
+                yield torch.randint(0, 256, (10, 3, 8, 8), generator=torch.Generator().manual_seed(1)).float(), None
+
+    arch = net.uniform(2, 8)
+    subnet = extract(net, arch)
+    target = deployment(M4, table, tmp_path, Sources, type("Config", (), {"validate": True}))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("search.simulate.integer_metric", lambda *given: 0.5)
+        validation = target.validate({"found": lower(subnet, "found")})
+    found = validation["networks"]["found"]
+    assert validation["source"] == "cycle-model"
+    assert abs(found["latency_us"]["error"]) < 0.02
+    assert (tmp_path / "deploy" / "found" / "Makefile").exists()
+    limits = [Budget.parse("flash=1KiB"), Budget.parse("ram=1MiB")]
+    arch = replace(arch, predicted={"flash": 1.0, "ram": 1.0})
+    assert [row["met"] for row in budget_rows(validation, limits, arch)] == [False, True]
+    json.dumps(validation)
+
+
+def test_operators_of_one_shape_share_a_kernel() -> None:
+    class Table:
+        provenance: ClassVar[dict[str, str]] = {}
+
+        def lookup(self, spec: OpSpec) -> Latency:
+            return Latency(1, 1, 1, code_bytes=1000)
+
+    flash, spec = Flash(Table()), OpSpec("conv2d", 1, 8, 8, 4, 4)
+    constants = 8 * (2 + 2) * 4 + 9 * 4 + CALL_BYTES
+    assert flash(spec) == constants + 1000
+    assert flash.whole([spec, spec, replace(spec, w_bits=4)]) == pytest.approx(
+        FIRMWARE_BYTES + 2 * constants + (constants - 8 * 4) + 2000
+    )
+
+
+def test_flash_needs_a_table_and_a_microcontroller(net) -> None:
+    with pytest.raises(InputError, match="flash' needs the device's table"):
+        cost_of(net.schedule(), mcu_costs(net.schedule(), None)["flash"], net.uniform(8, 8).choices)
+    with pytest.raises(InputError, match="flash' is of microcontrollers; budget weights"):
+        network_costs(net, ["flash"], None)
