@@ -30,6 +30,12 @@ def test_aarch64_ships():
     assert (device.isa, device.runner, device.tracker) == ("neon-dot", "rpc", "127.0.0.1:9190")
 
 
+def test_cortex_m4_ships():
+    device = Device.load("cortex-m4")
+    assert (device.clock, device.ram, device.flash) == (120e6, 640 * 1024, 2 * 1024**2)
+    assert device.core is not None and device.core.cycle_model == "cortex-m4"
+
+
 def test_units_and_defaults(tmp_path):
     path = write(tmp_path, "name: m4\nclock: 84 MHz\nram: 96KiB\nflash: 0.5 MiB\npower: 120 mW\nact_storage: packed\n")
     device = Device.load(path)
@@ -48,6 +54,8 @@ def test_units_and_defaults(tmp_path):
         ("name: a\nsupports: {weight_bits: [8, x]}\n", r"supports.weight_bits.1: 'x' is not a whole number"),
         ("name: a\nsupports: {act_bits: [9]}\n", "supports.act_bits: .* not bit-widths from 1 to 8"),
         ("name: a\nsupports: 8\n", "supports: 8 is not a section"),
+        ("name: a\nrunner: simulator\nisa: m4\nclock: 1 MHz\n", "runner: simulator needs core, ram, flash"),
+        ("name: a\ncore: {machine: x, cycle_model: y, flag: []}\n", "core.flag: unknown key; did you mean flags?"),
         ("name: a\nsupports: {kinds: conv2d}\n", "supports.kinds: 'conv2d' is not a list"),
         ("name: a\nram: 96\n", "ram: 96 needs a number and a unit: B, KiB"),
         ("name: a\nclock: 3 parsec\n", "clock: '3 parsec' needs a number and a unit: Hz"),

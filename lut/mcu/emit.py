@@ -15,11 +15,12 @@ from lut.errors import LutError
 from lut.kernels.signature import by_channel
 from lut.spec import FLOAT_BITS, OpSpec
 
-from .shapes import layout, sizes, words
+from .shapes import GROUPED, layout, sizes, words
 
 KERNELS = Path(__file__).parent / "kernels"
 BODIES = {
     "conv": ("conv.h", "conv(SHAPE, in, in2, out, weights, params, workspace)"),
+    "pixel": ("pixel.h", "conv_pixel(SHAPE, in, in2, out, weights, params, workspace)"),
     "depthwise": ("depthwise.h", "depthwise(SHAPE, in, in2, out, weights, bias, params, workspace)"),
     "input": ("elementwise.h", "image(SHAPE, in, out, weights)"),
     "add": ("elementwise.h", "add(SHAPE, in, in2, out, params)"),
@@ -63,13 +64,15 @@ def row_key(spec: OpSpec) -> OpSpec:
 def supported(spec: OpSpec) -> str | None:
     """None, or the reason why there is no kernel."""
     if _body(spec) not in BODIES:
-        known = "conv2d, conv2d_add, linear, " + ", ".join(name for name in BODIES if name not in ("conv", "depthwise"))
+        known = "conv2d, conv2d_add, linear, " + ", ".join(
+            name for name in BODIES if name not in ("conv", "pixel", "depthwise")
+        )
         return f"kind {spec.kind!r}; a microcontroller has {known}"
     if (reason := kernels.supported(spec)) is not None:
         return reason
     if FLOAT_BITS in (spec.out_bits, *spec.in_bits):
         return "float32; a microcontroller's kernels are integer"
-    if layout(spec) == "conv" and spec.groups > 1:
+    if layout(spec) in GROUPED and spec.groups > 1:
         return f"{spec.groups} groups; a microcontroller's kernels have one, or as many as channels"
     return None
 
@@ -83,7 +86,7 @@ def _shape(spec: OpSpec) -> dict[str, int]:
     rows, cols = spec.out_size()
     names = ("kernel", "stride", "dilation")
     pairs = {f"{name}_{axis}": getattr(spec, name)[i] for name in names for i, axis in enumerate("hw")}
-    form = words(spec) if layout(spec) == "conv" else None
+    form = words(spec) if layout(spec) in GROUPED else None
     return {
         "height": spec.height,
         "width": spec.width,
@@ -97,6 +100,7 @@ def _shape(spec: OpSpec) -> dict[str, int]:
         "bits": spec.w_bits,
         "words": form.count if form else 0,
         "unroll": form.unroll if form else 0,
+        "pixels": 1 if layout(spec) == "pixel" else 2,
         "scores": int(spec.out_bits == 16),
         "groups": spec.groups,
         "residual": int(spec.kind == "conv2d_add"),

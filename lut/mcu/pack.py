@@ -5,6 +5,7 @@ conv       for every two output channels: word 0 of one, word 0 of the other, wo
            below: code w + 2^(b-1); elements (0, 2), (1, 3), (4, 6), (5, 7) .. of a word are pairs 0, 1, 2, 3 ..;
            pair j is in bits j b and 16 + j b, which one AND with a shift unpacks for SMLAD
            behind these words both biases and both multipliers, int32
+pixel      the same for every four output channels
 depthwise  for every four channels a word per tap, a byte per channel; below 8 bits byte i of words 0, 1 .. of every
            8 / b shares byte i of one; apart from them, for every four channels biases, then multipliers
 """
@@ -19,15 +20,15 @@ from lut.kernels.pack import Constants
 from lut.kernels.requantize import PARAMS
 from lut.spec import OpSpec
 
-from .shapes import layout, words
+from .shapes import GROUPED, layout, words
 
 
 def _pack_conv(spec: OpSpec, weights: np.ndarray) -> np.ndarray:
-    """uint32 (pairs of channels, words, 2). weights: int8 (c_out, c_in / groups, kh, kw)."""
-    form = words(spec)
+    """uint32 (groups of channels, words, channels of a group). weights: int8 (c_out, c_in / groups, kh, kw)."""
+    form, together = words(spec), GROUPED[layout(spec)]
     flat = weights.transpose(0, 2, 3, 1).reshape(spec.c_out, -1)
-    flat = np.pad(flat, ((0, spec.c_out % 2), (0, form.count * form.each - form.patch)))
-    cut = flat.reshape(-1, 2, form.count, form.each).transpose(0, 2, 1, 3)
+    flat = np.pad(flat, ((0, -spec.c_out % together), (0, form.count * form.each - form.patch)))
+    cut = flat.reshape(-1, together, form.count, form.each).transpose(0, 2, 1, 3)
     if spec.w_bits == 8:
         return np.ascontiguousarray(cut).view(np.uint32)[..., 0]
     codes = (cut.astype(np.int32) + (1 << (spec.w_bits - 1))).astype(np.uint32)
@@ -66,8 +67,9 @@ def pack_constants(op: Constants, in_zeros: Sequence[int], out_zero: int) -> dic
             arrays = {"weights": _pack_depthwise(spec, op.weights), "bias": fours.reshape(-1)}
         else:
             packed = _pack_conv(spec, op.weights)
-            pairs = [values.view(np.uint32)[: 2 * len(packed)].reshape(-1, 2) for values in scale]
-            arrays["weights"] = np.hstack([packed.reshape(len(packed), -1), *pairs])
+            whole = packed.shape[0] * packed.shape[2]
+            groups = [values.view(np.uint32)[:whole].reshape(len(packed), -1) for values in scale]
+            arrays["weights"] = np.hstack([packed.reshape(len(packed), -1), *groups])
     elif op.table is not None:
         table = np.ascontiguousarray(op.table).reshape(-1)
         arrays["weights"] = np.pad(table, (0, -len(table) % 256))

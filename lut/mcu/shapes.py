@@ -21,6 +21,8 @@ MOST_UNROLLED = {8: 8, 4: 4, 2: 2}
 """Words; each is 56, 116 or 228 bytes of code."""
 LOOP_CYCLES = 4
 CONVOLUTIONS = ("conv2d", "conv2d_add", "linear")
+GROUPED = {"conv": 2, "pixel": 4}
+"""Output channels that the inner loop takes at once, by the layout of the weights."""
 
 
 @dataclass(frozen=True)
@@ -47,10 +49,10 @@ def words(spec: OpSpec) -> Words:
 
 
 def layout(spec: OpSpec) -> str:
-    """`conv`, `depthwise` or `none`: how the weights lie."""
+    """How the weights lie: `depthwise`, `pixel` (one output pixel), `conv` (any other), or `none`."""
     if spec.kind not in CONVOLUTIONS:
         return "none"
-    return "depthwise" if spec.depthwise else "conv"
+    return "depthwise" if spec.depthwise else "pixel" if spec.out_size() == (1, 1) else "conv"
 
 
 def _round_up(number: int, multiple: int) -> int:
@@ -59,10 +61,10 @@ def _round_up(number: int, multiple: int) -> int:
 
 def workspace_bytes(spec: OpSpec) -> int:
     match layout(spec):
-        case "conv":
+        case "conv" | "pixel":
             form = words(spec)
             line = _round_up(form.patch, 4) if spec.c_in % 4 else 0
-            return form.count * form.each * 4 + line
+            return form.count * form.each * (4 if layout(spec) == "conv" else 2) + line
         case "depthwise":
             taps, row = spec.kernel[0] * spec.kernel[1], _round_up(spec.c_out, 4)
             return (taps * row if spec.w_bits < 8 else 0) + row + 4 * taps
@@ -71,8 +73,8 @@ def workspace_bytes(spec: OpSpec) -> int:
 
 def weight_bytes(spec: OpSpec) -> int:
     match layout(spec):
-        case "conv":
-            return _round_up(spec.c_out, 2) * (words(spec).count + 2) * 4
+        case "conv" | "pixel":
+            return _round_up(spec.c_out, GROUPED[layout(spec)]) * (words(spec).count + 2) * 4
         case "depthwise":
             taps = spec.kernel[0] * spec.kernel[1]
             return _round_up(taps * _round_up(spec.c_out, 4) // 4, 8 // spec.w_bits) * spec.w_bits // 2

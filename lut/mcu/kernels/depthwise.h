@@ -5,8 +5,7 @@
    channels their biases, then their multipliers. The rest of the workspace is where taps are, and a pixel outside of the input. */
 #ifndef DEPTHWISE_H
 #define DEPTHWISE_H
-#include "requantize.h"
-#include "stage.h"
+#include "channels.h"
 
 enum { PAIR = 2 };
 
@@ -28,30 +27,6 @@ INLINE void multiply(uint32_t x, uint32_t w, int32_t sums[4]) {
     sums[1] = add_low(x_odd, w_odd, sums[1]);
     sums[2] = add_high(x_even, w_even, sums[2]);
     sums[3] = add_high(x_odd, w_odd, sums[3]);
-}
-
-/* Four channels, or the last one to three, from their sums. */
-INLINE void store_channels(const struct conv s, const struct params *p, const int32_t sums[4], const int32_t *scale,
-                           const uint8_t *in2, char *out, int count) {
-    if (count == 4 && !s.scores && !s.residual) {
-        store32(out, requantize_channels(p, sums, &scale));
-        return;
-    }
-    int32_t codes[4];
-#pragma GCC unroll 4
-    for (int i = 0; i < count; i++) codes[i] = finish(p, sums[i], scale[i], scale[4 + i], s.residual, s.residual ? in2[i] : 0);
-    if (s.scores) {
-        for (int i = 0; i < count; i++) store16(out + 2 * i, (uint16_t)clamp(codes[i], p->low, p->high));
-        return;
-    }
-    uint32_t word = 0;
-#pragma GCC unroll 4
-    for (int i = 0; i < count; i++) word |= saturate8(codes[i]) << (8 * i);
-    word = clamp_bytes(word, repeat(p->low), repeat(p->high));
-    if (count == 4)
-        store32(out, word);
-    else
-        for (int i = 0; i < count; i++) out[i] = (char)(word >> (8 * i));
 }
 
 /* One tap of two pixels, whose codes are at x + first and x + second; w points to the next tap's weights afterwards. */

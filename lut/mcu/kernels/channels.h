@@ -1,0 +1,30 @@
+/* The epilogue of kernels that finish channels of one pixel. */
+#ifndef CHANNELS_H
+#define CHANNELS_H
+#include "requantize.h"
+#include "stage.h"
+
+/* Four channels, or the last one to three, from their sums. */
+INLINE void store_channels(const struct conv s, const struct params *p, const int32_t sums[4], const int32_t *scale,
+                           const uint8_t *in2, char *out, int count) {
+    if (count == 4 && !s.scores && !s.residual) {
+        store32(out, requantize_channels(p, sums, &scale));
+        return;
+    }
+    int32_t codes[4];
+#pragma GCC unroll 4
+    for (int i = 0; i < count; i++) codes[i] = finish(p, sums[i], scale[i], scale[4 + i], s.residual, s.residual ? in2[i] : 0);
+    if (s.scores) {
+        for (int i = 0; i < count; i++) store16(out + 2 * i, (uint16_t)clamp(codes[i], p->low, p->high));
+        return;
+    }
+    uint32_t word = 0;
+#pragma GCC unroll 4
+    for (int i = 0; i < count; i++) word |= saturate8(codes[i]) << (8 * i);
+    word = clamp_bytes(word, repeat(p->low), repeat(p->high));
+    if (count == 4)
+        store32(out, word);
+    else
+        for (int i = 0; i < count; i++) out[i] = (char)(word >> (8 * i));
+}
+#endif
