@@ -17,6 +17,7 @@ from test_deploy_tvm_build import HOST, images, network
 from deploy.integer import run_program
 from deploy.tvm_build import HostModule, build
 from deploy.validate import time_built
+from lut.device import Device
 from lut.errors import LutError
 
 pytestmark = pytest.mark.skipif(shutil.which("cc") is None, reason="needs a C compiler")
@@ -102,7 +103,7 @@ def test_measured_as_on_one_thread(library: Path) -> None:
     """Twice in one process, as networks are in turn; its cores are the process's own again."""
     cores = os.sched_getaffinity(0)
     for _ in range(2):
-        found = time_built(str(library), 3)
+        found = time_built(str(library), Device("here"), 3)
         assert (len(found["hot"]), len(found["cold"]), len(found["ops"])) == (3, 5, 11)
         assert os.sched_getaffinity(0) == cores
 
