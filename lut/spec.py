@@ -12,6 +12,13 @@ from typing import Literal
 Pair = tuple[int, int]
 Source = Literal["board", "rtl", "host", "cycle-model", "instructions", "imported", "interpolated"]
 MEASURED: tuple[Source, ...] = ("board", "rtl", "host")
+SIMULATED: tuple[Source, ...] = ("cycle-model", "instructions")
+
+
+def how(source: str | None) -> str:
+    """The word for what a device said: only what ran on hardware, or on its own logic, was measured."""
+    return "simulated" if source in SIMULATED else "measured"
+
 
 FLOAT_BITS = 32
 """The bit-width that stands for float32."""

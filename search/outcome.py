@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from lut.spec import SIMULATED, how
+
 from .budget import Budget, quantity
 from .progress import read_metrics
 
@@ -30,7 +32,8 @@ def figure(value: float | None, form: str) -> str:
 
 def networks(validation: Mapping[str, Any]) -> str:
     """The headline: float, uniform 8-bit, found."""
-    rows = [("network", "float %", "fake-quant %", "integer %", "KiB packed", "predicted us", "measured us", "error %")]
+    seen = f"{how(validation['source'])} us"
+    rows = [("network", "float %", "fake-quant %", "integer %", "KiB packed", "predicted us", seen, "error %")]
     for name, label in (("float", "float32"), ("uniform8", "uniform 8-bit"), ("found", "found")):
         if name not in validation["networks"]:
             continue
@@ -84,7 +87,8 @@ def budgets(validation: Mapping[str, Any]) -> str:
     lines = []
     for row in validation["budgets"]:
         limit = Budget(row["metric"], row["limit"], row["unit"]).describe()
-        measured = "" if row["measured"] is None else f", measured {quantity(row['metric'], row['measured'])}"
+        seen, value = how(validation["source"]), row["measured"]
+        measured = "" if value is None else f", {seen} {quantity(row['metric'], value)}"
         verdict = "met" if row["met"] else "NOT MET"
         lines.append(f"{limit}: predicted {quantity(row['metric'], row['predicted'])}{measured}: {verdict}")
     return "\n".join(lines)
@@ -106,6 +110,8 @@ def summary(folder: Path, validation: Mapping[str, Any]) -> str:
 def provenance(validation: Mapping[str, Any]) -> str:
     """Where the latencies come from, and how far the device has moved from its table."""
     drift = sorted(row["drift"] for row in validation["drift"])
+    if not drift and validation["source"] in SIMULATED:
+        return f"latency: simulated, not measured on hardware (source: {validation['source']})"
     if not drift:
         return f"latency: by the table, not measured (source: {validation['source']})"
     median = drift[len(drift) // 2]

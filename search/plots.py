@@ -236,10 +236,10 @@ def history(rows: Sequence[Mapping[str, Any]]) -> str:
         return svg(figure, "Entropy and expected costs during the search", "history")
 
 
-def agreement(ops: Sequence[Mapping[str, Any]], networks: Sequence[Mapping[str, Any]]) -> str:
+def agreement(ops: Sequence[Mapping[str, Any]], networks: Sequence[Mapping[str, Any]], how: str = "measured") -> str:
     """Predicted against measured, per operator and per whole network, on logarithmic axes.
 
-    ops, networks: {network, predicted, measured} in microseconds, positive.
+    ops, networks: {network, predicted, measured} in microseconds, positive. how: the word for the latter.
     """
     panels = [("operators", ops, "o", 5), ("whole networks", networks, "D", 7)]
     names = list(dict.fromkeys(row["network"] for row in (*networks, *ops)))
@@ -261,11 +261,11 @@ def agreement(ops: Sequence[Mapping[str, Any]], networks: Sequence[Mapping[str, 
             axes.set(xscale="log", yscale="log", xlim=(low, high), ylim=(low, high), aspect="equal")
             axes.set_title(f"{title} (band: ±5 %)")
             axes.set_xlabel("predicted, µs")
-            axes.set_ylabel("measured, µs")
+            axes.set_ylabel(f"{how}, µs")
             for axis in (axes.xaxis, axes.yaxis):
                 _plain_log(axis)
             axes.legend(loc="upper left", fontsize=8.5)
-        return svg(figure, "Predicted against measured latency", "agreement")
+        return svg(figure, f"Predicted against {how} latency", "agreement")
 
 
 def _limit_line(axes: Axes, limit: float | None, unit: float, vertical: bool) -> None:

@@ -30,6 +30,7 @@ import jinja2
 
 from lut.errors import InputError
 from lut.files import atomic_write
+from lut.spec import how
 from lut.table import LatencyTable
 
 from . import plots, table_plots
@@ -72,6 +73,7 @@ def context(folder: Path) -> dict[str, Any]:
         "title": folder.resolve().name,
         "config": config.read_text() if config.exists() else None,
         "source": validation.get("source"),
+        "how": how(validation.get("source")),
         "predicted_only": validation.get("source") in ("imported", "predicted"),
         "priced": _priced(config),
         "networks": [headline(key, network, networks) for key, network in networks.items()],
@@ -83,7 +85,7 @@ def context(folder: Path) -> dict[str, Any]:
         "pareto_plot": _plot(plots.pareto, _points(networks, pareto), {b["metric"]: b["limit"] for b in budgets}),
         "swept": bool(pareto),
         "history_plot": _history(rows),
-        "agreement_plot": _agreement(networks),
+        "agreement_plot": _agreement(networks, how(validation.get("source"))),
         "ops": _ops(networks),
         "phases": phases(rows),
         "table_plot": _table(config),
@@ -248,7 +250,7 @@ def _table(config: Path) -> str | None:
     return table_plots.channels(dict(rows), rows.provenance.get("device", "")) if rows else None
 
 
-def _agreement(networks: Mapping[str, Any]) -> str | None:
+def _agreement(networks: Mapping[str, Any], how: str) -> str | None:
     ops = [
         {"network": r["network"], "predicted": r.get("predicted_us"), "measured": r.get("measured_us")}
         for r in _ops(networks)
@@ -258,4 +260,4 @@ def _agreement(networks: Mapping[str, Any]) -> str | None:
         for key, n in networks.items()
     ]
     ops, whole = ([r for r in rows if r["predicted"] and r["measured"]] for rows in (ops, whole))
-    return plots.agreement(ops, whole) if ops or whole else None
+    return plots.agreement(ops, whole, how) if ops or whole else None

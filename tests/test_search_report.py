@@ -11,7 +11,7 @@ import pytest
 from lut.errors import InputError
 from lut.spec import Latency, OpSpec
 from lut.table import LatencyTable
-from search import plots
+from search import outcome, plots
 from search.config import RunConfig
 from search.report import cost, headline, kib, microseconds, percent, phases, share, write_report
 
@@ -224,6 +224,19 @@ def test_phases_sum_seconds_beside_plain_training():
     assert (train["cpu"], train["wall"], train["epochs"], train["ratio"], train["metric"]) == (20, 12, 2, 1, 0.6)
     assert search["ratio"] == 2.5
     assert phases(ROWS[2:])[0]["ratio"] is None
+
+
+def test_what_a_simulator_said_is_not_called_measured(run):
+    page, _ = read(write_report(run))
+    assert "measured, µs" in page and "simulated" not in page
+    simulated = json.loads((run / "validation.json").read_text()) | {"source": "cycle-model", "drift": []}
+    (run / "validation.json").write_text(json.dumps(simulated))
+    page, text = read(write_report(run))
+    assert "Predicted against simulated" in text and "nothing was measured on hardware" in text
+    assert "simulated, µs" in page
+    assert not any(word in page for word in ("measured, µs", "<th>measured</th>", "against measured"))
+    table = outcome.networks(simulated | {"networks": {}})
+    assert "simulated us" in table and "measured" not in table
 
 
 def test_numbers():
