@@ -1,8 +1,8 @@
 """A cost model: what one deployed operator costs, as a black box (a table, a formula, a measurement).
 
 The cost of a network is `fixed` plus the sum over its operators, or less where operators share something (`whole`); an
-absent operator costs 0. Nothing is asked of the
-function's shape: it is evaluated on the options only (`terms.py`), never differentiated.
+absent operator costs 0. Nothing is asked of the function's shape: it is evaluated on the options only (`terms.py`),
+never differentiated.
 """
 
 from __future__ import annotations

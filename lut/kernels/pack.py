@@ -100,8 +100,15 @@ def pack_constants(op: Constants, isa: str, in_zeros: Sequence[int], out_zero: i
     if spec.is_float:
         arrays["params"] = np.array([op.low, op.high, op.eps], np.float32)
         return arrays
-    if layout(spec) != "none" and op.mult is not None:
+    weighted = layout(spec) != "none"
+    if weighted and op.mult is not None:
         arrays["mult"] = _pack_channels(spec, op.mult.astype(np.int32))
+    arrays["params"] = parameters(op, weighted, in_zeros, out_zero)
+    return arrays
+
+
+def parameters(op: Constants, weighted: bool, in_zeros: Sequence[int], out_zero: int) -> np.ndarray:
+    """The run-time values of an integer kernel, int32 in the order of PARAMS; weighted: multipliers lie elsewhere."""
     values = {
         "low": op.low,
         "high": op.high,
@@ -111,10 +118,9 @@ def pack_constants(op: Constants, isa: str, in_zeros: Sequence[int], out_zero: i
         "z_res": in_zeros[-1],
         "res_mult": op.res_mult,
         "res_shift": op.res_shift,
-        "mult": 0 if op.mult is None or layout(spec) != "none" else int(op.mult.reshape(-1)[0]),
+        "mult": 0 if op.mult is None or weighted else int(op.mult.reshape(-1)[0]),
     }
-    arrays["params"] = np.array([values[name] for name in PARAMS], np.int32)
-    return arrays
+    return np.array([values[name] for name in PARAMS], np.int32)
 
 
 def _second(spec: OpSpec) -> int:

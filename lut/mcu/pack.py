@@ -16,8 +16,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from lut.kernels.pack import Constants
-from lut.kernels.requantize import PARAMS
+from lut.kernels.pack import Constants, parameters
 from lut.spec import OpSpec
 
 from .shapes import GROUPED, layout, words
@@ -75,16 +74,5 @@ def pack_constants(op: Constants, in_zeros: Sequence[int], out_zero: int) -> dic
         arrays["weights"] = np.pad(table, (0, -len(table) % 256))
     elif op.gather is not None:
         arrays["weights"] = op.gather.astype(np.int32).reshape(-1)
-    scalars = {
-        "low": op.low,
-        "high": op.high,
-        "z_out": out_zero,
-        "shift": op.shift,
-        "z_in": in_zeros[0],
-        "z_res": in_zeros[-1],
-        "res_mult": op.res_mult,
-        "res_shift": op.res_shift,
-        "mult": 0 if op.mult is None or weighted else int(op.mult.reshape(-1)[0]),
-    }
-    arrays["params"] = np.array([scalars[name] for name in PARAMS], np.int32)
+    arrays["params"] = parameters(op, weighted, in_zeros, out_zero)
     return arrays
