@@ -7,24 +7,22 @@ has its place in one arena (cost_models/arena.py). Equal row keys share a kernel
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from string import Template
 
 import numpy as np
 
-from cost_models.arena import Buffer, lifetimes, plan
 from lut.device import Device
 from lut.errors import LutError
 from lut.files import atomic_write
 from lut.mcu.emit import Kernel, kernel
 from lut.mcu.image import FIRMWARE, KERNELS, LANGUAGE, LINK, STACK_BYTES, core_of, linker_script
 from lut.mcu.pack import pack_constants
-from lut.mcu.shapes import NAMES
 
+from . import layout
 from .network_source import identifier
-from .program import Op, Program
+from .program import Program
 
 FOLDER = Path(__file__).parent
 ALIGNMENT = 4
@@ -44,10 +42,7 @@ class Project:
 
 
 def _check(program: Program) -> None:
-    readers = [op for op in program.ops if program.input in op.inputs]
-    if [op.spec.kind for op in readers] != ["input"]:
-        raise LutError(f"{program.name}: the image {program.input!r} is read by {[op.name for op in readers]}; "
-                       "expected one operator of kind 'input'")  # fmt: skip
+    layout.check_image(program)
     if program.tensors[program.output].bits != 16:
         raise LutError(f"{program.name}: the scores have {program.tensors[program.output].bits} bits; expected int16")
 
@@ -61,50 +56,6 @@ def kernels_of(program: Program) -> dict[str, Kernel]:
         except LutError as error:
             raise LutError(f"{program.name}: {op.name}: {error}") from None
     return made
-
-
-def arena_of(program: Program, kernels: Mapping[str, Kernel]) -> tuple[dict[str, int], int]:
-    """(offset by tensor name and 'workspace of <op>', bytes); image and scores are main's."""
-    inside = {n: t.bytes for n, t in program.tensors.items() if n not in (program.input, program.output)}
-    buffers, shared = lifetimes(program.ops, inside, program.output)
-    buffers = [buffer for buffer in buffers if buffer.name in inside]
-    for step, op in enumerate(program.ops):
-        if size := kernels[op.name].sizes["workspace"]:
-            buffers.append(Buffer(f"workspace of {op.name}", size, step, step))
-    arena = plan(buffers, shared, ALIGNMENT)
-    return dict(arena.offsets), -(-arena.size // ALIGNMENT) * ALIGNMENT
-
-
-def constants_of(program: Program) -> tuple[bytes, dict[tuple[str, str], int]]:
-    """(all constants, offset by (operator, argument))."""
-    blob, offsets = bytearray(), {}
-    for op in program.ops:
-        zeros = [program.tensors[name].zero for name in op.inputs]
-        for name, array in pack_constants(op, zeros, program.tensors[op.output].zero).items():
-            offsets[op.name, name] = len(blob)
-            blob += array.tobytes()
-            blob += bytes(-len(blob) % ALIGNMENT)
-    return bytes(blob), offsets
-
-
-def _call(
-    program: Program, op: Op, made: Kernel, arena: Mapping[str, int], constants: Mapping[tuple[str, str], int]
-) -> str:
-    """C statement that runs one operator."""
-    tensors = dict(zip(("in", "in2"), op.inputs)) | {"out": op.output}
-    part, words = {"concat": "out", "split": "in"}.get(op.spec.kind), list[str]()
-    for name in NAMES:
-        if not made.sizes[name]:
-            words.append("0")
-        elif name in tensors:
-            fixed = {program.input: "image", program.output: "scores"}
-            first = op.offset if name == part else 0
-            words.append(fixed.get(tensors[name]) or f"A + {arena[tensors[name]] + first}")
-        elif name == "workspace":
-            words.append(f"A + {arena[f'workspace of {op.name}']}")
-        else:
-            words.append(f"C + {constants[op.name, name]}")
-    return f"    {made.symbol}({', '.join(words)});  /* {op.name} */"
 
 
 def _source(name: str, symbols: list[str], calls: list[str], arena_bytes: int) -> str:
@@ -130,12 +81,18 @@ def write(program: Program, device: Device, folder: Path) -> Project:
     """Write the project into `folder`. Raises LutError when an operator has no kernel."""
     _check(program)
     name, kernels = identifier(program.name), kernels_of(program)
-    arena, arena_bytes = arena_of(program, kernels)
-    blob, constants = constants_of(program)
+    arena, size = layout.place(program, {n: made.sizes["workspace"] for n, made in kernels.items()}, ALIGNMENT, 0)
+    arena_bytes = -(-size // ALIGNMENT) * ALIGNMENT
+    blob, constants = layout.constants(program, pack_constants, ALIGNMENT, 0)
     image, scores = program.tensors[program.input], program.tensors[program.output]
     classes = scores.bytes // np.dtype(scores.dtype).itemsize
     distinct = {made.symbol: made for made in kernels.values()}
-    calls = [_call(program, op, kernels[op.name], arena, constants) for op in program.ops]
+    calls = []
+    for op in program.ops:
+        made = kernels[op.name]
+        used = {argument for argument, count in made.sizes.items() if count}
+        words = layout.arguments(program, op, used, arena, constants)
+        calls.append(f"    {made.symbol}({words});  /* {op.name} */")
     header = f"""/* {name}: {image.height} x {image.width} x {image.channels} bytes NHWC in, {classes} scores out. */
 #include <stdint.h>
 enum {{ IMAGE_BYTES = {image.bytes}, SCORES = {classes} }};

@@ -19,7 +19,7 @@ from lut.mcu.toolchain import toolchain
 from .c_project import Project
 from .program import Program
 
-SECONDS_PER_IMAGE = 30.0
+SECONDS_PER_IMAGE, BUILD_SECONDS = 30.0, 300.0
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,10 @@ def build(project: Project, device: Device) -> Path:
     """Run the project's Makefile. LutError when the image exceeds a memory, by how much, or the compiler complains."""
     toolchain()
     command = ["make", "-s", "-C", str(project.folder)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=BUILD_SECONDS)
+    except subprocess.TimeoutExpired:
+        raise LutError(f"{' '.join(command)}: not done after {BUILD_SECONDS:g} s") from None
     if done.returncode:
         raise image_overflow(device, done.stderr) or LutError(f"{' '.join(command)}: {done.stderr.strip()}")
     return project.folder / f"{project.name}.elf"

@@ -18,17 +18,18 @@ from pathlib import Path
 
 import numpy as np
 
-from cost_models.arena import Buffer, lifetimes, plan
+from cost_models.arena import ALIGNMENT
 from lut.errors import InputError, LutError
 from lut.files import atomic_write
 from lut.kernels import Kernel, pack_constants, row_key, supported
 from lut.kernels import build as build_kernel
 from lut.kernels.isa import machine_of, require
-from lut.kernels.signature import NAMES, SLACK
+from lut.kernels.signature import SLACK
 from lut.profilers.quiet import one_core_each
 from lut.profilers.timing import aligned, compile_c
 from lut.table import LatencyTable
 
+from . import layout
 from .network_source import SCORES, Network, identifier
 from .program import Op, Program
 
@@ -51,62 +52,20 @@ def _kernels(program: Program, isa: str, table: LatencyTable | None, threads: in
     return chosen
 
 
-def _arena(program: Program, kernels: dict[str, Kernel]) -> tuple[dict[str, int], int]:
-    """(offset by tensor name and 'workspace of <op>', bytes); image and scores are the caller's."""
-    inside = {n: t.bytes + SLACK for n, t in program.tensors.items() if n not in (program.input, program.output)}
-    buffers, shared = lifetimes(program.ops, inside, program.output)
-    buffers = [b for b in buffers if b.name in inside]
-    for step, op in enumerate(program.ops):
-        if size := kernels[op.name].workspace_bytes:
-            buffers.append(Buffer(f"workspace of {op.name}", size, step, step))
-    arena = plan(buffers, shared)
-    return dict(arena.offsets), arena.size + SLACK
-
-
-def _constants(program: Program, isa: str) -> tuple[bytes, dict[tuple[str, str], int]]:
-    """(all constants, offset by (operator, argument)), each 64-byte aligned and followed by readable bytes."""
-    blob, offsets = bytearray(), {}
-    for op in program.ops:
-        zeros = [program.tensors[name].zero for name in op.inputs]
-        for name, array in pack_constants(op, isa, zeros, program.tensors[op.output].zero).items():
-            offsets[op.name, name] = len(blob)
-            blob += array.tobytes()
-            blob += bytes(SLACK + -(len(blob) + SLACK) % 64)
-    return bytes(blob), offsets
-
-
 def _call(
     program: Program, op: Op, kernel: Kernel, arena: dict[str, int], constants: dict[tuple[str, str], int]
 ) -> str:
     """C expression that runs one operator."""
-    fixed = {program.input: "image", program.output: "scores"}
-    tensors = dict(zip(("in", "in2"), op.inputs)) | {"out": op.output}
-    used = {arg.name for arg in kernel.args if arg.count}
-    part = {"concat": "out", "split": "in"}.get(op.spec.kind)
-    words = []
-    for name in NAMES:
-        if name not in used:
-            words.append("0")
-        elif name in tensors:
-            tensor = program.tensors[tensors[name]]
-            first = op.offset * np.dtype(tensor.dtype).itemsize if name == part else 0
-            words.append(fixed.get(tensor.name) or f"A + {arena[tensor.name] + first}")
-        elif name == "workspace":
-            own = f" + part * {kernel.stride}" if kernel.threads > 1 else ""
-            words.append(f"A + {arena[f'workspace of {op.name}']}{own}")
-        else:
-            words.append(f"C + {constants[op.name, name]}")
-    return f"{kernel.symbol}({', '.join(words)}, {'part' if kernel.threads > 1 else 0})"
+    own = f" + part * {kernel.stride}" if kernel.threads > 1 else ""
+    words = layout.arguments(program, op, {arg.name for arg in kernel.args if arg.count}, arena, constants, own)
+    return f"{kernel.symbol}({words}, {'part' if kernel.threads > 1 else 0})"
 
 
 def _check(program: Program) -> None:
     for op in program.ops:
         if (reason := supported(op.spec)) is not None:
             raise LutError(f"{program.name}: {op.name}: {reason}")
-    readers = [op for op in program.ops if program.input in op.inputs]
-    if [op.spec.kind for op in readers] != ["input"]:
-        raise LutError(f"{program.name}: the image {program.input!r} is read by {[op.name for op in readers]}; "
-                       "expected one operator of kind 'input'")  # fmt: skip
+    layout.check_image(program)
     if any(program.output in op.inputs for op in program.ops):
         raise LutError(f"{program.name}: the output {program.output!r} is read by an operator; it is the caller's")
 
@@ -124,8 +83,10 @@ def build(program: Program, isa: str, folder: Path, table: LatencyTable | None =
     _check(program)
     name = identifier(program.name)
     kernels = _kernels(program, isa, table, threads)
-    arena, arena_bytes = _arena(program, kernels)
-    blob, constants = _constants(program, isa)
+    arena, size = layout.place(program, {n: k.workspace_bytes for n, k in kernels.items()}, ALIGNMENT, SLACK)
+    arena_bytes = size + SLACK
+    pack = lambda op, zeros, zero: pack_constants(op, isa, zeros, zero)  # noqa: E731
+    blob, constants = layout.constants(program, pack, ALIGNMENT, SLACK)
     image, scores = program.tensors[program.input], program.tensors[program.output]
     classes = scores.bytes // np.dtype(scores.dtype).itemsize
     calls = {op.name: _call(program, op, kernels[op.name], arena, constants) for op in program.ops}

@@ -39,7 +39,7 @@ BODIES = {
 
 @dataclass(frozen=True)
 class Kernel:
-    """symbol: of the C function in `source`; sizes: bytes by argument (shapes.NAMES)."""
+    """symbol: of the C function in `source`; sizes: bytes by argument (signature.NAMES)."""
 
     symbol: str
     spec: OpSpec

@@ -11,12 +11,12 @@ import numpy as np
 
 from lut.device import Device
 from lut.errors import LutError
+from lut.kernels.signature import NAMES
 
 from .cycles import model_of
 from .emit import Kernel
 from .image import FIRMWARE, board_of, code_bytes, compile_object, core_of, link, linker_script
 from .qemu import run
-from .shapes import NAMES
 
 Arguments = Mapping[str, np.ndarray]
 """By the name of the argument; what a kernel writes is left out."""

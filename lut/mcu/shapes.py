@@ -13,8 +13,6 @@ from lut.kernels.requantize import PARAMS
 from lut.kernels.signature import by_channel
 from lut.spec import OpSpec
 
-NAMES = ("in", "in2", "out", "weights", "bias", "mult", "params", "workspace")
-"""Of the arguments, in order."""
 WORD_CYCLES = {8: 20, 4: 39, 2: 75}
 """Of one word of both channels, and two pixels, in the inner loop."""
 MOST_UNROLLED = {8: 8, 4: 4, 2: 2}
