@@ -37,8 +37,9 @@ from search.outcome import table as text_table
 from supernet import Supernet, extract
 from supernet.networks import NETWORKS
 
-SIZES = {"resnet8": (10, 3, (32, 32)), "ds_cnn": (12, 1, (49, 10))}
-"""Classes, channels and image of MLPerf Tiny's."""
+SIZES = {"resnet8": (10, 3, (32, 32)), "mobilenet_v1": (2, 3, (96, 96)), "ds_cnn": (12, 1, (49, 10)),
+         "autoencoder": (640, 1, (5, 128))}  # fmt: skip
+"""Outputs, channels and image of MLPerf Tiny's."""
 BITS = (8, 4, 2)
 TARGETS = {("3x3 16->16 32x32", 8): 1.55, ("3x3 16->16 32x32", 4): 1.7, ("3x3 16->16 32x32", 2): 1.65,
            ("depthwise 64 16x16", 8): 4.5, ("pointwise 64->64 16x16", 8): 1.5}  # fmt: skip

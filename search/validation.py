@@ -30,6 +30,7 @@ def write_validation(
         scores["float"] = run.test_metric(unquantized(network))
         if name != "float":
             scores["fake_quant"] = run.test_metric(network)
+    validation["metric"] = run.sources.scored
     found = networks["found"]
     validation["budgets"] = budget_rows(validation, limits, found.arch)
     validation["layers"] = layer_rows(net, found)

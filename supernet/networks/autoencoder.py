@@ -2,8 +2,8 @@
 github.com/mlcommons/tiny, anomaly_detection/keras_model.py; Koizumi et al. 2020, arXiv:2006.05822).
 
 Five frames of 128 mel bands go through linear layers of 128, 128, 128, 128, 8, 128, 128, 128, 128 features, each with
-batch norm (eps 1e-3) and relu, and back to 640 values. It is trained to repeat its input; the mean squared error says how
-unusual a sound is. So its output is a vector, not scores of classes: a run names a loss of its own.
+batch norm (eps 1e-3) and relu, and back to 640 values. It is trained to repeat its input; the mean squared error says
+how unusual a sound is. So its output is a vector, not scores of classes: a run names a loss of its own.
 
 At 1x5x128 and 640 outputs: 267,928 trainable parameters, 264,192 multiply-accumulates.
 """
@@ -39,6 +39,7 @@ class Autoencoder(nn.Module):
 def autoencoder(
     num_classes: int = 640, in_channels: int = 1, image_size: Size = (5, 128), widths: Sequence[int] = WIDTHS
 ) -> Autoencoder:
-    """Build the autoencoder. num_classes: the length of its output."""
+    """Build the autoencoder. num_classes: the length of its output, 0 for that of its input."""
     height, width = pair(image_size)
-    return Autoencoder(num_classes, in_channels * height * width, widths)
+    inputs = in_channels * height * width
+    return Autoencoder(num_classes or inputs, inputs, widths)

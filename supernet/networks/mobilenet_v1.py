@@ -1,7 +1,7 @@
-"""MobileNetV1: depthwise separable convolutions (Howard et al. 2017, arXiv:1704.04861, table 1), at width 0.25 the visual
-wake words network of MLPerf Tiny (Banbury et al. 2021, arXiv:2106.07597; github.com/mlcommons/tiny, vww_model.py).
+"""MobileNetV1: depthwise separable convolutions (Howard et al. 2017, arXiv:1704.04861, table 1), at width 0.25 the
+visual wake words network of MLPerf Tiny (Banbury et al. 2021, arXiv:2106.07597; vww_model.py).
 
-A 3x3 convolution with stride 2, thirteen depthwise separable blocks, average pool, linear: 96 pixels end at 3. It follows
+A 3x3 convolution with stride 2, thirteen depthwise separable blocks, average pool, linear: 96 pixels end at 3. As in
 the Keras reference: biases, batch norm eps 1e-3, relu, `same` padding, every channel count a fraction of the paper's.
 
 At 3x96x96, 2 classes and width 0.25: 216,322 trainable parameters, 7,489,664 multiply-accumulates.
