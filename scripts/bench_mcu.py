@@ -3,7 +3,8 @@
     python scripts/bench_mcu.py [--device cortex-m4] [--networks resnet8 ds_cnn] [--json]
 
 Cycles are those of the device's model (its rows say which), zero wait states. Networks have random weights: neither
-cycles nor bytes depend on them. Every row that a network needs is simulated; nothing is fitted or interpolated.
+cycles nor bytes depend on them. Every row that a network needs is simulated; nothing is fitted or interpolated. Found
+networks are the solver's, of random preferences, inside a share of the 8-bit network's time and weights.
 """
 
 from __future__ import annotations
@@ -32,14 +33,21 @@ from lut.errors import LutError
 from lut.profilers.base import Failure
 from lut.profilers.mcu import McuProfiler
 from lut.spec import OpSpec
-from search.costs import predicted
+from lut.table import LatencyTable
+from search.budget import Budget
+from search.costs import network_costs, predicted
+from search.coverage import space_specs
 from search.outcome import table as text_table
-from supernet import Supernet, extract
+from search.solve import cost_of, solve
+from supernet import SearchSpace, Subnet, Supernet, extract
 from supernet.networks import NETWORKS
 
 SIZES = {"resnet8": (10, 3, (32, 32)), "mobilenet_v1": (2, 3, (96, 96)), "ds_cnn": (12, 1, (49, 10)),
          "autoencoder": (640, 1, (5, 128))}  # fmt: skip
 """Outputs, channels and image of MLPerf Tiny's."""
+FOUND = ("resnet8", "ds_cnn")
+"""Of these, networks of mixed precision and width are found too."""
+SHARES = (0.75, 0.6)
 BITS = (8, 4, 2)
 TARGETS = {("3x3 16->16 32x32", 8): 1.55, ("3x3 16->16 32x32", 4): 1.7, ("3x3 16->16 32x32", 2): 1.65,
            ("depthwise 64 16x16", 8): 4.5, ("pointwise 64->64 16x16", 8): 1.5}  # fmt: skip
@@ -78,25 +86,29 @@ def bench_rows(device: Device) -> list[dict[str, Any]]:
 
 
 def bench_networks(name: str, device: Device, folder: Path, images: int) -> list[dict[str, Any]]:
-    """Uniform 8-, 4- and 2-bit weights: what the table says beside the simulator."""
+    """Uniform 8-, 4- and 2-bit weights and found networks: what the table says beside the simulator."""
     classes, channels, size = SIZES[name]
     torch.manual_seed(0)
     example = torch.randn(16, channels, *size)
-    net = Supernet.from_model(NETWORKS[name](classes, channels, size).eval(), example).eval()
-    subnets = {bits: extract(net, net.uniform(bits, 8)) for bits in BITS}
+    space = SearchSpace((2, 4, 8), (8,), (0.5, 1.0) if name in FOUND else (1.0,))
+    net = Supernet.from_model(NETWORKS[name](classes, channels, size).eval(), example, space).eval()
+    subnets = {f"{bits}-bit": extract(net, net.uniform(bits, 8)) for bits in BITS}
     specs = [spec for subnet in subnets.values() for op in subnet.schedule().ops if (spec := op.spec({}))]
     start = time.monotonic()
-    table = build_table(device, specs, folder / f"{name}.csv", every_row=True, progress=False)
+    wanted = space_specs(net) if name in FOUND else specs
+    table = build_table(device, wanted, folder / f"{name}.csv", every_row=True, progress=False)
     rate = 60 * len(table) / (time.monotonic() - start)
+    if name in FOUND:
+        subnets |= {f"{share:.0%}": found(net, table, device, share) for share in SHARES}
     given = np.random.default_rng(0).integers(0, 256, (images, *size, channels)).astype(np.uint8)
     records = []
-    for bits, subnet in subnets.items():
-        program = lower(subnet, f"{name}_w{bits}")
+    for label, subnet in subnets.items():
+        program = lower(subnet, f"{name} {label}")
         ran = simulate(write(program, device, folder / program.name), program, device, given)
         if not np.array_equal(ran.scores, run_program(program, given)):
             raise LutError(f"{program.name}: the simulator's scores are not the reference's")
         said = predicted(subnet, table, device)
-        records.append({"network": name, "w_bits": bits, "macs": said["macs"], "cycles": ran.cycles,
+        records.append({"network": name, "weights": label, "macs": said["macs"], "cycles": ran.cycles,
                         "latency_us": {"predicted": said["latency_us"], "simulated": ran.us},
                         "ram_bytes": {"predicted": said["ram_bytes"], "linked": ran.ram_bytes},
                         "flash_bytes": {"predicted": said["flash_bytes"], "linked": ran.flash_bytes},
@@ -105,22 +117,31 @@ def bench_networks(name: str, device: Device, folder: Path, images: int) -> list
     return records
 
 
+def found(net: Supernet, table: LatencyTable, device: Device, share: float) -> Subnet:
+    """The most probable network, of random preferences, inside a share of the uniform 8-bit network's costs."""
+    schedule, costs = net.schedule(), network_costs(net, ("latency", "weights"), table, device)
+    full = net.uniform(8, 8).choices
+    limits = [Budget(metric, share * cost_of(schedule, cost, full), cost.unit) for metric, cost in costs.items()]
+    scores = np.random.default_rng(0).normal(size=tuple(net.alpha.shape))
+    return extract(net, solve(net.choices(), schedule, scores, costs, limits, 1)[0])
+
+
 def _print(rows: list[dict[str, Any]], networks: list[dict[str, Any]]) -> None:
     cells = [("kernel", "weight bits", "cycles", "cycles / MAC", "target", "code B")]
     cells += [(r["kernel"], str(r["w_bits"]), f"{r['cycles']:,}", f"{r['cycles_per_mac']:.3f}",
                str(r["target"] or "-"), str(r["code_bytes"])) for r in rows]  # fmt: skip
     print(text_table(cells), end="\n\n")
-    heads = ("network", "weight bits", "cycles", "ms", "ms by table", "RAM B", "error", "flash B", "error", "stack B")
+    heads = ("network", "weights", "cycles", "ms", "ms by table", "RAM B", "error", "flash B", "error", "stack B")
     cells = [heads]
     for r in networks:
         time_, ram, flash = r["latency_us"], r["ram_bytes"], r["flash_bytes"]
-        cells.append((r["network"], str(r["w_bits"]), f"{r['cycles']:,}", f"{time_['simulated'] / 1e3:.2f}",
+        cells.append((r["network"], r["weights"], f"{r['cycles']:,}", f"{time_['simulated'] / 1e3:.2f}",
                       f"{time_['predicted'] / 1e3:.2f}", str(ram["linked"]), str(ram["predicted"] - ram["linked"]),
                       str(flash["linked"]), f"{flash['predicted'] / flash['linked'] - 1:+.2%}",
                       str(r["stack_bytes"])))  # fmt: skip
     print(text_table(cells))
     if networks:
-        rates = ", ".join(f"{r['network']} {r['rows_per_minute']}" for r in networks if r["w_bits"] == BITS[0])
+        rates = ", ".join(f"{r['network']} {r['rows_per_minute']}" for r in networks if r["weights"] == "8-bit")
         print(f"\nrows a minute: {rates}; source: {networks[0]['source']}")
 
 
