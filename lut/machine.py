@@ -77,9 +77,10 @@ def _simulated(device: Device, core: Core) -> dict[str, str]:
     except LutError:
         compiler, simulator = "none", "none"
     clock = f"{(device.clock or 0) / 1e6:g}"
+    waits = f", flash at {device.wait_states} wait states: {device.flash_cache}" if device.wait_states else ""
     return {
         "device": device.name,
-        "cpu": f"{device.isa} at {clock} MHz, cycles by {core.cycle_model}",
+        "cpu": f"{device.isa} at {clock} MHz, cycles by {core.cycle_model}{waits}",
         "isa": device.isa,
         "compiler": compiler,
         "flags": " ".join(core.flags),

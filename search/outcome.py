@@ -96,8 +96,9 @@ def budgets(validation: Mapping[str, Any]) -> str:
         limit = Budget(row["metric"], row["limit"], row["unit"]).describe()
         seen, value = how(validation["source"]), row["measured"]
         measured = "" if value is None else f", {seen} {quantity(row['metric'], value)}"
+        note = f" ({row['note']})" if row.get("note") else ""
         verdict = "met" if row["met"] else "NOT MET"
-        lines.append(f"{limit}: predicted {quantity(row['metric'], row['predicted'])}{measured}: {verdict}")
+        lines.append(f"{limit}: predicted {quantity(row['metric'], row['predicted'])}{measured}{note}: {verdict}")
     return "\n".join(lines)
 
 

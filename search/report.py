@@ -15,7 +15,7 @@ Files read; each may be absent, and then its section says so:
                   ram_bytes: {predicted, planned}, top1: {float, fake_quant, integer}, macs,
                   ops: [{name, kind, predicted_us, measured_us}]}; top1 is a share in [0, 1], or what another `metric`
                   gives; error a share of measured
-        budgets  [{metric, limit, predicted, measured, met}]
+        budgets  [{metric, limit, predicted, measured, met, note}]; note: `derived ..` for energy that no row has
         drift    [{name, table_us, now_us, drift}]; drift is a share
         layers   [{name, kind, channels, max_channels, weight_bits, act_bits}] of the found network
 Costs are in base units (us, bytes, counts). Any single figure may be absent or null and shows as a dash.
