@@ -20,6 +20,7 @@ class CostModel(Protocol):
     ignores: fields of OpSpec that the cost does not depend on; choices that fill no other field need no axis.
     blocks: kinds of blocks that the cost prices as a whole, in place of their layers.
     fixed: what a network costs besides its operators, in the same unit.
+    note: what is to be said of its figures wherever they are shown.
     """
 
     name: str
@@ -27,6 +28,7 @@ class CostModel(Protocol):
     ignores: frozenset[str] = frozenset()
     blocks: frozenset[str] = frozenset()
     fixed: float = 0.0
+    note: str = ""
 
     def __call__(self, op: OpSpec) -> float: ...
 

@@ -11,6 +11,7 @@ from supernet.schedule import Schedule
 
 from .base import CostModel
 from .counts import COUNTS
+from .energy import DerivedEnergy, derived
 from .memory import PeakRam, Storage
 from .table import TABLED, Lookup, TableLatency, TableWorkspace
 
@@ -24,8 +25,10 @@ def build_costs(
     storage: Storage = "byte",
     calibration: Calibration | None = None,
     slack: int = 0,
+    power: float | None = None,
 ) -> dict[str, CostModel | PeakRam]:
     """Cost models of some metrics for one network; memory counts the table's workspaces, and `slack` bytes a buffer.
+    power: W, from which energy is derived where the table has none.
 
     Raises InputError for an unknown metric, or a latency without a table.
     """
@@ -41,6 +44,8 @@ def build_costs(
             raise InputError(f"metric: {metric!r} is unknown; it is one of {', '.join(METRICS)}")
         elif table is None:
             raise InputError(f"metric: {metric!r} needs a latency table; build or import one for the device")
+        elif power is not None and derived(metric, power, table):
+            costs[metric] = DerivedEnergy(power, TableLatency(table, "latency", calibration))
         else:
             costs[metric] = TableLatency(table, metric, calibration)
     return costs

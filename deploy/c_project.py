@@ -115,7 +115,7 @@ def write(program: Program, device: Device, folder: Path) -> Project:
         used = {argument for argument, count in made.sizes.items() if count}
         words = layout.arguments(program, op, used, arena, constants)
         calls.append(f"    {made.symbol}({words});  /* {op.name} */")
-    header = f"""/* {name}: {image.height} x {image.width} x {image.channels} bytes NHWC in, {classes} scores out. */
+    header = f"""/* {name}: {image.height} x {image.width} x {image.channels} bytes NHWC in, {classes} numbers out. */
 #include <stdint.h>
 enum {{ IMAGE_BYTES = {image.bytes}, SCORES = {classes} }};
 void {name}_run(const uint8_t *image, int16_t *scores);

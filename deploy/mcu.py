@@ -11,6 +11,7 @@ import numpy as np
 from lut.device import Device
 from lut.errors import LutError
 from lut.mcu.cycles import model_of
+from lut.mcu.flash import waits
 from lut.mcu.image import core_of, memories
 from lut.mcu.image import overflow as image_overflow
 from lut.mcu.qemu import run
@@ -25,7 +26,8 @@ SECONDS_PER_IMAGE, BUILD_SECONDS = 30.0, 300.0
 @dataclass(frozen=True)
 class Simulation:
     """scores: int16 (n, classes). cycles of an inference by the device's model, the same for every image, and
-    microseconds at the device's clock; bytes: of the linked image, of the stack that was used."""
+    microseconds at the device's clock; waits: those of the cycles that go to flash, the mean of the images; bytes: of
+    the linked image, of the stack that was used."""
 
     scores: np.ndarray
     cycles: int
@@ -34,6 +36,7 @@ class Simulation:
     flash_bytes: int
     ram_bytes: int
     stack_bytes: int
+    waits: int = 0
 
 
 def build(project: Project, device: Device) -> Path:
@@ -58,8 +61,10 @@ def simulate(project: Project, program: Program, device: Device, images: np.ndar
     counts = {model.cycles(region, ran.listing) for region in ran.regions}
     if len(counts) != 1:
         raise LutError(f"{program.name}: inferences took {sorted(counts)} cycles; expected one number")
-    (cycles,) = counts
+    waiting = round(sum(waits(device, region) for region in ran.regions) / len(ran.regions))
+    cycles = counts.pop() + waiting
     assert device.clock is not None
     scores = np.fromfile(folder / "scores.bin", "<i2").reshape(len(images), -1)
     stack = int(ran.output.rpartition("stack ")[2])
-    return Simulation(scores, cycles, cycles / device.clock * 1e6, model.source, size["flash"], size["ram"], stack)
+    us = cycles / device.clock * 1e6
+    return Simulation(scores, cycles, us, model.source, size["flash"], size["ram"], stack, waiting)

@@ -71,8 +71,8 @@ class Core:
     """
 
     machine: str
-    flags: tuple[str, ...]
     cycle_model: str = ""
+    flags: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -97,12 +97,33 @@ class Serial:
 
 
 @dataclass(frozen=True)
+class FlashCache:
+    """What lies between a core and its flash. line: bytes of a line; read: bytes that one access to flash brings;
+    so many lines for instructions and for data."""
+
+    line: int
+    read: int
+    instruction_lines: int
+    data_lines: int
+
+    def __post_init__(self) -> None:
+        for name in ("line", "read"):
+            size = getattr(self, name)
+            if size < 1 or size & (size - 1) or self.line > 64 * self.read or self.read > self.line:
+                raise ValueError(f"{name}: {size} bytes; line and read are powers of two, a line 1 to 64 reads")
+        for name in ("instruction_lines", "data_lines"):
+            if not 1 <= getattr(self, name) <= 256:
+                raise ValueError(f"{name}: {getattr(self, name)} is not from 1 to 256")
+
+
+@dataclass(frozen=True)
 class Device:
     """What a table belongs to. clock in Hz, ram and flash in bytes, power in W; None: unknown or not a limit.
 
     target: TVM's target kind. isa: of the kernels, `auto` asks the machine. runner: who executes a kernel.
     tracker: `host:port` of TVM's RPC tracker, where the device serves under its name; for `runner: rpc` alone.
     act_storage: whether an activation below 8 bits takes a byte (`byte`) or its bits (`packed`) in memory.
+    wait_states: cycles that a read of flash costs beyond its first, behind flash_cache; power: while it computes.
     core: of a microcontroller, for `runner: simulator` and `runner: serial`, which also need clock, ram and flash.
     serial: the line to a board, for `runner: serial`.
     """
@@ -115,6 +136,8 @@ class Device:
     ram: int | None = field(default=None, metadata=_measured_in("bytes"))
     flash: int | None = field(default=None, metadata=_measured_in("bytes"))
     power: float | None = field(default=None, metadata=_measured_in("power"))
+    wait_states: int = 0
+    flash_cache: FlashCache | None = None
     tracker: str | None = None
     runner: Literal["host", "rpc", "simulator", "serial", "imported"] = "host"
     act_storage: Literal["byte", "packed"] = "byte"
@@ -131,6 +154,12 @@ class Device:
             raise ValueError("isa: 'auto' asks this computer; a device with runner: rpc names its own")
         if self.runner == "rpc" and not re.fullmatch(r"[^:\s]+:[0-9]+", self.tracker or ""):
             raise ValueError(f"tracker: {self.tracker!r} is not host:port; runner: rpc needs one")
+        if self.wait_states < 0:
+            raise ValueError(f"wait_states: {self.wait_states} is negative")
+        if self.wait_states and self.flash_cache is None:
+            raise ValueError("wait_states: flash_cache is missing; it says what lies between core and flash")
+        if self.power is not None and self.power <= 0:
+            raise ValueError(f"power: {self.power:g} W is not positive")
         if self.runner in ("simulator", "serial"):
             needed = ("core", "clock", "ram", "flash", *(("serial",) if self.runner == "serial" else ()))
             lacking = [name for name in needed if getattr(self, name) is None]

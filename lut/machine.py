@@ -77,9 +77,11 @@ def _microcontroller(device: Device, core: Core) -> dict[str, str]:
     except LutError:
         compiler, simulator = "none", "none"
     clock, simulated = f"{(device.clock or 0) / 1e6:g}", device.runner == "simulator"
+    waits = f", flash at {device.wait_states} wait states: {device.flash_cache}" if device.wait_states else ""
+    how = f"cycles by {core.cycle_model}{waits}" if simulated else core.machine
     return {
         "device": device.name,
-        "cpu": f"{device.isa} at {clock} MHz, " + (f"cycles by {core.cycle_model}" if simulated else core.machine),
+        "cpu": f"{device.isa} at {clock} MHz, {how}",
         "isa": device.isa,
         "compiler": compiler,
         "flags": " ".join(core.flags),

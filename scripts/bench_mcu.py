@@ -2,8 +2,10 @@
 
     python scripts/bench_mcu.py [--device cortex-m4] [--networks resnet8 ds_cnn] [--json]
 
-Cycles are those of the device's model (its rows say which), zero wait states. Networks have random weights: neither
-cycles nor bytes depend on them. Every row that a network needs is simulated; nothing is fitted or interpolated.
+Cycles are those of the device's model (its rows say which), of memories without wait states; beside them those of a
+board whose flash has some (lut/mcu/flash.py). Networks have random weights: neither
+cycles nor bytes depend on them. Every row that a network needs is simulated; nothing is fitted or interpolated. Found
+networks are the solver's, of random preferences, inside a share of the 8-bit network's time and weights.
 """
 
 from __future__ import annotations
@@ -32,14 +34,26 @@ from lut.errors import LutError
 from lut.profilers.base import Failure
 from lut.profilers.mcu import McuProfiler
 from lut.spec import OpSpec
-from search.costs import predicted
+from lut.table import LatencyTable
+from search.budget import Budget
+from search.costs import network_costs, predicted
+from search.coverage import space_specs
 from search.outcome import table as text_table
-from supernet import Supernet, extract
+from search.solve import cost_of, solve
+from supernet import SearchSpace, Subnet, Supernet, extract
 from supernet.networks import NETWORKS
 
-SIZES = {"resnet8": (10, 3, (32, 32)), "ds_cnn": (12, 1, (49, 10))}
-"""Classes, channels and image of MLPerf Tiny's."""
+SIZES = {"resnet8": (10, 3, (32, 32)), "mobilenet_v1": (2, 3, (96, 96)), "ds_cnn": (12, 1, (49, 10)),
+         "autoencoder": (640, 1, (5, 128))}  # fmt: skip
+"""Outputs, channels and image of MLPerf Tiny's."""
+FOUND = ("resnet8", "ds_cnn")
+"""Of these, networks of mixed precision and width are found too."""
+SHARES = (0.75, 0.6)
+FEW = 5
+"""Images that run on the board with wait states; its scores are the same."""
 BITS = (8, 4, 2)
+BESIDE = {"cortex-m4": "stm32l4r5"}
+"""By device: a board with the same core whose flash has wait states."""
 TARGETS = {("3x3 16->16 32x32", 8): 1.55, ("3x3 16->16 32x32", 4): 1.7, ("3x3 16->16 32x32", 2): 1.65,
            ("depthwise 64 16x16", 8): 4.5, ("pointwise 64->64 16x16", 8): 1.5}  # fmt: skip
 """Cycles per multiplication that a Cortex-M4 is to reach, by kernel and weight bits."""
@@ -62,41 +76,58 @@ SHAPES = {
 
 def bench_rows(device: Device) -> list[dict[str, Any]]:
     """One record per kernel and weight bits."""
+    board = _beside(device)
     specs = {(name, bits): replace(spec, w_bits=bits) for name, spec in SHAPES.items() for bits in BITS}
     answers = dict(McuProfiler().measure(specs.values(), device))
+    there = dict(McuProfiler().measure(specs.values(), board))
     records = []
     for (name, bits), spec in specs.items():
-        row = answers[spec]
-        if isinstance(row, Failure) or row.cycles is None:
-            raise LutError(f"{name}, {bits} bits: {row}")
-        each = round(row.cycles / macs(spec), 3)
+        row, waited = answers[spec], there[spec]
+        if isinstance(row, Failure) or isinstance(waited, Failure) or row.cycles is None or waited.cycles is None:
+            raise LutError(f"{name}, {bits} bits: {row}, {waited}")
+        each, slower = (round(cycles / macs(spec), 3) for cycles in (row.cycles, waited.cycles))
         records.append({"kernel": name, "w_bits": bits, "cycles": row.cycles, "cycles_per_mac": each,
+                        f"cycles_per_mac_{board.name}": slower,
                         "target": TARGETS.get((name, bits)), "code_bytes": row.code_bytes, "source": row.source,
                         "workspace_bytes": row.workspace_bytes})  # fmt: skip
     return records
 
 
+def _beside(device: Device) -> Device:
+    """The board whose figures stand beside the device's."""
+    return Device.load(BESIDE[device.name]) if device.name in BESIDE else device
+
+
 def bench_networks(name: str, device: Device, folder: Path, images: int) -> list[dict[str, Any]]:
-    """Uniform 8-, 4- and 2-bit weights: what the table says beside the simulator."""
+    """Uniform 8-, 4- and 2-bit weights and found networks: what the table says beside the simulator."""
     classes, channels, size = SIZES[name]
     torch.manual_seed(0)
     example = torch.randn(16, channels, *size)
-    net = Supernet.from_model(NETWORKS[name](classes, channels, size).eval(), example).eval()
-    subnets = {bits: extract(net, net.uniform(bits, 8)) for bits in BITS}
+    space = SearchSpace((2, 4, 8), (8,), (0.5, 1.0) if name in FOUND else (1.0,))
+    net = Supernet.from_model(NETWORKS[name](classes, channels, size).eval(), example, space).eval()
+    subnets = {f"{bits}-bit": extract(net, net.uniform(bits, 8)) for bits in BITS}
     specs = [spec for subnet in subnets.values() for op in subnet.schedule().ops if (spec := op.spec({}))]
     start = time.monotonic()
-    table = build_table(device, specs, folder / f"{name}.csv", every_row=True, progress=False)
+    wanted = space_specs(net) if name in FOUND else specs
+    table = build_table(device, wanted, folder / f"{name}.csv", every_row=True, progress=False)
+    board = _beside(device)
     rate = 60 * len(table) / (time.monotonic() - start)
+    if name in FOUND:
+        subnets |= {f"{share:.0%}": found(net, table, device, share) for share in SHARES}
+        specs += [spec for subnet in subnets.values() for op in subnet.schedule().ops if (spec := op.spec({}))]
+    there = build_table(board, specs, folder / f"{name}.{board.name}.csv", every_row=True, progress=False)
     given = np.random.default_rng(0).integers(0, 256, (images, *size, channels)).astype(np.uint8)
     records = []
-    for bits, subnet in subnets.items():
-        program = lower(subnet, f"{name}_w{bits}")
+    for label, subnet in subnets.items():
+        program = lower(subnet, f"{name} {label}")
         ran = simulate(write(program, device, folder / program.name), program, device, given)
         if not np.array_equal(ran.scores, run_program(program, given)):
             raise LutError(f"{program.name}: the simulator's scores are not the reference's")
-        said = predicted(subnet, table, device)
-        records.append({"network": name, "w_bits": bits, "macs": said["macs"], "cycles": ran.cycles,
+        said, waited = predicted(subnet, table, device), predicted(subnet, there, board)
+        slow = simulate(write(program, board, folder / f"{program.name} there"), program, board, given[:FEW])
+        records.append({"network": name, "weights": label, "macs": said["macs"], "cycles": ran.cycles,
                         "latency_us": {"predicted": said["latency_us"], "simulated": ran.us},
+                        board.name: {"predicted": waited["latency_us"], "simulated": slow.us},
                         "ram_bytes": {"predicted": said["ram_bytes"], "linked": ran.ram_bytes},
                         "flash_bytes": {"predicted": said["flash_bytes"], "linked": ran.flash_bytes},
                         "stack_bytes": ran.stack_bytes, "source": ran.source, "exact_images": images,
@@ -104,22 +135,33 @@ def bench_networks(name: str, device: Device, folder: Path, images: int) -> list
     return records
 
 
-def _print(rows: list[dict[str, Any]], networks: list[dict[str, Any]]) -> None:
-    cells = [("kernel", "weight bits", "cycles", "cycles / MAC", "target", "code B")]
-    cells += [(r["kernel"], str(r["w_bits"]), f"{r['cycles']:,}", f"{r['cycles_per_mac']:.3f}",
-               str(r["target"] or "-"), str(r["code_bytes"])) for r in rows]  # fmt: skip
+def found(net: Supernet, table: LatencyTable, device: Device, share: float) -> Subnet:
+    """The most probable network, of random preferences, inside a share of the uniform 8-bit network's costs."""
+    schedule, costs = net.schedule(), network_costs(net, ("latency", "weights"), table, device)
+    full = net.uniform(8, 8).choices
+    limits = [Budget(metric, share * cost_of(schedule, cost, full), cost.unit) for metric, cost in costs.items()]
+    scores = np.random.default_rng(0).normal(size=tuple(net.alpha.shape))
+    return extract(net, solve(net.choices(), schedule, scores, costs, limits, 1)[0])
+
+
+def _print(rows: list[dict[str, Any]], networks: list[dict[str, Any]], board: Device) -> None:
+    waits = f"{board.wait_states} waits"
+    cells = [("kernel", "weight bits", "cycles", "cycles / MAC", "target", waits, "code B")]
+    cells += [(r["kernel"], str(r["w_bits"]), f"{r['cycles']:,}", f"{r['cycles_per_mac']:.3f}", str(r["target"] or "-"),
+               f"{r[f'cycles_per_mac_{board.name}']:.3f}", str(r["code_bytes"])) for r in rows]  # fmt: skip
     print(text_table(cells), end="\n\n")
-    heads = ("network", "weight bits", "cycles", "ms", "ms by table", "RAM B", "error", "flash B", "error", "stack B")
-    cells = [heads]
+    lines = [("network", "weights", "cycles", "ms", "by table", f"ms, {waits}", "by table", "RAM B", "error", "flash B",
+              "error", "stack B")]  # fmt: skip
     for r in networks:
-        time_, ram, flash = r["latency_us"], r["ram_bytes"], r["flash_bytes"]
-        cells.append((r["network"], str(r["w_bits"]), f"{r['cycles']:,}", f"{time_['simulated'] / 1e3:.2f}",
-                      f"{time_['predicted'] / 1e3:.2f}", str(ram["linked"]), str(ram["predicted"] - ram["linked"]),
+        ram, flash = r["ram_bytes"], r["flash_bytes"]
+        times = [f"{r[of][key] / 1e3:.2f}" for of in ("latency_us", board.name) for key in ("simulated", "predicted")]
+        lines.append((r["network"], r["weights"], f"{r['cycles']:,}", *times, str(ram["linked"]),
+                      str(ram["predicted"] - ram["linked"]),
                       str(flash["linked"]), f"{flash['predicted'] / flash['linked'] - 1:+.2%}",
                       str(r["stack_bytes"])))  # fmt: skip
-    print(text_table(cells))
+    print(text_table(lines))
     if networks:
-        rates = ", ".join(f"{r['network']} {r['rows_per_minute']}" for r in networks if r["w_bits"] == BITS[0])
+        rates = ", ".join(f"{r['network']} {r['rows_per_minute']}" for r in networks if r["weights"] == "8-bit")
         print(f"\nrows a minute: {rates}; source: {networks[0]['source']}")
 
 
@@ -131,7 +173,7 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps({"device": device.name, "rows": rows, "networks": networks}, indent=1))
     else:
-        _print(rows, networks)
+        _print(rows, networks, _beside(device))
     return 0
 
 

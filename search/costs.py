@@ -7,13 +7,14 @@ from collections.abc import Iterable, Sequence
 from torch import nn
 
 from cost_models.base import CostModel
+from cost_models.energy import derived, has_energy
 from cost_models.expected import expected
 from cost_models.mcu import mcu_costs
 from cost_models.memory import PeakRam
 from cost_models.registry import build_costs
 from lut.calibrate import Calibration
 from lut.device import Device
-from lut.errors import LutError
+from lut.errors import InputError, LutError
 from lut.kernels.signature import SLACK
 from lut.table import LatencyTable
 from supernet.extract import Subnet
@@ -29,6 +30,7 @@ FIELDS = {
     "ram": "ram_bytes",
     "macs": "macs",
     "flash": "flash_bytes",
+    "energy": "energy_uj",
 }
 """Metric -> its name where a network's costs are reported."""
 
@@ -41,12 +43,17 @@ def network_costs(
     calibration = Calibration.of(table) if table is not None else Calibration()
     storage = device.act_storage if device is not None else "byte"
     wanted = dict.fromkeys(metrics)
+    power = device.power if device is not None else None
+    if "energy" in wanted and power is None and table is not None and not has_energy(table):
+        who = f"device {device.name}" if device is not None else "the table's device"
+        raise InputError(f"metric: 'energy': rows have none and {who} names no power; set power: in its file, "
+                         "or a budget on latency")  # fmt: skip
     if device is not None and device.core is not None:
         own = mcu_costs(net.schedule(), table)
-        rest = build_costs([m for m in wanted if m not in own], net.schedule(), table, storage, calibration)
+        rest = build_costs([m for m in wanted if m not in own], net.schedule(), table, storage, calibration, 0, power)
         return {metric: own[metric] if metric in own else rest[metric] for metric in wanted}
     slack = SLACK if device is not None and device.has_kernels else 0
-    return build_costs(wanted, net.schedule(), table, storage, calibration, slack)
+    return build_costs(wanted, net.schedule(), table, storage, calibration, slack, power)
 
 
 def reported(net: Supernet) -> list[str]:
@@ -69,7 +76,11 @@ def resolve(net: Supernet, costs: Costs, budgets: Sequence[Budget]) -> list[Budg
 def predicted(subnet: Subnet, table: LatencyTable | None, device: Device | None = None) -> dict[str, float | None]:
     """What the models say that a network costs, by FIELDS' names; None where a table has no row for the network."""
     values: dict[str, float | None] = {}
-    metrics = [metric for metric in FIELDS if metric != "flash" or (device is not None and device.core is not None)]
+    has = {
+        "flash": device is not None and device.core is not None,
+        "energy": device is not None and derived("energy", device.power, table),
+    }
+    metrics = [metric for metric in FIELDS if has.get(metric, True)]
     for metric, cost in network_costs(subnet, metrics, table, device).items():
         try:
             values[FIELDS[metric]] = cost_of(subnet.schedule(), cost, subnet.values())

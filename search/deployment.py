@@ -35,6 +35,7 @@ MEASURED = {
     "latency.p90": ("latency_us", "p90"),
     "ram": ("ram_bytes", "linked"),
     "flash": ("flash_bytes", "linked"),
+    "energy": ("energy_uj", "measured"),
 }
 """Where a network of validation.json has what the device said of a metric."""
 

@@ -13,6 +13,9 @@ from lut.spec import MEASURED, SIMULATED, how
 from .budget import Budget, quantity
 from .progress import read_metrics
 
+TOP1 = "top-1"
+"""The one metric that is a share, and printed in per cent; others have the name of what a person gave."""
+
 
 def table(rows: Sequence[Sequence[str]]) -> str:
     """Columns padded to their widest cell, the first to the left, the others to the right."""
@@ -22,8 +25,9 @@ def table(rows: Sequence[Sequence[str]]) -> str:
     )
 
 
-def share(value: float | None) -> str:
-    return "-" if value is None else f"{100 * value:.2f}"
+def score(value: float | None, metric: str = TOP1) -> str:
+    """Per cent of top-1, a plain figure of any other metric."""
+    return "-" if value is None else f"{100 * value:.2f}" if metric == TOP1 else f"{value:.4g}"
 
 
 def figure(value: float | None, form: str) -> str:
@@ -33,7 +37,10 @@ def figure(value: float | None, form: str) -> str:
 def networks(validation: Mapping[str, Any]) -> str:
     """The headline: float, uniform 8-bit, found."""
     seen = f"{how(validation['source'])} us"
-    rows = [("network", "float %", "fake-quant %", "integer %", "KiB packed", "predicted us", seen, "error %")]
+    metric = validation.get("metric", TOP1)
+    unit = " %" if metric == TOP1 else ""
+    heads = [f"{kind}{unit}" for kind in ("float", "fake-quant", "integer")]
+    rows = [("network", *heads, "KiB packed", "predicted us", seen, "error %")]
     for name, label in (("float", "float32"), ("uniform8", "uniform 8-bit"), ("found", "found")):
         if name not in validation["networks"]:
             continue
@@ -42,16 +49,16 @@ def networks(validation: Mapping[str, Any]) -> str:
         rows.append(
             (
                 label,
-                share(top1.get("float")),
-                share(top1.get("fake_quant")),
-                share(top1.get("integer") if name != "float" else None),
+                score(top1.get("float"), metric),
+                score(top1.get("fake_quant"), metric),
+                score(top1.get("integer") if name != "float" else None, metric),
                 f"{network['weights_bytes']['predicted'] / 1024:.1f}",
                 figure(latency.get("predicted"), ".1f"),
                 figure(latency.get("measured"), ".1f"),
                 figure(latency.get("error"), "+.1%").rstrip("%"),
             )
         )
-    return table(rows)
+    return table(rows) + ("" if metric == TOP1 else f"\nscored by {metric}")
 
 
 def layers(validation: Mapping[str, Any]) -> str:
@@ -89,8 +96,9 @@ def budgets(validation: Mapping[str, Any]) -> str:
         limit = Budget(row["metric"], row["limit"], row["unit"]).describe()
         seen, value = how(validation["source"]), row["measured"]
         measured = "" if value is None else f", {seen} {quantity(row['metric'], value)}"
+        note = f" ({row['note']})" if row.get("note") else ""
         verdict = "met" if row["met"] else "NOT MET"
-        lines.append(f"{limit}: predicted {quantity(row['metric'], row['predicted'])}{measured}: {verdict}")
+        lines.append(f"{limit}: predicted {quantity(row['metric'], row['predicted'])}{measured}{note}: {verdict}")
     return "\n".join(lines)
 
 

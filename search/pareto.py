@@ -38,7 +38,7 @@ from .choose import choose
 from .config import RunConfig, SearchConfig
 from .costs import FIELDS, Costs, expected_costs, network_costs, predicted, reported, resolve
 from .evaluate import evaluate
-from .outcome import share, table
+from .outcome import TOP1, score, table
 from .run import Run, say
 from .solve import solve
 
@@ -134,6 +134,7 @@ def kept(run: Run, name: str, kind: str, make: Callable[[], Subnet], extra: Mapp
     point = {
         "name": name,
         "kind": kind,
+        "metric": run.sources.scored,
         "top1": run.test_metric(subnet),
         "validation": evaluate(subnet, run.sources.data, "validation", run.sources.metric),
         **predicted(subnet, run.table, run.device),
@@ -146,10 +147,12 @@ def kept(run: Run, name: str, kind: str, make: Callable[[], Subnet], extra: Mapp
 
 def text(points: Sequence[dict[str, Any]]) -> str:
     """A table for a person."""
-    rows = [("network", "validation %", "test %", "latency us", "KiB packed", "MMAC")]
+    unit = " %" if all(p.get("metric", TOP1) == TOP1 for p in points) else ""
+    rows = [("network", f"validation{unit}", f"test{unit}", "latency us", "KiB packed", "MMAC")]
     for p in points:
         latency = "-" if p["latency_us"] is None else f"{p['latency_us']:.1f}"
-        rows.append((p["name"], share(p["validation"]), share(p["top1"]), latency,
+        figures = (score(p[key], p.get("metric", TOP1)) for key in ("validation", "top1"))
+        rows.append((p["name"], *figures, latency,
                      f"{p['weights_bytes'] / 1024:.1f}", f"{p['macs'] / 1e6:.2f}"))  # fmt: skip
     return table(rows)
 

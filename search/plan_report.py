@@ -33,8 +33,8 @@ from .solve import reachable, solve
 def make_plan(run: Run) -> dict[str, Any]:
     """The plan as plain values: {layers, architectures, cuts, rows, reach, budgets, problem, notes}.
 
-    rows: {space, measure, minutes, table, problem}; reach: {metric: {smallest, largest, unit}} in base units; problem:
-    why the budgets can't be met, or None. Neither trains nor measures nor writes.
+    rows: {space, measure, minutes, table, problem}; reach: {metric: {smallest, largest, unit, note}} in base units;
+    problem: why the budgets can't be met, or None. Neither trains nor measures nor writes.
     """
     net = run.supernet(run.sources.model.eval(), run.space())
     rows, table = _rows(run, net)
@@ -82,7 +82,8 @@ def text(plan_: dict[str, Any]) -> str:
         f"table {rows['table']}: {rows['space']} distinct operators{measure}",
     ]
     for metric, ends in plan_["reach"].items():
-        lines.append(f"{metric}: {quantity(metric, ends['smallest'])} to {quantity(metric, ends['largest'])}")
+        note = f" ({ends['note']})" if ends["note"] else ""
+        lines.append(f"{metric}{note}: {quantity(metric, ends['smallest'])} to {quantity(metric, ends['largest'])}")
     for row in plan_["budgets"]:
         lines.append(f"budget: {Budget(**row).describe()}")
     return "\n".join(lines + plan_["notes"])
@@ -138,7 +139,8 @@ def _reach(net: Supernet, costs: Costs) -> tuple[dict[str, dict[str, Any]], list
         except TimeoutError as error:
             late.append(f"{metric}: {error}")
         else:
-            reach[metric] = {"smallest": smallest, "largest": largest, "unit": next(iter(UNITS[metric]))}
+            unit, note = next(iter(UNITS[metric])), getattr(cost, "note", "")
+            reach[metric] = {"smallest": smallest, "largest": largest, "unit": unit, "note": note}
     return reach, late
 
 

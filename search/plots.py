@@ -24,6 +24,8 @@ from matplotlib.text import Annotation
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 from matplotlib.transforms import Bbox
 
+from .outcome import TOP1
+
 INK, FAINT, GRID, PLAIN, ACCENT, LIMIT = "#1c2430", "#6b7685", "#e4e8ee", "#d5dbe3", "#0b6e99", "#c2410c"
 BITS = {
     1: "#fde2c8", 2: "#f9b572", 3: "#f3c98b", 4: "#5fb0b7", 5: "#4b98ab", 6: "#37809f", 7: "#2a5f8a", 8: "#234a76",
@@ -112,21 +114,23 @@ def _bits_legend(axes: Axes, used: Sequence[int]) -> None:
         axes.legend(handles=patches, loc="lower center", bbox_to_anchor=(0.4, 1.0), ncols=len(used))
 
 
-def pareto(points: Sequence[Mapping[str, Any]], limits: Mapping[str, float]) -> str:
+def pareto(points: Sequence[Mapping[str, Any]], limits: Mapping[str, float], metric: str = TOP1) -> str:
     """Accuracy against latency and against weight bytes, costs on a logarithmic axis; the front is a line.
 
-    points: {name, kind, top1 (share), latency_us, weights_bytes}, a cost None where unknown. limits: by metric, in base
-    units.
+    points: {name, kind, top1, latency_us, weights_bytes}, a cost None where unknown. limits: by metric, in base
+    units. metric: what `top1` is, a share for TOP1.
     """
     views = [("latency_us", "latency"), ("weights_bytes", "weights")]
     shown = [v for v in views if any(p.get(v[0]) is not None for p in points)]
     kinds = list(dict.fromkeys(p["kind"] for p in points))
+    whole, scored = (100, f"{metric}, %") if metric == TOP1 else (1, metric)
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(10.4, 4.2))
-        for i, (key, metric) in enumerate(shown):
-            unit, worth = UNITS[metric]
+        for i, (key, name) in enumerate(shown):
+            unit, worth = UNITS[name]
             axes = figure.add_subplot(1, len(shown), i + 1)
-            known = [(p[key] / worth, 100 * p["top1"], p["name"], p["kind"]) for p in points if p.get(key) is not None]
+            priced = [p for p in points if p.get(key) is not None]
+            known = [(p[key] / worth, whole * p["top1"], p["name"], p["kind"]) for p in priced]
             axes.set_xscale("log")
             axes.margins(0.14, 0.14)
             front = _front(axes, [(x, y) for x, y, *_ in known])
@@ -134,11 +138,11 @@ def pareto(points: Sequence[Mapping[str, Any]], limits: Mapping[str, float]) -> 
                 x, y = zip(*[(x, y) for x, y, _, k in known if k == kind] or [((), ())])
                 size = 9 if kind == "found" else 7
                 axes.plot(x, y, "o", color=SERIES[kinds.index(kind) % len(SERIES)], ms=size, mec="white", label=kind)
-            _limit_line(axes, limits.get(metric), worth, vertical=True)
+            _limit_line(axes, limits.get(name), worth, vertical=True)
             _plain_log(axes.xaxis)
-            axes.set_xlabel(f"{'packed weights' if metric == 'weights' else metric}, {unit}")
-            axes.set_ylabel("top-1, %" if i == 0 else "")
-            _label_points(figure, axes, [(x, y, name) for x, y, name, _ in known], front)
+            axes.set_xlabel(f"{'packed weights' if name == 'weights' else name}, {unit}")
+            axes.set_ylabel(scored if i == 0 else "")
+            _label_points(figure, axes, [(x, y, label) for x, y, label, _ in known], front)
         handles = figure.axes[0].get_legend_handles_labels()
         figure.legend(*handles, loc="outside upper left", ncols=len(kinds), handlelength=1.0)
         return svg(figure, "Accuracy against cost", "pareto")

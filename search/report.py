@@ -9,11 +9,13 @@ Files read; each may be absent, and then its section says so:
     arch.json        supernet.Arch
     env.json         {command, seed, commit, date, versions: {name: version}, machine: {name: value}}, any of them
     pareto.json      {points: [{name, kind: float|uniform|width|found|quick|.., top1, latency_us, weights_bytes}]}
-    validation.json  {source: host|board|.., networks: {float, uniform8, found, ..: network}, budgets, drift, layers}
+    validation.json  {source: host|board|.., metric, networks: {float, uniform8, found, ..: network}, budgets, drift,
+                     layers}
         network  {latency_us: {predicted, measured, p10, p90, error, cold}, weights_bytes: {predicted, stored},
                   ram_bytes: {predicted, planned}, top1: {float, fake_quant, integer}, macs,
-                  ops: [{name, kind, predicted_us, measured_us}]}; top1 is a share in [0, 1], error a share of measured
-        budgets  [{metric, limit, predicted, measured, met}]
+                  ops: [{name, kind, predicted_us, measured_us}]}; top1 is a share in [0, 1], or what another `metric`
+                  gives; error a share of measured
+        budgets  [{metric, limit, predicted, measured, met, note}]; note: `derived ..` for energy that no row has
         drift    [{name, table_us, now_us, drift}]; drift is a share
         layers   [{name, kind, channels, max_channels, weight_bits, act_bits}] of the found network
 Costs are in base units (us, bytes, counts). Any single figure may be absent or null and shows as a dash.
@@ -36,6 +38,7 @@ from lut.table import LatencyTable
 from . import plots, table_plots
 from .budget import UNITS, quantity
 from .config import RunConfig
+from .outcome import TOP1
 from .progress import read_metrics
 
 NAMES = {"float": "Float32", "uniform8": "Uniform 8-bit", "found": "Found"}
@@ -55,7 +58,8 @@ def write_report(run_folder: str | Path) -> Path:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(percent=percent, kib=kib, time=microseconds, share=share, seconds=seconds, cost=cost)
+    filters = {"percent": percent, "score": score, "kib": kib, "time": microseconds}
+    environment.filters.update(filters, share=share, seconds=seconds, cost=cost)
     page = environment.get_template("report.html").render(**context(folder))
     path = folder / "report.html"
     atomic_write(path, page)
@@ -69,11 +73,15 @@ def context(folder: Path) -> dict[str, Any]:
     config = folder / "config.yaml"
     networks = validation.get("networks") or {}
     budgets = validation.get("budgets") or []
+    limits = {b["metric"]: b["limit"] for b in budgets}
+    metric = validation.get("metric", TOP1)
     return {
         "title": folder.resolve().name,
         "config": config.read_text() if config.exists() else None,
         "source": validation.get("source"),
         "how": how(validation.get("source")),
+        "metric": metric,
+        "scored": f"{metric}, %" if metric == TOP1 else metric,
         "predicted_only": validation.get("source") in ("imported", "predicted"),
         "priced": _priced(config),
         "networks": [headline(key, network, networks) for key, network in networks.items()],
@@ -82,7 +90,7 @@ def context(folder: Path) -> dict[str, Any]:
         "layers": validation.get("layers") or [],
         "layers_plot": _plot(plots.layers, _layers(validation)),
         "choices": arch.get("choices") or {},
-        "pareto_plot": _plot(plots.pareto, _points(networks, pareto), {b["metric"]: b["limit"] for b in budgets}),
+        "pareto_plot": _plot(plots.pareto, _points(networks, pareto), limits, metric),
         "swept": bool(pareto),
         "history_plot": _history(rows),
         "agreement_plot": _agreement(networks, how(validation.get("source"))),
@@ -127,6 +135,11 @@ def phases(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 def percent(value: float | None, digits: int = 2) -> str:
     """A share as per cent."""
     return DASH if value is None else f"{100 * value:.{digits}f}"
+
+
+def score(value: float | None, metric: str) -> str:
+    """Per cent of top-1, a plain figure of any other metric."""
+    return percent(value) if metric == TOP1 or value is None else f"{value:.4g}".replace("-", "−")
 
 
 def share(value: float | None) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from cost_models.energy import DERIVED
 from deploy.board import run_on_board
 from deploy.c_project import write
 from deploy.integer import run_program
@@ -42,6 +43,9 @@ class Simulated:
                 ran = self._run(name, program)
                 source = ran.source
                 _complete(networks[name], ran)
+                if self.device.power is not None:
+                    energy = {"predicted": None, "measured": self.device.power * ran.us, "note": DERIVED}
+                    networks[name]["energy_uj"] = energy
                 # the simulator gave the reference's scores, so its accuracy is the reference's
                 networks[name]["top1"] = {
                     "integer": integer_metric(program, self.sources, partial(run_program, program))
@@ -69,6 +73,7 @@ def _complete(network: dict[str, Any], ran: Simulation) -> None:
     predicted = network["latency_us"]["predicted"]
     network["latency_us"] |= {"measured": ran.us, "p10": ran.us, "p90": ran.us, "error": predicted / ran.us - 1}
     network["cycles"] = ran.cycles
+    network["flash_wait_cycles"] = ran.waits
     network["ram_bytes"]["linked"] = ran.ram_bytes
     network["stack_bytes"] = {"used": ran.stack_bytes}
     network["flash_bytes"] = {"predicted": None, "linked": ran.flash_bytes}

@@ -123,6 +123,12 @@ def reachable(
     return ends
 
 
+def _described(metric: str, limit: float, costs: Costs) -> str:
+    """A limit, with what is to be said of its figures."""
+    note = getattr(costs[metric], "note", "")
+    return Budget(metric, limit, costs[metric].unit).describe() + (f" ({note})" if note else "")
+
+
 def _unreachable(
     choices: Sequence[Choice], schedule: Schedule, costs: Costs, limits: Mapping[str, float], seconds: float
 ) -> BudgetError:
@@ -138,7 +144,7 @@ def _unreachable(
 
     alone = {metric: smallest(metric, {}) for metric in limits}
     problems = [
-        f"{Budget(metric, limit, costs[metric].unit).describe()}: the smallest reachable is {quantity(metric, low)}"
+        f"{_described(metric, limit, costs)}: the smallest reachable is {quantity(metric, low)}"
         for metric, limit in limits.items()
         if (low := alone[metric]) is not None and low > limit * (1 + SLACK)
     ]
@@ -147,7 +153,7 @@ def _unreachable(
         for metric, limit in limits.items():
             low = smallest(metric, limits)
             within = "out of reach" if low is None else f"{quantity(metric, low)} is the smallest"
-            problems.append(f"{Budget(metric, limit, costs[metric].unit).describe()}: inside the others {within}")
+            problems.append(f"{_described(metric, limit, costs)}: inside the others {within}")
             reached[metric] = reached[metric] if low is None else low
     return BudgetError("no architecture fits: " + "; ".join(problems), reached)
 

@@ -19,13 +19,15 @@ from . import data as datasets
 from .config import RunConfig
 from .dataset import DataSource
 from .evaluate import top1
+from .outcome import TOP1
 from .train import smoothed_cross_entropy
 from .user_code import call, load, user_dataset
 
 
 @dataclass(frozen=True)
 class Sources:
-    """What a run trains on. pretrained: the model came with trained weights, so no float training is needed."""
+    """What a run trains on. pretrained: the model came with trained weights, so no float training is needed. scored:
+    the metric's name, TOP1 or what a person gave; classes: whether the outputs are scores of classes."""
 
     data: DataSource
     model: nn.Module
@@ -33,6 +35,7 @@ class Sources:
     metric: Callable[..., Any]
     pretrained: bool
     classes: bool
+    scored: str = TOP1
 
 
 def load_sources(config: RunConfig) -> Sources:
@@ -43,7 +46,8 @@ def load_sources(config: RunConfig) -> Sources:
     loss = _wrapped(own_loss) if own_loss else smoothed_cross_entropy(config.search.label_smoothing)
     metric = _wrapped(config.model.metric) if config.model.metric else top1 if own_loss is None else _minus(loss)
     _check(model, data, config)
-    return Sources(data, model, loss, metric, ready, own_loss is None)
+    scored = config.model.metric or (TOP1 if own_loss is None else f"-{own_loss}")
+    return Sources(data, model, loss, metric, ready, own_loss is None, scored)
 
 
 def _data(config: RunConfig, classes: bool) -> Any:

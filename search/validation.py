@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from cost_models.energy import DERIVED, derived
 from lut.files import atomic_write
 from lut.spec import MEASURED
 from supernet.extract import Subnet, unquantized
@@ -30,8 +31,11 @@ def write_validation(
         scores["float"] = run.test_metric(unquantized(network))
         if name != "float":
             scores["fake_quant"] = run.test_metric(network)
+    validation["metric"] = run.sources.scored
     found = networks["found"]
     validation["budgets"] = budget_rows(validation, limits, found.arch)
+    for row in validation["budgets"]:
+        row["note"] = DERIVED if derived(row["metric"], run.device.power, run.table) else ""
     validation["layers"] = layer_rows(net, found)
     atomic_write(run.folder / "validation.json", json.dumps(validation, indent=1))
     write_report(run.folder)

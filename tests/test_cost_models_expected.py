@@ -12,7 +12,8 @@ from cost_models.table import TableLatency
 from cost_models.terms import op_terms
 from lut.calibrate import Calibration
 from lut.errors import InputError
-from lut.spec import OpSpec
+from lut.spec import Latency, OpSpec
+from lut.table import LatencyTable
 from supernet.choice import Choice, Gates, one_hot_gates
 from supernet.schedule import SearchOp
 
@@ -128,6 +129,25 @@ def test_a_cost_without_axes_is_a_constant():
     assert float(ExpectedCost(schedule.ops, Constant(), choices)(gates)) == 2 + len(schedule.ops)
     assert all(term.grid.shape == () for term in op_terms(schedule.ops, Constant()))
     assert np.isclose(float(ExpectedCost([], Constant(), choices)(gates)), 2)
+
+
+def test_energy_is_derived_where_no_row_has_any():
+    """Power times the calibrated latency, for every architecture and in expectation; measured energy goes first."""
+    choices, schedule = random_schedule(0, layers=4, max_options=2, skip=True)
+    table, calibration = HashTable({}), Calibration(1.5, 0.5, 3.0)
+    given = dict(calibration=calibration, power=0.04)
+    costs = build_costs(["energy", "latency"], schedule, table, **given)
+    energy, latency = costs["energy"], costs["latency"]
+    assert (energy.unit, energy.note, latency.note) == ("uJ", "derived from power and time", "")
+    _, gates = random_gates(choices)
+    value, time = (expected(cost, schedule, choices)(gates).item() for cost in (energy, latency))
+    assert value == pytest.approx(0.04 * time, rel=1e-12)
+    for values in assignments(choices):
+        exact = 0.04 * discrete_cost(schedule.ops, latency, values)
+        assert discrete_cost(schedule.ops, energy, values) == pytest.approx(exact, rel=1e-12)
+    spec = OpSpec("linear", 1, 4, 2, 1, 1)
+    own = LatencyTable({spec: Latency(5.0, 5.0, 5.0, energy_uj=7.0)}, {})
+    assert build_costs(["energy"], schedule, own, power=0.04)["energy"](spec) == 7.0
 
 
 def test_registry_refuses_what_it_cannot_build():

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar
 
+import numpy as np
 import pytest
 import torch
 from mcu_toys import M4, needs_toolchain
@@ -19,10 +20,11 @@ from lut.build import build_table
 from lut.errors import InputError
 from lut.mcu.image import memories
 from lut.spec import Latency, OpSpec
-from search.budget import Budget
+from search.budget import Budget, BudgetError
 from search.costs import network_costs, predicted
 from search.coverage import space_specs
 from search.deployment import budget_rows, deployment
+from search.outcome import budgets
 from search.solve import cost_of, solve
 from supernet import SearchSpace, Supernet, extract
 from supernet.networks.resnet8 import resnet8
@@ -105,3 +107,19 @@ def test_flash_needs_a_table_and_a_microcontroller(net) -> None:
         cost_of(net.schedule(), mcu_costs(net.schedule(), None)["flash"], net.uniform(8, 8).choices)
     with pytest.raises(InputError, match="flash' is of microcontrollers; budget weights"):
         network_costs(net, ["flash"], None)
+
+
+@needs_toolchain
+def test_energy_needs_a_power_and_says_that_it_is_derived(net, table) -> None:
+    with pytest.raises(InputError, match="energy': rows have none and device cortex-m4 names no power; set power: in"):
+        network_costs(net, ["energy"], table, M4)
+    powered, subnet = replace(M4, power=0.04), extract(net, net.uniform(8, 8))
+    said = predicted(subnet, table, powered)
+    assert said["energy_uj"] == pytest.approx(0.04 * said["latency_us"])
+    assert "energy_uj" not in predicted(subnet, table, M4)
+    costs = network_costs(net, ["energy"], table, powered)
+    with pytest.raises(BudgetError, match=r"energy <= 1 uJ \(derived from power and time\): the smallest reachable"):
+        solve(net.choices(), net.schedule(), np.zeros(tuple(net.alpha.shape)), costs, [Budget.parse("energy=1uJ")], 1)
+    row = {"metric": "energy", "limit": 1.0, "unit": "uJ", "predicted": 1.0, "measured": 2.0, "met": False}
+    told = budgets({"source": "cycle-model", "budgets": [row | {"note": "derived from power and time"}]})
+    assert told.endswith("simulated 2 uJ (derived from power and time): NOT MET")

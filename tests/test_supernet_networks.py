@@ -24,6 +24,8 @@ CASES = {
     "resnet32": (10, 3, (32, 32), 464_154, 68_862_592),
     "resnet44": (10, 3, (32, 32), 658_586, 97_174_144),
     "resnet56": (10, 3, (32, 32), 853_018, 125_485_696),
+    "mobilenet_v1": (2, 3, (96, 96), 216_322, 7_489_664),
+    "autoencoder": (640, 1, (5, 128), 267_928, 264_192),
     "mobilenet_v2": (10, 3, (96, 96), 2_236_682, 55_021_952),
     "ds_cnn": (12, 1, (49, 10), 23_756, 2_656_768),
     "lenet5": (10, 1, (28, 28), 61_706, 416_520),
@@ -101,10 +103,14 @@ def test_mobilenet_v2_is_the_papers():
     assert mobilenet_v2(10, 3, 96, 0.5).classifier.in_features == 1280
 
 
-def test_published_sizes_of_keras_resnet8():
-    model = resnet8()
-    buffers = sum(b.numel() for name, b in model.named_buffers() if "running" in name)
-    assert sum(p.numel() for p in model.parameters()) + buffers == 78_666  # what MLPerf Tiny reports
+@pytest.mark.parametrize(
+    ("name", "parameters"), [("resnet8", 78_666), ("mobilenet_v1", 221_794), ("autoencoder", 269_992)]
+)
+def test_published_sizes_of_mlperf_tinys_keras_models(name, parameters):
+    """Keras counts the running statistics."""
+    model = networks.NETWORKS[name]()
+    buffers = sum(b.numel() for key, b in model.named_buffers() if "running" in key)
+    assert sum(p.numel() for p in model.parameters()) + buffers == parameters
 
 
 @pytest.mark.parametrize("name", networks.NETWORKS)
@@ -127,6 +133,8 @@ def test_traced_graph_computes_the_same(name):
         ("ds_cnn", 1, (40, 64)),
         ("ds_cnn", 1, 32),
         ("mobilenet_v2", 1, 32),
+        ("mobilenet_v1", 1, (50, 37)),
+        ("autoencoder", 2, (4, 8)),
     ],
 )
 def test_other_inputs_run(name, channels, size):
@@ -171,6 +179,8 @@ def test_bad_sizes_and_names_are_explained():
         networks.build("lenet5", 10, 1, 8)
     with pytest.raises(InputError, match="did you mean resnet20"):
         networks.build("resnet-20", 10, 3, 32)
+    with pytest.raises(InputError, match=r"mobilenet_v1: width_mult: 0.01 leaves no channels; expected 0.03125"):
+        networks.mobilenet_v1(2, 3, 96, 0.01)
 
 
 @pytest.fixture

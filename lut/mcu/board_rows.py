@@ -58,8 +58,8 @@ def build(device: Device, kernels: Sequence[Kernel], folder: Path, program: str)
 
 
 def execute(device: Device, kernels: Sequence[Kernel], arguments: Sequence[Arguments]) -> list[Result]:
-    """One result per kernel; no instructions are counted. Raises LutError when a kernel does not compile or faults, and
-    serial_line.Silent when it hangs."""
+    """One result per kernel; neither instructions nor waits are counted. Raises LutError when a kernel does not compile
+    or faults, and serial_line.Silent when it hangs."""
     program = f"{zlib.crc32(''.join(kernel.source for kernel in kernels).encode()):08x}"
     with tempfile.TemporaryDirectory() as name:
         image, code = build(device, kernels, Path(name), program)
@@ -74,4 +74,4 @@ def _result(line: SerialLine, kernel: Kernel, row: int, given: Arguments, code: 
     answer = line.ask(request(kernel, row, given))
     counts = [answer.cycles, *(line.again() for _ in range(REPEATS - 1))]
     output = np.frombuffer(answer.output, np.uint8)
-    return Result(output, median_low(counts), 0, code, answer.stack_bytes)
+    return Result(output, median_low(counts), 0, 0, code, answer.stack_bytes)

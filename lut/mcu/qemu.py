@@ -14,6 +14,7 @@ from pathlib import Path
 from lut.device import Device
 from lut.errors import LutError
 
+from .flash import plugin_options
 from .image import FOLDER, core_of
 from .toolchain import run_tool, toolchain
 from .trace import Instruction, Region, listing, regions
@@ -73,7 +74,7 @@ def run(device: Device, image: Path, folder: Path, seconds: float) -> Run:
     begin, end = (hex(marks[name]) for name in ("mark_begin", "mark_end"))
     command = [toolchain().qemu, "-M", core_of(device).machine, "-display", "none", "-monitor", "none"]
     command += ["-serial", "none", "-semihosting-config", "enable=on,target=native", "-kernel", str(image)]
-    command += ["-plugin", f"{plugin},begin={begin},end={end},out={counts}"]
+    command += ["-plugin", f"{plugin},begin={begin},end={end},out={counts}{plugin_options(device)}"]
     status, output = _run(command, folder, seconds)
     if status:
         how = signal.Signals(-status).name if status < 0 else f"exit status {status}"

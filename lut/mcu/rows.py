@@ -15,6 +15,7 @@ from lut.kernels.signature import NAMES
 
 from .cycles import model_of
 from .emit import Kernel
+from .flash import constants_pool, waits
 from .image import FIRMWARE, board_of, code_bytes, compile_object, core_of, link, linker_script
 from .qemu import run
 
@@ -24,10 +25,12 @@ Arguments = Mapping[str, np.ndarray]
 
 @dataclass(frozen=True)
 class Result:
-    """output: bytes (n,). cycles: by the device's model; instructions: exact. stack: bytes of the call."""
+    """output: bytes (n,). cycles: by the device's model; waits: those of them that go to flash; instructions: exact.
+    stack: bytes of the call."""
 
     output: np.ndarray
     cycles: int
+    waits: int
     instructions: int
     code_bytes: int
     stack_bytes: int
@@ -65,8 +68,8 @@ def declare(device: Device, kernels: Sequence[Kernel], folder: Path) -> list[Pat
 
 def build(device: Device, kernels: Sequence[Kernel], folder: Path) -> tuple[Path, list[int]]:
     """(image, code bytes of each kernel)."""
-    board, objects = board_of(device), declare(device, kernels, folder)
-    pool = {"POOL": f"{board.pool[0]:#x}u", "POOL_BYTES": f"{board.pool[1]:#x}u"}
+    board, objects, held = board_of(device), declare(device, kernels, folder), constants_pool(device)
+    pool = {"POOL": f"{board.pool[0]:#x}u", "POOL_BYTES": f"{board.pool[1] - held:#x}u", "HELD_BYTES": f"{held:#x}u"}
     firmware = [compile_object(device, FIRMWARE / name, folder, pool) for name in FIRMWARE_SOURCES]
     script = folder / "link.ld"
     script.write_text(linker_script(device, board.flash_bytes, board.ram_bytes, "Rows of a table.", 1 << 16))
@@ -93,6 +96,7 @@ def execute(
         stack = int(raw[at : at + 4].view("<u4")[0])
         output = raw[at + 4 : at + 4 + kernel.sizes["out"]]
         at += 4 + kernel.sizes["out"]
-        cycles = model.cycles(region, ran.listing)
-        results.append(Result(output, cycles, region.instructions, size, stack))
+        waiting = waits(device, region)
+        cycles = model.cycles(region, ran.listing) + waiting
+        results.append(Result(output, cycles, waiting, region.instructions, size, stack))
     return results

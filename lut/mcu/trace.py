@@ -26,12 +26,14 @@ Listing = Mapping[int, Instruction]
 @dataclass
 class Region:
     """blocks: (first address, instructions) -> times; edges: (last address, next address) -> times; unaligned:
-    additional accesses by address of the instruction."""
+    additional accesses by address of the instruction; fetched, loaded: reads of flash for instructions and data."""
 
     instructions: int
     blocks: Counter[tuple[int, int]] = field(default_factory=Counter)
     edges: Counter[tuple[int, int]] = field(default_factory=Counter)
     unaligned: Counter[int] = field(default_factory=Counter)
+    fetched: int = 0
+    loaded: int = 0
 
     def times(self, listing: Listing) -> Counter[int]:
         """How often each instruction was executed, by its address. LutError for code that objdump did not list."""
@@ -60,6 +62,8 @@ def regions(lines: Iterable[str]) -> list[Region]:
                     found[-1].edges[int(words[1], 16), int(words[2], 16)] += int(words[3])
                 case "U":
                     found[-1].unaligned[int(words[1], 16)] += int(words[2])
+                case "F":
+                    found[-1].fetched, found[-1].loaded = int(words[1]), int(words[2])
                 case _:
                     raise ValueError
         except (ValueError, IndexError):

@@ -10,9 +10,11 @@ from torch import nn
 from lut.errors import InputError
 
 from .apq import apq
+from .autoencoder import autoencoder
 from .common import Size
 from .ds_cnn import ds_cnn
 from .lenet5 import lenet5
+from .mobilenet_v1 import mobilenet_v1
 from .mobilenet_v2 import mobilenet_v2
 from .ofa import ofa_mobilenet_v3
 from .proxylessnas import proxylessnas_mobile, proxylessnas_space
@@ -29,7 +31,9 @@ NETWORKS: dict[str, Callable[..., nn.Module]] = {
     "resnet32": resnet32,
     "resnet44": resnet44,
     "resnet56": resnet56,
+    "mobilenet_v1": mobilenet_v1,
     "mobilenet_v2": mobilenet_v2,
+    "autoencoder": autoencoder,
     "ds_cnn": ds_cnn,
     "lenet5": lenet5,
 }

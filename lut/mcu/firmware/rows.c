@@ -1,12 +1,12 @@
 /* Runs kernels one after another on arguments from the host's file `rows.in`, between marks; outputs go to `rows.out`.
    Per kernel, rows.in holds the bytes of its eight arguments (lut/mcu/signature.py) and then the arguments themselves;
    rows.out gets the stack that the call used, in bytes, and the third argument. Arguments lie at multiples of 64 in a
-   pool of the board's, and the bytes between them must stay as they are. */
+   pool of the board's, constants in the HELD_BYTES behind it, and the bytes between them must stay as they are. */
 #include "port.h"
 #include "rows.h"
 #include "semihosting.h"
 
-enum { COUNT = 8, OUT = 2, GUARD = 0xa5 };
+enum { COUNT = 8, OUT = 2, FIRST_CONSTANT = 3, LAST_CONSTANT = 6, GUARD = 0xa5 };
 
 static uint8_t *pointers[COUNT];
 static uint32_t sizes[COUNT];
@@ -37,11 +37,14 @@ __attribute__((noipa)) static void measure(kernel *run, uint8_t *const *p) {
 int main(void) {
     int in = host_open("rows.in", HOST_READ), out = host_open("rows.out", HOST_WRITE);
     for (int row = 0; row < ROWS; row++) {
-        uint8_t *next = (uint8_t *)POOL;
+        uint8_t *next = (uint8_t *)POOL, *held = next + POOL_BYTES;
         host_read(in, sizes, sizeof sizes);
         for (int i = 0; i < COUNT; i++) {
-            next = place(next, i);
-            if (next > (uint8_t *)POOL + POOL_BYTES) {
+            if (i < FIRST_CONSTANT || i > LAST_CONSTANT)
+                next = place(next, i);
+            else
+                held = place(held, i);
+            if (next > (uint8_t *)POOL + POOL_BYTES || held > (uint8_t *)POOL + POOL_BYTES + HELD_BYTES) {
                 port_print("fault: the arguments are larger than the pool\n");
                 port_exit(96);
             }

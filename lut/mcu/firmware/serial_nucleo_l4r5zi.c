@@ -42,7 +42,7 @@ static void start_clock(void) {
     PWR_CR5 &= ~(1u << 8);               /* R1MODE = 0: boost */
     change(&FLASH_ACR, 0xf, 5);          /* wait states for 100 to 120 MHz */
     while ((FLASH_ACR & 0xf) != 5) continue;
-    FLASH_ACR |= 7u << 8;                /* prefetch, instruction and data caches */
+    FLASH_ACR |= 3u << 9;                /* instruction and data caches; no prefetch, as after a reset */
     RCC_CR &= ~(1u << 24);
     while (RCC_CR & 1u << 25) continue;
     /* 16 MHz / 2 * 30 / 2 = 120 MHz */

@@ -6,6 +6,7 @@
        B <first address> <instructions> <times>         a block of consecutive instructions
        E <last address> <next block's address> <times>  what was executed after a block's last instruction
        U <address> <extra accesses>                     unaligned loads and stores, one for each additional access
+       F <by instructions> <by data>                    reads of flash (cache.h), where its ranges are given
    Debian packages no qemu-plugin.h, so what is needed of it is declared here. */
 #include <inttypes.h>
 #include <stdbool.h>
@@ -13,6 +14,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+#include "cache.h"
 
 typedef uint64_t qemu_plugin_id_t;
 typedef uint32_t qemu_plugin_meminfo_t;
@@ -32,7 +35,9 @@ size_t qemu_plugin_tb_n_insns(const struct qemu_plugin_tb *);
 uint64_t qemu_plugin_tb_vaddr(const struct qemu_plugin_tb *);
 struct qemu_plugin_insn *qemu_plugin_tb_get_insn(const struct qemu_plugin_tb *, size_t);
 uint64_t qemu_plugin_insn_vaddr(const struct qemu_plugin_insn *);
+size_t qemu_plugin_insn_size(const struct qemu_plugin_insn *);
 unsigned qemu_plugin_mem_size_shift(qemu_plugin_meminfo_t);
+bool qemu_plugin_mem_is_store(qemu_plugin_meminfo_t);
 
 #define EXPORT __attribute__((visibility("default")))
 EXPORT int qemu_plugin_version = 1;
@@ -42,7 +47,7 @@ struct access {
     struct access *next;
 };
 struct block {
-    uint64_t first, last, times;
+    uint64_t first, last, behind, times;
     size_t instructions;
     struct edge *edges;
     struct block *next;
@@ -73,6 +78,7 @@ static void write_region(void) {
         if (a->unaligned) fprintf(out, "U %" PRIx64 " %" PRIu64 "\n", a->address, a->unaligned);
         a->unaligned = 0;
     }
+    if (flash.ranges) fprintf(out, "F %" PRIu64 " %" PRIu64 "\n", flash.instructions.reads, flash.data.reads);
     instructions = 0;
 }
 
@@ -96,6 +102,7 @@ static void on_block(unsigned cpu, void *data) {
     if (block->first == begin) {
         counting = true;
         previous = NULL;
+        empty(&flash.instructions), empty(&flash.data);
         return;
     }
     if (!counting) return;
@@ -106,6 +113,7 @@ static void on_block(unsigned cpu, void *data) {
     }
     instructions += block->instructions;
     block->times++;
+    if (flash.ranges) fetch(block->first, block->behind);
     if (previous) count_edge(previous, block);
     previous = block;
 }
@@ -113,6 +121,7 @@ static void on_block(unsigned cpu, void *data) {
 static void on_access(unsigned cpu, qemu_plugin_meminfo_t info, uint64_t address, void *data) {
     (void)cpu;
     if (!counting) return;
+    if (flash.ranges && !qemu_plugin_mem_is_store(info)) load(address);
     unsigned shift = qemu_plugin_mem_size_shift(info), at = address & 3;
     if (shift == 1 && at & 1) ((struct access *)data)->unaligned += 1;
     if (shift == 2 && at) ((struct access *)data)->unaligned += at == 2 ? 1 : 2;
@@ -123,7 +132,9 @@ static void on_translation(qemu_plugin_id_t id, struct qemu_plugin_tb *tb) {
     struct block *block = calloc(1, sizeof *block);
     block->instructions = qemu_plugin_tb_n_insns(tb);
     block->first = qemu_plugin_tb_vaddr(tb);
-    block->last = qemu_plugin_insn_vaddr(qemu_plugin_tb_get_insn(tb, block->instructions - 1));
+    struct qemu_plugin_insn *last = qemu_plugin_tb_get_insn(tb, block->instructions - 1);
+    block->last = qemu_plugin_insn_vaddr(last);
+    block->behind = block->last + qemu_plugin_insn_size(last);
     block->next = blocks;
     blocks = block;
     qemu_plugin_register_vcpu_tb_exec_cb(tb, on_block, NO_REGISTERS, block);
@@ -142,7 +153,17 @@ static void on_end(qemu_plugin_id_t id, void *data) {
     fclose(out);
 }
 
-/* Arguments: begin=ADDRESS, end=ADDRESS, out=FILE. */
+static bool add_range(const char *text) {
+    char *dash;
+    if (flash.ranges == MOST_RANGES) return false;
+    flash.range[flash.ranges].from = strtoull(text, &dash, 0);
+    if (*dash != '-') return false;
+    flash.range[flash.ranges++].to = strtoull(dash + 1, NULL, 0);
+    return true;
+}
+
+/* Arguments: begin=ADDRESS, end=ADDRESS, out=FILE; of flash any number of flash=FROM-TO, and line=BYTES, read=BYTES,
+   instructions=LINES, data=LINES. */
 EXPORT int qemu_plugin_install(qemu_plugin_id_t id, const struct qemu_info *info, int count, char **arguments) {
     (void)info;
     for (int i = 0; i < count; i++) {
@@ -151,7 +172,15 @@ EXPORT int qemu_plugin_install(qemu_plugin_id_t id, const struct qemu_info *info
         if (!strncmp(arguments[i], "begin=", 6)) begin = strtoull(value, NULL, 0);
         if (!strncmp(arguments[i], "end=", 4)) end = strtoull(value, NULL, 0);
         if (!strncmp(arguments[i], "out=", 4)) out = fopen(value, "w");
+        if (!strncmp(arguments[i], "flash=", 6) && !add_range(value)) return 1;
+        if (!strncmp(arguments[i], "line=", 5)) flash.line_bytes = (unsigned)atoi(value);
+        if (!strncmp(arguments[i], "read=", 5)) flash.read_bytes = (unsigned)atoi(value);
+        if (!strncmp(arguments[i], "instructions=", 13)) flash.instructions.lines = (unsigned)atoi(value);
+        if (!strncmp(arguments[i], "data=", 5)) flash.data.lines = (unsigned)atoi(value);
     }
+    const unsigned most = flash.instructions.lines > flash.data.lines ? flash.instructions.lines : flash.data.lines;
+    if (flash.ranges && (!flash.read_bytes || !flash.line_bytes || !flash.data.lines || !flash.instructions.lines)) return 1;
+    if (most > MOST_LINES) return 1;
     if (!begin || !end || !out) return 1;
     qemu_plugin_register_vcpu_tb_trans_cb(id, on_translation);
     qemu_plugin_register_atexit_cb(id, on_end, NULL);
