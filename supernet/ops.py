@@ -28,14 +28,13 @@ class _Describer:
         self.network = network
         self.nodes = {node.name: node for node in network.nodes}
         self.act = {n.name: network.act.get(network.quantizer_of(n.name)) for n in network.nodes}
-        self.output = network.nodes[-1].name
         self.is_float = any(choice.options == (FLOAT_BITS,) for choice in network.act.values())
 
     def widths(self, name: str) -> list[Choice]:
         return list(dict.fromkeys(self.network.width[group.name] for group in self.network.layout[name]))
 
     def bits(self, name: str, values: Values) -> int:
-        if name == self.output:
+        if self.nodes[name].output:
             return FLOAT_BITS if self.is_float else SCORE_BITS
         if self.nodes[name].kind in FLOATS:
             return FLOAT_BITS
@@ -54,7 +53,7 @@ class _Describer:
         return (self.channels(node.name, values), node.shape[1], node.shape[2], self.bits(node.name, values))
 
     def search_tensor(self, node: Node) -> SearchTensor:
-        choices = (*self.widths(node.name), self.act[node.name] if node.name != self.output else None)
+        choices = (*self.widths(node.name), self.act[node.name] if not node.output else None)
         return SearchTensor(node.name, tuple(c for c in choices if c and not c.pinned), partial(self.tensor, node))
 
     def spec(self, node: Node, values: Values, part: int = 0) -> OpSpec | None:
@@ -113,7 +112,7 @@ class _Describer:
         fill(self.network.weight.get(node.name), {"w_bits"})
         for name in _read(node, part):
             fill(self.act[name], {"in_bits"})
-        if node.name != self.output:
+        if not node.output:
             fill(self.act[node.name], {"out_bits"})
         for mix, _ in node.when:
             fields.setdefault(self.network.op[mix], set())
@@ -156,7 +155,7 @@ def schedule_of(network: QuantNetwork) -> Schedule:
     first = network.nodes[0]
     tensors["image"] = SearchTensor("image", (), partial(_image, first.shape))
     mixes = {node.name: (network.op[node.name], node.inputs) for node in network.nodes if node.kind == "mix"}
-    return Schedule(tuple(ops), tensors, "image", network.nodes[-1].name, blocks, mixes)
+    return Schedule(tuple(ops), tensors, "image", network.outputs, blocks, mixes)
 
 
 def _blocks(describe: _Describer, ops: dict[str, SearchOp]) -> Iterator[SearchBlock]:

@@ -67,7 +67,7 @@ class SearchBlock:
 
 @dataclass(frozen=True)
 class Schedule:
-    """`ops` in execution order; `tensors` by name; the network's input and output tensors by name; its blocks.
+    """`ops` in execution order; `tensors` by name; the network's input and its outputs by name; its blocks.
 
     mixes: by the name of a tensor that operators choose between, the choice and each option's tensor.
     """
@@ -75,7 +75,7 @@ class Schedule:
     ops: tuple[SearchOp, ...]
     tensors: Mapping[str, SearchTensor]
     input: str
-    output: str
+    outputs: tuple[str, ...]
     blocks: tuple[SearchBlock, ...] = ()
     mixes: Mapping[str, tuple[Choice, tuple[str, ...]]] = field(default_factory=dict)
 
@@ -108,7 +108,7 @@ class Schedule:
         blocks = tuple(replace(b, op=settled(b.op)) for b in self.blocks if b.members & names)
         used = {self.input, *(op.output for op in ops)}
         tensors = {name: SearchTensor(name, (), made(self.tensors[name].make)) for name in self.tensors if name in used}
-        return Schedule(ops, tensors, self.input, self.output, blocks)
+        return Schedule(ops, tensors, self.input, self.outputs, blocks)
 
     def live_sets(self) -> list[tuple[str, ...]]:
         """Names of the tensors alive during each op: made before or by it, and still needed by it or a later one.
@@ -116,7 +116,7 @@ class Schedule:
         An output that takes over a dying input's buffer (in_place) is not counted beside it. Several
         ops may make parts of one tensor.
         """
-        last_use = {self.input: -1, self.output: len(self.ops)}
+        last_use = {self.input: -1, **dict.fromkeys(self.outputs, len(self.ops))}
         for step, op in enumerate(self.ops):
             for name in op.inputs:
                 last_use[name] = max(last_use.get(name, step), step)

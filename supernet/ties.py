@@ -63,7 +63,9 @@ def tie(nodes: list[Node]) -> Layout:
     rows: dict[str, Row] = {}
     for node in nodes:
         rows[node.name] = _row(node, rows, segments)
-    segments.pin(rows[nodes[-1].name], "the network's output")
+    for node in nodes:
+        if node.output:
+            segments.pin(rows[node.name], "the network's output")
     rows = {name: segments.resolve(row) for name, row in rows.items()}
     reasons = segments.pinned()
     groups: dict[int, Group] = {}
