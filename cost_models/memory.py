@@ -109,7 +109,7 @@ class PeakRam:
     @property
     def choices(self) -> set[Choice]:
         """What the peak depends on."""
-        return {choice for row in self.rows() for term in row for choice in term.choices}
+        return {source for row in self.rows() for term in row for choice in term.choices for source in choice.sources}
 
     @cached_property
     def _live(self) -> list[tuple[int, frozenset[str]]]:

@@ -21,10 +21,10 @@ Values = Mapping[str, int]
 class SearchOp:
     """A deployed operator whose OpSpec depends on some choices.
 
-    choices: distinct; fields[i]: the names of OpSpec's fields that choices[i] fills, so that a cost model which
-    ignores those fields needs no axis for the choice. make(values by choice name) -> OpSpec, or None when the op is
-    absent. inputs, output: names of tensors in the schedule. in_place: index into inputs whose buffer the output may
-    take over (the residual of a fused add), or None.
+    choices: distinct, and without a common source; fields[i]: the names of OpSpec's fields that choices[i] fills, so
+    that a cost model which ignores those fields needs no axis for the choice. make(values by choice name) -> OpSpec, or
+    None when the op is absent. inputs, output: names of tensors in the schedule. in_place: index into inputs whose
+    buffer the output may take over (the residual of a fused add), or None.
     """
 
     name: str
@@ -41,9 +41,10 @@ class SearchOp:
     def grid(self, choices: tuple[Choice, ...] | None = None) -> Iterator[OpSpec | None]:
         """Specs over the product of the options, last choice fastest; choices left out stay at their last option."""
         axes = self.choices if choices is None else choices
-        values = {c.name: c.options[-1] for c in self.choices}
-        for combination in itertools.product(*(c.options for c in axes)):
-            values.update(zip((c.name for c in axes), combination))
+        values = {name: value for c in self.choices for name, value in c.settings(c.options[-1]).items()}
+        for combination in itertools.product(*([c.settings(option) for option in c.options] for c in axes)):
+            for settings in combination:
+                values.update(settings)
             yield self.make(dict(values))
 
 

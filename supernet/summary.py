@@ -30,6 +30,7 @@ def _row(network: QuantNetwork, node: Node, device: Any, table: Any) -> tuple[st
     weight = network.weight.get(node.name)
     act = network.act.get(network.quantizer_of(node.name)) if not node.output else None
     notes = [f"width pinned: {reason}" for reason in _width_reasons(network, node)]
+    notes += [f"width tied: {reason}" for reason in dict.fromkeys(g.tied for g in network.layout[node.name]) if reason]
     if weight is not None and weight.pinned:
         notes.append(f"weight bits pinned: {_bits_reason(network, node)}")
     if node.output and not network.form.lone:

@@ -42,6 +42,7 @@ class Group:
 
     members: nodes whose tensors hold it. pinned: why the width can't be searched, or ''. maker: the layer in its name.
     repeats: how often it is in any of its tensors, at least. counts: channels under each option of its width choice.
+    tied: why that is not its own, where its channels are not the others', or ''.
     """
 
     name: str
@@ -51,6 +52,7 @@ class Group:
     maker: str = ""
     repeats: int = 1
     counts: tuple[int, ...] = ()
+    tied: str = ""
 
 
 Layout = dict[str, tuple[Group, ...]]
