@@ -81,11 +81,14 @@ def _best_fit(size: int, taken: list[tuple[int, int]], alignment: int) -> int:
     return cursor if best is None else best
 
 
-def lifetimes(steps: Sequence[Step], sizes: Mapping[str, int], output: str) -> tuple[list[Buffer], dict[str, str]]:
+def lifetimes(
+    steps: Sequence[Step], sizes: Mapping[str, int], outputs: Sequence[str]
+) -> tuple[list[Buffer], dict[str, str]]:
     """(buffers of the tensors in `sizes`, who takes over whose buffer) for steps in execution order.
 
-    A tensor lives from the step that makes it, or its first part (-1: before all steps), to its last reader, `output`
-    to the end. An in_place wish is granted when both tensors are in `sizes` and the input has no later reader.
+    A tensor lives from the step that makes it, or its first part (-1: before all steps), to its last reader, the
+    `outputs` to the end. An in_place wish is granted when both tensors are in `sizes` and the input has no later
+    reader.
     """
     made, used = dict.fromkeys(sizes, -1), dict.fromkeys(sizes, -1)
     for number, step in enumerate(steps):
@@ -93,7 +96,7 @@ def lifetimes(steps: Sequence[Step], sizes: Mapping[str, int], output: str) -> t
             used[name] = number
         if made.get(step.output, -1) < 0:
             made[step.output] = number
-    used[output] = len(steps)
+    used.update(dict.fromkeys(outputs, len(steps)))
     shared = {}
     for number, step in enumerate(steps):
         if step.in_place is not None:

@@ -2,9 +2,10 @@
 
     E[cost] = sum over terms k of <grid_k, w_1 x w_2 x ...>
 
-with one axis per distinct choice (a width shared by input and output is one axis). Terms whose grids have the same
-shape are stacked, so that one contraction per axis serves all of them. For peak memory, E[live set] is such a sum for
-every step, and the value is their maximum with the gradient of tau logsumexp(E / tau).
+with one axis per distinct choice (a width shared by input and output is one axis; one that several choices make is a
+derived choice, `convolution.py`). Terms whose grids have the same shape are stacked, so that one contraction per axis
+serves all of them; axes of derived choices are padded to powers of two, so that there are few shapes. For peak memory,
+E[live set] is such a sum for every step, and the value is their maximum with the gradient of tau logsumexp(E / tau).
 
 ProxylessNAS (Cai 2019), eq. 5, extended from one choice per operator to any number.
 """
@@ -18,9 +19,11 @@ import torch
 from torch import Tensor, nn
 
 from supernet.choice import Choice, Gates
+from supernet.derived import Derived
 from supernet.schedule import Schedule, SearchOp
 
 from .base import CostModel
+from .convolution import Convolution
 from .memory import PeakRam
 from .terms import Term, op_terms
 
@@ -34,13 +37,18 @@ class ExpectedTerms(nn.Module):
     def __init__(self, terms: Sequence[Term], choices: Sequence[Choice]):
         super().__init__()
         _check(terms, choices)
+        sums = list(dict.fromkeys(c for term in terms for c in term.choices if isinstance(c, Derived)))
+        row_of = {choice: len(choices) + i for i, choice in enumerate(sums)} | {c: c.index for c in choices}
+        own = max((len(c.options) for c in choices), default=1)
+        room = max([own, *map(_room, sums)])
+        self.convolution = Convolution(sums, len(choices), room) if sums else None
         stacks: dict[tuple[int, ...], list[int]] = {}
         for position, term in enumerate(terms):
-            stacks.setdefault(term.grid.shape, []).append(position)
+            stacks.setdefault(tuple(map(_room, term.choices)), []).append(position)
         self.shapes = tuple(stacks)
         for i, (shape, members) in enumerate(stacks.items()):
-            grids = np.stack([terms[m].grid for m in members])
-            rows = [[c.index for c in terms[m].choices] for m in members]
+            grids = np.stack([_padded(terms[m].grid, shape) for m in members])
+            rows = [[row_of[c] for c in terms[m].choices] for m in members]
             self.register_buffer(f"grids{i}", torch.from_numpy(grids), persistent=False)
             rows_by_axis = torch.tensor(rows, dtype=torch.long).reshape(len(members), len(shape)).T.contiguous()
             self.register_buffer(f"rows{i}", rows_by_axis, persistent=False)
@@ -48,7 +56,7 @@ class ExpectedTerms(nn.Module):
         self.register_buffer("order", placed.argsort(), persistent=False)
 
     def forward(self, gates: Gates) -> Tensor:
-        weights = gates.weights
+        weights = gates.weights if self.convolution is None else self.convolution(gates.weights)
         parts = [weights.new_zeros(0)]
         for i, shape in enumerate(self.shapes):
             expectation = self.get_buffer(f"grids{i}").to(weights.dtype)
@@ -103,9 +111,19 @@ def expected(cost: CostModel | PeakRam, schedule: Schedule, choices: Sequence[Ch
     return ExpectedCost(schedule.priced(cost.blocks), cost, choices)
 
 
+def _room(choice: Choice) -> int:
+    """Cells of a choice's axis."""
+    return 1 << (len(choice.options) - 1).bit_length() if isinstance(choice, Derived) else len(choice.options)
+
+
+def _padded(grid: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """With zeros behind every axis."""
+    return grid if grid.shape == shape else np.pad(grid, [(0, room - size) for size, room in zip(grid.shape, shape)])
+
+
 def _check(terms: Sequence[Term], choices: Sequence[Choice]) -> None:
     known = set(choices)
     for term in terms:
-        for choice in term.choices:
+        for choice in (source for axis in term.choices for source in axis.sources):
             if choice not in known:
                 raise ValueError(f"{choice.name}: not one of the network's choices {[c.name for c in choices]}")

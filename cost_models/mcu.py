@@ -80,7 +80,7 @@ class _WithoutTable(CostModel):
 def mcu_costs(schedule: Schedule, table: Lookup | None) -> dict[str, CostModel | PeakRam]:
     """`ram` and `flash`."""
     ends = 0
-    for name, bits in ((schedule.input, 8), (schedule.output, 16)):
+    for name, bits in ((schedule.input, 8), *((name, 16) for name in schedule.outputs)):
         channels, height, width, _ = schedule.tensors[name].make({})
         ends += -(-tensor_bytes(channels, height, width, bits) // ALIGNMENT) * ALIGNMENT
     ram = PeakRam(schedule, "byte", McuWorkspace(), alignment=ALIGNMENT, outside=ends + STACK_BYTES)

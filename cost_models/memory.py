@@ -5,7 +5,7 @@
           = h w c {1, 2, 4}          byte (host: one byte per code of up to 8 bits, int16 two, float32 four)
 
 An operator that works in place holds the larger of the two tensors that share the buffer: one row with the old tensor,
-one with the new. The network's input and output belong to the caller. No allocation beats the bound; `planned` is what
+one with the new. The network's input and outputs belong to the caller. No allocation beats the bound; `planned` is what
 the arena planner needs, which is what a deployed network takes.
 """
 
@@ -35,7 +35,7 @@ def tensor_bytes(channels: int, height: int, width: int, bits: int, storage: Sto
 
 def live_rows(schedule: Schedule) -> list[tuple[int, frozenset[str]]]:
     """(step, names of tensors that are in memory together then), the caller's tensors left out."""
-    outside = {schedule.input, schedule.output}
+    outside = {schedule.input, *schedule.outputs}
     rows = []
     for step, (op, alive) in enumerate(zip(schedule.ops, schedule.live_sets())):
         names = frozenset(alive)
@@ -84,8 +84,9 @@ class PeakRam:
     def planned(self, values: Values) -> float:
         """Size of the arena in which every buffer of one architecture is placed; at least the bound."""
         sizes, scratch = self._sizes(values)
-        inside = {n: size for n, size in sizes.items() if size and n not in (self.schedule.input, self.schedule.output)}
-        buffers, shared = lifetimes(self.schedule.ops, inside, self.schedule.output)
+        outside = {self.schedule.input, *self.schedule.outputs}
+        inside = {n: size for n, size in sizes.items() if size and n not in outside}
+        buffers, shared = lifetimes(self.schedule.ops, inside, self.schedule.outputs)
         buffers = [buffer for buffer in buffers if buffer.name in inside]
         buffers += [Buffer(f"workspace of step {step}", size, step, step) for step, size in enumerate(scratch) if size]
         return float(plan(buffers, shared, self.alignment).size + self.fixed)
@@ -108,7 +109,7 @@ class PeakRam:
     @property
     def choices(self) -> set[Choice]:
         """What the peak depends on."""
-        return {choice for row in self.rows() for term in row for choice in term.choices}
+        return {source for row in self.rows() for term in row for choice in term.choices for source in choice.sources}
 
     @cached_property
     def _live(self) -> list[tuple[int, frozenset[str]]]:

@@ -31,7 +31,7 @@ def table_space(table: LatencyTable) -> tuple[tuple[Choice, ...], Schedule]:
     """A choice per edge (options: positions in `edges`) and a schedule of one operator per edge, without tensors."""
     found = edges(table)
     choices = tuple(Choice(name, "op", tuple(range(len(rows))), i) for i, (name, rows) in enumerate(found.items()))
-    return choices, Schedule(tuple(_operator(c, found[c.name]) for c in choices), {}, "", "")
+    return choices, Schedule(tuple(_operator(c, found[c.name]) for c in choices), {}, "", ())
 
 
 def _operator(choice: Choice, rows: list[OpSpec]) -> SearchOp:

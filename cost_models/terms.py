@@ -24,13 +24,13 @@ from .base import CostModel
 
 @dataclass(frozen=True)
 class Term:
-    """choices: distinct, by ascending index. grid: float64, one axis of len(options) per choice."""
+    """choices: distinct, by ascending index and name. grid: float64, one axis of len(options) per choice."""
 
     choices: tuple[Choice, ...]
     grid: np.ndarray
 
     def at(self, values: Values) -> float:
-        return float(self.grid[tuple(c.position(values[c.name]) for c in self.choices)])
+        return float(self.grid[tuple(c.position(c.value(values)) for c in self.choices)])
 
 
 def tabulate(choices: Iterable[Choice], costs: Iterable[float]) -> Term:
@@ -39,7 +39,7 @@ def tabulate(choices: Iterable[Choice], costs: Iterable[float]) -> Term:
     grid = np.fromiter(costs, dtype=np.float64).reshape([len(c.options) for c in axes])
     kept = [i for i in range(len(axes)) if (grid != np.take(grid, [0], axis=i)).any()]
     grid = grid[tuple(slice(None) if i in kept else 0 for i in range(len(axes)))]
-    order = sorted(range(len(kept)), key=lambda i: axes[kept[i]].index)
+    order = sorted(range(len(kept)), key=lambda i: (axes[kept[i]].index, axes[kept[i]].name))
     return Term(tuple(axes[kept[i]] for i in order), grid.transpose(order))
 
 
@@ -61,9 +61,9 @@ def op_terms(ops: Iterable[SearchOp], cost: CostModel) -> list[Term]:
 
 def value_term(choices: tuple[Choice, ...], function: Callable[[Values], float]) -> Term:
     """Term of any function of the values of a few choices."""
-    names = [c.name for c in choices]
-    combinations = itertools.product(*(c.options for c in choices))
-    return tabulate(choices, (function(dict(zip(names, combination))) for combination in combinations))
+    combinations = itertools.product(*([c.settings(option) for option in c.options] for c in choices))
+    merged = ({name: value for part in parts for name, value in part.items()} for parts in combinations)
+    return tabulate(choices, map(function, merged))
 
 
 def _irrelevant(choice: Choice, fields: frozenset[str], ignores: frozenset[str]) -> bool:

@@ -13,8 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from string import Template
 
-import numpy as np
-
 from lut.device import Device
 from lut.errors import LutError
 from lut.files import atomic_write
@@ -23,8 +21,9 @@ from lut.mcu.image import FIRMWARE, KERNELS, LANGUAGE, LINK, STACK_BYTES, board_
 from lut.mcu.pack import pack_constants
 
 from . import layout
-from .network_source import identifier
+from .network_source import identifier, numbers
 from .program import Program
+from .results import places, room
 
 FOLDER = Path(__file__).parent
 ALIGNMENT = 4
@@ -50,8 +49,9 @@ class Project:
 
 def _check(program: Program) -> None:
     layout.check_image(program)
-    if program.tensors[program.output].bits != 16:
-        raise LutError(f"{program.name}: the scores have {program.tensors[program.output].bits} bits; expected int16")
+    for name in program.outputs:
+        if program.tensors[name].bits != 16:
+            raise LutError(f"{program.name}: the scores have {program.tensors[name].bits} bits; expected int16")
 
 
 def kernels_of(program: Program) -> dict[str, Kernel]:
@@ -106,18 +106,17 @@ def write(program: Program, device: Device, folder: Path) -> Project:
     arena, size = layout.place(program, {n: made.sizes["workspace"] for n, made in kernels.items()}, ALIGNMENT, 0)
     arena_bytes = -(-size // ALIGNMENT) * ALIGNMENT
     blob, constants = layout.constants(program, pack_constants, ALIGNMENT, 0)
-    image, scores = program.tensors[program.input], program.tensors[program.output]
-    classes = scores.bytes // np.dtype(scores.dtype).itemsize
+    image, results = program.tensors[program.input], places(program, ALIGNMENT)
     distinct = {made.symbol: made for made in kernels.values()}
     calls = []
     for op in program.ops:
         made = kernels[op.name]
         used = {argument for argument, count in made.sizes.items() if count}
-        words = layout.arguments(program, op, used, arena, constants)
+        words = layout.arguments(program, op, used, arena, constants, results)
         calls.append(f"    {made.symbol}({words});  /* {op.name} */")
-    header = f"""/* {name}: {image.height} x {image.width} x {image.channels} bytes NHWC in, {classes} numbers out. */
+    header = f"""/* {name}: {image.height} x {image.width} x {image.channels} bytes NHWC in, {numbers(results)} out. */
 #include <stdint.h>
-enum {{ IMAGE_BYTES = {image.bytes}, SCORES = {classes} }};
+enum {{ IMAGE_BYTES = {image.bytes}, SCORES = {room(results)} }};
 void {name}_run(const uint8_t *image, int16_t *scores);
 """
     assert device.flash is not None and device.ram is not None
@@ -136,7 +135,7 @@ void {name}_run(const uint8_t *image, int16_t *scores);
     )
     source = _source(name, list(distinct), calls, arena_bytes)
     program_name = f"{name}-{zlib.crc32(source.encode() + blob):08x}"
-    own = ALIGNMENT * (-(-image.bytes // ALIGNMENT) - (-scores.bytes // ALIGNMENT))
+    own = ALIGNMENT * (-(-image.bytes // ALIGNMENT) - (-2 * room(results) // ALIGNMENT))
     ram = arena_bytes + own + STACK_BYTES
     project = Project(folder, name, program_name, arena_bytes, ram, len(blob), len(distinct))
     files: dict[str, str | bytes] = {

@@ -182,13 +182,15 @@ CLAMPED = frozenset({"conv2d", "conv2d_add", "linear", "add", "mul", "avg_pool"}
 
 
 def run_program(program: Program, images: np.ndarray) -> np.ndarray:
-    """Scores (n, classes) of uint8 images (n, height, width, channels): int16, float32 for the baseline.
+    """The numbers (n, values) of uint8 images (n, height, width, channels): outputs in a row, each in the order NHWC;
+    int16, float32 for the baseline.
 
     Raises InputError when the images do not have the network's shape.
     """
     parts = [images[i : i + CHUNK] for i in range(0, max(len(images), 1), CHUNK)]
-    scores = [run_tensors(program, part, {program.output})[program.output] for part in parts]
-    return np.concatenate(scores).reshape(len(images), -1)
+    found = [run_tensors(program, part, program.outputs) for part in parts]
+    whole = [np.concatenate([part[name] for part in found]).reshape(len(images), -1) for name in program.outputs]
+    return np.concatenate(whole, 1)
 
 
 def run_tensors(program: Program, images: np.ndarray, names: Collection[str] | None = None) -> dict[str, np.ndarray]:

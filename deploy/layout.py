@@ -11,6 +11,7 @@ from lut.errors import LutError
 from lut.kernels.signature import NAMES
 
 from .program import Op, Program
+from .results import Place
 
 Pack = Callable[[Op, Sequence[int], int], Mapping[str, np.ndarray]]
 """Constants by argument of an operator, given the zero points of its inputs and of its output."""
@@ -25,12 +26,13 @@ def check_image(program: Program) -> None:
 
 
 def place(program: Program, workspaces: Mapping[str, int], alignment: int, slack: int) -> tuple[dict[str, int], int]:
-    """(offset by tensor name and 'workspace of <op>', bytes) of one arena; image and scores are the caller's.
+    """(offset by tensor name and 'workspace of <op>', bytes) of one arena; image and results are the caller's.
 
     workspaces: bytes by operator name. slack: readable bytes behind every tensor.
     """
-    inside = {n: t.bytes + slack for n, t in program.tensors.items() if n not in (program.input, program.output)}
-    buffers, shared = lifetimes(program.ops, inside, program.output)
+    outside = {program.input, *program.outputs}
+    inside = {n: t.bytes + slack for n, t in program.tensors.items() if n not in outside}
+    buffers, shared = lifetimes(program.ops, inside, program.outputs)
     buffers = [buffer for buffer in buffers if buffer.name in inside]
     for step, op in enumerate(program.ops):
         if size := workspaces[op.name]:
@@ -57,13 +59,16 @@ def arguments(
     used: Container[str],
     arena: Mapping[str, int],
     constants: Mapping[tuple[str, str], int],
+    results: Sequence[Place],
     part: str = "",
 ) -> str:
     """C expressions of a kernel's eight pointers, in a function with `image` and `scores`, an arena A and constants C.
 
-    used: names of the pointers that the kernel reads or writes. part: added to the workspace's address.
+    used: names of the pointers that the kernel reads or writes. results: of the outputs in `scores`. part: added to the
+    workspace's address.
     """
-    fixed = {program.input: "image", program.output: "scores"}
+    fixed = {program.input: "image"}
+    fixed |= {name: f"scores + {row.first}" if row.first else "scores" for name, row in zip(program.outputs, results)}
     tensors = dict(zip(("in", "in2"), op.inputs)) | {"out": op.output}
     shared = {"concat": "out", "split": "in"}.get(op.spec.kind)  # of it an operator has a part of the channels
     words = []

@@ -51,7 +51,6 @@ class _Lowering:
         self.specs = {op.name: spec.without_site() for op in schedule_of(subnet).ops if (spec := op.spec({}))}
         self.in_place = {op.name: op.in_place for op in schedule_of(subnet).ops}
         self.nodes = {node.name: node for node in subnet.nodes}
-        self.output = subnet.nodes[-1].name
         self.tensors: dict[str, Tensor] = {}
 
     def run(self) -> Program:
@@ -59,10 +58,10 @@ class _Lowering:
         self.tensors["image"] = Tensor("image", first.shape[1], first.shape[2], first.shape[0], 8)
         ops = []
         for node in self.net.nodes:
-            if node.name != self.output:
+            if not node.output:
                 self.tensors[node.name] = self._tensor(node)
             ops += self._parts(node) if node.kind == "concat" else [self._op(node)]
-        return Program(tuple(ops), self.tensors, "image", self.output, self.name)
+        return Program(tuple(ops), self.tensors, "image", self.net.outputs, self.name, form=self.net.form)
 
     def _tensor(self, node: Node) -> Tensor:
         channels, height, width = node.shape
@@ -99,7 +98,7 @@ class _Lowering:
             return replace(op, offset=node.start)
         if node.kind == "layer_norm":
             return islands.layer_norm(op, self.net.channel_norm(node.name))
-        if node.name == self.output:
+        if node.output:
             return self._pooled_scores(node, op)
         if node.kind in MOVES or self.net.is_float:
             return op
@@ -175,7 +174,7 @@ class _Lowering:
         codes[constant] = 0
         reach = _sums(np.abs(codes)) * (2**source.bits - 1)
         real = np.where(constant, np.maximum(np.abs(offset_values) / 2**20, 1e-12), real)
-        if node.name == self.output:
+        if node.output:
             bound = np.abs(real) * reach + np.abs(offset_values)
             self._scores(node, float(bound.max()) / SCORE_LIMIT)
         weights = self._layout(node, codes.astype(np.int8))
@@ -187,9 +186,10 @@ class _Lowering:
     def _pooled_scores(self, node: Node, op: Op) -> Op:
         """A mean over windows as the output."""
         source = self.tensors[node.inputs[0]]
-        self._scores(node, source.scale * (2**source.bits - 1) / SCORE_LIMIT)
         if self.net.is_float:
+            self._scores(node, 1.0)
             return op
+        self._scores(node, source.scale * (2**source.bits - 1) / SCORE_LIMIT)
         area = node.kernel[0] * node.kernel[1]
         mult, shift = fixed_point(np.array([source.scale / self.tensors[node.name].scale / area]))
         return replace(op, mult=mult, shift=shift)
@@ -213,8 +213,8 @@ class _Lowering:
             unit *= 2
 
     def _scores(self, node: Node, scale: float) -> None:
-        """The output tensor: int16 at a scale that no input can overflow (float32 in the baseline)."""
-        if node.name == self.output:
+        """An output tensor: int16 at a scale that no input can overflow (float32 in the baseline)."""
+        if node.output:
             channels, height, width = node.shape
             self.tensors[node.name] = Tensor(
                 node.name, height, width, channels, 32 if self.net.is_float else 16, 0, scale

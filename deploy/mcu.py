@@ -17,15 +17,16 @@ from lut.mcu.image import overflow as image_overflow
 from lut.mcu.qemu import run
 from lut.mcu.toolchain import toolchain
 
-from .c_project import Project
+from .c_project import ALIGNMENT, Project
 from .program import Program
+from .results import dense, places
 
 SECONDS_PER_IMAGE, BUILD_SECONDS = 30.0, 300.0
 
 
 @dataclass(frozen=True)
 class Simulation:
-    """scores: int16 (n, classes). cycles of an inference by the device's model, the same for every image, and
+    """scores: int16 (n, values). cycles of an inference by the device's model, the same for every image, and
     microseconds at the device's clock; waits: those of the cycles that go to flash, the mean of the images; bytes: of
     the linked image, of the stack that was used."""
 
@@ -65,6 +66,7 @@ def simulate(project: Project, program: Program, device: Device, images: np.ndar
     cycles = counts.pop() + waiting
     assert device.clock is not None
     scores = np.fromfile(folder / "scores.bin", "<i2").reshape(len(images), -1)
+    scores = dense(scores, places(program, ALIGNMENT))
     stack = int(ran.output.rpartition("stack ")[2])
     us = cycles / device.clock * 1e6
     return Simulation(scores, cycles, us, model.source, size["flash"], size["ram"], stack, waiting)

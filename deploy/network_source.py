@@ -15,6 +15,8 @@ from string import Template
 from lut.kernels.signature import SLACK
 from lut.profilers.timing import BARRIER
 
+from .results import Place, room
+
 FOLDER = Path(__file__).parent
 SCORES = {"int16": "int16_t", "float32": "float", "uint8": "uint8_t"}
 """C's name of the scores' type."""
@@ -23,6 +25,14 @@ SCORES = {"int16": "int16_t", "float32": "float", "uint8": "uint8_t"}
 def identifier(name: str) -> str:
     plain = re.sub(r"\W", "_", name)
     return plain if not plain[:1].isdigit() and plain else f"net_{plain}"
+
+
+def numbers(results: Sequence[Place]) -> str:
+    """What a buffer of results holds, for a comment."""
+    if len(results) == 1:
+        return f"{results[0].count} scores"
+    each = ", ".join(f"{row.label}: {row.count} from {row.first}" for row in results)
+    return f"{room(results)} scores, NHWC ({each})"
 
 
 @dataclass(frozen=True)
@@ -39,7 +49,7 @@ class Network:
         """Of a step."""
         return f"const uint8_t *image, {self.score} *scores" + (", int32_t part" if self.threads > 1 else "")
 
-    def header(self, image: tuple[int, int, int], classes: int) -> str:
+    def header(self, image: tuple[int, int, int], results: Sequence[Place]) -> str:
         """NAME.h. image: height, width, channels."""
         guard, shape = f"{self.name.upper()}_H", " x ".join(map(str, image))
         own = "One caller at a time: buffers are static."
@@ -48,7 +58,7 @@ class Network:
         return f"""#ifndef {guard}
 #define {guard}
 #include <stdint.h>
-/* image: {shape} bytes, NHWC; {classes} scores. Returns 0. {own} */
+/* image: {shape} bytes, NHWC; {numbers(results)}. Returns 0. {own} */
 int32_t {self.name}_run(const uint8_t *image, {self.score} *scores);
 #endif
 """

@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lut.progress import Progress
+from supernet.outputs import Form
 
 from .integer import CHUNK, run_tensors
-from .onnx_export import OUTPUT, to_onnx
+from .onnx_export import OUTPUT, labels, to_onnx
 from .onnx_graph import require
 from .program import Op, Program
 
@@ -42,10 +43,10 @@ class LayerDifference:
 @dataclass(frozen=True)
 class Comparison:
     """layers in execution order; top1: share of the images whose best class is one of the
-    reference's best: its scores are integers, so two may be equal."""
+    reference's best: its scores are integers, so two may be equal. None of several outputs."""
 
     layers: tuple[LayerDifference, ...]
-    top1: float
+    top1: float | None
     images: int
 
     @property
@@ -69,7 +70,7 @@ def compare(
     parts = [images[i : i + CHUNK] for i in range(0, max(len(images), 1), CHUNK)]
     run_tensors(program, parts[0][:1])  # refuses wrong images before anything is built
     sessions = {op.name: session(to_onnx(alone(program, op)), optimise) for op in program.ops}
-    whole = session(model, optimise)
+    whole, names = session(model, optimise), labels(program)
     largest, differing, total = Counter[str](), Counter[str](), Counter[str]()
     same = 0
     with Progress(len(parts), label, "part", bool(label)) as bar:
@@ -80,21 +81,22 @@ def compare(
                 largest[op.name] = max(largest[op.name], int(steps.max(initial=0)))
                 differing[op.name] += int((steps > 0).sum())
                 total[op.name] += steps.size
-            scores = whole.run([OUTPUT], {program.input: part})[0]
-            reference = tensors[program.output].reshape(len(part), -1)
-            best = np.take_along_axis(reference, scores.argmax(1)[:, None], 1)[:, 0]
-            same += int((best == reference.max(1)).sum())
+            results = whole.run(names, {program.input: part})
+            if len(names) == 1:
+                reference = tensors[program.output].reshape(len(part), -1)
+                best = np.take_along_axis(reference, results[0].argmax(1)[:, None], 1)[:, 0]
+                same += int((best == reference.max(1)).sum())
             bar.update()
     layers = [
         LayerDifference(op.name, op.spec.kind, largest[op.name], differing[op.name] / max(total[op.name], 1))
         for op in program.ops
     ]
-    return Comparison(tuple(layers), same / max(len(images), 1), len(images))
+    return Comparison(tuple(layers), same / max(len(images), 1) if len(names) == 1 else None, len(images))
 
 
 def alone(program: Program, op: Op) -> Program:
     """The part of a program that is one of its operators."""
-    return replace(program, ops=(op,), input=op.inputs[0], output=op.output, name=op.name)
+    return replace(program, ops=(op,), input=op.inputs[0], outputs=(op.output,), name=op.name, form=Form())
 
 
 def _steps(program: Program, op: Op, tensors: dict[str, np.ndarray], runner: Any) -> np.ndarray:

@@ -21,6 +21,7 @@ from .onnx_graph import Graph
 from .onnx_input import affine
 from .onnx_weights import weighted
 from .program import Op, Program
+from .results import places
 
 if TYPE_CHECKING:
     import onnx
@@ -32,7 +33,8 @@ SCALE_ERROR = 1 / 32
 
 def to_onnx(program: Program) -> onnx.ModelProto:
     """The model. Its inputs are the tensors that no operator makes, uint8 (n, height, width, channels): `image`, for a
-    whole network. `scores`: float32 (n, classes); for a part of a network that ends in codes, uint8 NHWC.
+    whole network. `scores`: float32 (n, classes), of several outputs `scores.<label>`, each (n, H W C); for a part of a
+    network that ends in codes, uint8 NHWC.
 
     Raises LutError for a kind that is not known, constants that no program has, and when onnx is not installed.
     """
@@ -44,7 +46,12 @@ def to_onnx(program: Program) -> onnx.ModelProto:
         if op.spec.kind not in KINDS:
             raise LutError(f"{op.name}: no ONNX form for kind {op.spec.kind!r}; there is one for {', '.join(KINDS)}")
         KINDS[op.spec.kind](graph, op)
-    return graph.model(inputs, graph.give(program.output, OUTPUT))
+    return graph.model(inputs, [graph.give(name, label) for name, label in zip(program.outputs, labels(program))])
+
+
+def labels(program: Program) -> list[str]:
+    """Names of the model's results."""
+    return [f"{OUTPUT}.{row.label}" if row.label else OUTPUT for row in places(program)]
 
 
 def _input(graph: Graph, op: Op) -> None:
@@ -76,7 +83,7 @@ def _look_up(graph: Graph, op: Op, table: np.ndarray, index: str) -> None:
 
 def _weighted(graph: Graph, op: Op) -> None:
     value = weighted(graph, op)
-    if op.spec.kind == "linear" and (op.output != graph.program.output or op.spec.out_bits <= 8):
+    if op.spec.kind == "linear" and (op.output not in graph.program.outputs or op.spec.out_bits <= 8):
         value = graph.node("Unsqueeze", [value, graph.integers("pixel", (2, 3))], f"{op.name}/pixel")
     if op.spec.kind == "conv2d_add":
         _check_scale(graph.program, op, 1, op.res_mult, op.res_shift)

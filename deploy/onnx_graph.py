@@ -148,9 +148,9 @@ class Graph:
         kind = proto.UINT8 if self.program.tensors[name].bits <= 8 else proto.FLOAT
         return self._helper.make_tensor_value_info(label, kind, ["n", *shape])
 
-    def model(self, inputs: Sequence[Any], output: Any) -> onnx.ModelProto:
-        """The finished model, checked. inputs, output: what `take` and `give` returned."""
-        graph = self._helper.make_graph(self._nodes, self.program.name, inputs, [output], self._constants.values())
+    def model(self, inputs: Sequence[Any], outputs: Sequence[Any]) -> onnx.ModelProto:
+        """The finished model, checked. inputs, outputs: what `take` and `give` returned."""
+        graph = self._helper.make_graph(self._nodes, self.program.name, inputs, outputs, self._constants.values())
         opset = [self._helper.make_opsetid("", self.opset)]
         version = self._helper.find_min_ir_version_for(opset)
         model = self._helper.make_model(graph, opset_imports=opset, ir_version=version, producer_name="lutier")

@@ -31,8 +31,8 @@ def predicted_us(program: Program, table: LatencyTable) -> float:
 
 def storage(program: Program) -> dict[str, int]:
     """Bytes: packed weights, biases and multipliers by the cost model's rule; activations as the arena holds them."""
-    inside = {n: t.bytes for n, t in program.tensors.items() if n not in (program.input, program.output)}
-    buffers, shared = lifetimes(program.ops, inside, program.output)
+    inside = {n: t.bytes for n, t in program.tensors.items() if n not in (program.input, *program.outputs)}
+    buffers, shared = lifetimes(program.ops, inside, program.outputs)
     arena = plan([b for b in buffers if isinstance(b, Buffer) and b.name in inside], shared)
     return {"weights": sum(weight_bytes(op.spec) for op in program.ops), "ram": arena.size}
 

@@ -28,7 +28,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from lut.errors import LutError
 from lut.spec import OpSpec
+from supernet.outputs import Form
 
 
 @dataclass(frozen=True)
@@ -86,11 +88,25 @@ class Op:
 
 @dataclass(frozen=True)
 class Program:
-    """Operators in execution order; tensors by name; `input` is uint8 NHWC, `output` int16 (or float32) scores."""
+    """Operators in execution order; tensors by name; `input` is uint8 NHWC, `outputs` int16 (or float32), each with a
+    scale of its own. form: what the user's model returns of them."""
 
     ops: tuple[Op, ...]
     tensors: dict[str, Tensor]
     input: str
-    output: str
+    outputs: tuple[str, ...]
     name: str = "net"
     meta: dict[str, str] = field(default_factory=dict)
+    form: Form = field(default_factory=Form)
+
+    @property
+    def output(self) -> str:
+        """The only output. LutError where there are several."""
+        if len(self.outputs) != 1:
+            raise LutError(f"{self.name}: it has several outputs ({', '.join(self.outputs)}); expected one")
+        return self.outputs[0]
+
+    @property
+    def is_float(self) -> bool:
+        """Whether the outputs are values, not codes: the baseline."""
+        return any(self.tensors[name].bits == 32 for name in self.outputs)

@@ -20,6 +20,7 @@ from lut.kernels.isa import machine_of
 from lut.profilers.rpc import headers, session
 from lut.profilers.timing import compile_c
 
+from .results import dense, room
 from .tvm_build import CACHE_BYTES, Description, describe
 
 SOURCE = Path(__file__).with_name("network_rpc.c")
@@ -53,7 +54,7 @@ class RemoteModule:
             for file in (self.path, glue):
                 remote.upload(bytearray(file.read_bytes()), file.name)
         there: Any = lambda array: tvm.runtime.tensor(array.reshape(-1).view(np.uint8), remote.cpu(0))  # noqa: E731
-        sizes = int(np.prod(self.about.image)), self.about.classes * np.dtype(self.about.scores).itemsize
+        sizes = int(np.prod(self.about.image)), room(self.about.outputs) * np.dtype(self.about.scores).itemsize
         answer = there(out)
         ended = remote.load_module(glue.name)["run"](
             what, there(np.ascontiguousarray(images)), answer, *sizes, windows, float(window_us), CACHE_BYTES, SECONDS
@@ -65,13 +66,13 @@ class RemoteModule:
         out.reshape(-1).view(np.uint8)[:] = answer.numpy()
 
     def run(self, images: np.ndarray) -> np.ndarray:
-        """uint8 (n, h, w, c) -> scores (n, classes). Raises InputError when the shape is another."""
+        """uint8 (n, h, w, c) -> (n, values), as integer.run_program. Raises InputError when the shape is another."""
         if images.dtype != np.uint8 or images.shape[1:] != self.about.image:
             raise InputError(f"images: {images.dtype} {images.shape}; expected uint8 (n, {self.about.image})")
-        scores = np.zeros((len(images), self.about.classes), self.about.scores)
+        scores = np.zeros((len(images), room(self.about.outputs)), self.about.scores)
         if len(images):
             self._call(IMAGES, images, scores)
-        return scores
+        return dense(scores, self.about.outputs)
 
     def apart(self) -> AbstractContextManager[object]:
         """Nothing here: where its threads run is the device's business."""

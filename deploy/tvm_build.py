@@ -13,7 +13,7 @@ import json
 import tempfile
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -32,6 +32,7 @@ from lut.table import LatencyTable
 from . import layout
 from .network_source import SCORES, Network, identifier
 from .program import Op, Program
+from .results import Place, dense, places, room
 
 CACHE_BYTES = 64 << 20
 """More than the last-level cache share of one core."""
@@ -53,11 +54,16 @@ def _kernels(program: Program, isa: str, table: LatencyTable | None, threads: in
 
 
 def _call(
-    program: Program, op: Op, kernel: Kernel, arena: dict[str, int], constants: dict[tuple[str, str], int]
+    program: Program,
+    op: Op,
+    kernel: Kernel,
+    arena: dict[str, int],
+    constants: dict[tuple[str, str], int],
+    rows: tuple[Place, ...],
 ) -> str:
     """C expression that runs one operator."""
     own = f" + part * {kernel.stride}" if kernel.threads > 1 else ""
-    words = layout.arguments(program, op, {arg.name for arg in kernel.args if arg.count}, arena, constants, own)
+    words = layout.arguments(program, op, {arg.name for arg in kernel.args if arg.count}, arena, constants, rows, own)
     return f"{kernel.symbol}({words}, {'part' if kernel.threads > 1 else 0})"
 
 
@@ -66,8 +72,9 @@ def _check(program: Program) -> None:
         if (reason := supported(op.spec)) is not None:
             raise LutError(f"{program.name}: {op.name}: {reason}")
     layout.check_image(program)
-    if any(program.output in op.inputs for op in program.ops):
-        raise LutError(f"{program.name}: the output {program.output!r} is read by an operator; it is the caller's")
+    for name in program.outputs:
+        if any(name in op.inputs for op in program.ops):
+            raise LutError(f"{program.name}: the output {name!r} is read by an operator; it is the caller's")
 
 
 def build(program: Program, isa: str, folder: Path, table: LatencyTable | None = None, threads: int = 1) -> Path:
@@ -77,8 +84,8 @@ def build(program: Program, isa: str, folder: Path, table: LatencyTable | None =
     caller's among them.
 
     C interface: `int32_t NAME_run(const uint8_t *image, int16_t *scores)` (float for the float32 baseline), not
-    re-entrant. An `isa` of another architecture is cross-compiled. Raises LutError when an operator has no kernel or
-    the C compiler fails or is missing.
+    re-entrant; NAME.h says where in `scores` each of several outputs begins. An `isa` of another architecture is
+    cross-compiled. Raises LutError when an operator has no kernel or the C compiler fails or is missing.
     """
     _check(program)
     name = identifier(program.name)
@@ -87,18 +94,18 @@ def build(program: Program, isa: str, folder: Path, table: LatencyTable | None =
     arena_bytes = size + SLACK
     pack = lambda op, zeros, zero: pack_constants(op, isa, zeros, zero)  # noqa: E731
     blob, constants = layout.constants(program, pack, ALIGNMENT, SLACK)
-    image, scores = program.tensors[program.input], program.tensors[program.output]
-    classes = scores.bytes // np.dtype(scores.dtype).itemsize
-    calls = {op.name: _call(program, op, kernels[op.name], arena, constants) for op in program.ops}
+    image, scores = program.tensors[program.input], program.tensors[program.outputs[0]].dtype
+    rows = places(program, ALIGNMENT)
+    calls = {op.name: _call(program, op, kernels[op.name], arena, constants, rows) for op in program.ops}
     distinct = {kernel.symbol: kernel for kernel in kernels.values()}
-    network = Network(name, calls, SCORES[scores.dtype], threads)
+    network = Network(name, calls, SCORES[scores], threads)
     description = {
         "name": name,
         "isa": isa,
         "threads": threads,
         "image": [image.height, image.width, image.channels],
-        "classes": classes,
-        "scores": scores.dtype,
+        "outputs": [asdict(row) for row in rows],
+        "scores": scores,
         "ops": [op.name for op in program.ops],
         "arena_bytes": arena_bytes,
         "constant_bytes": len(blob),
@@ -106,7 +113,7 @@ def build(program: Program, isa: str, folder: Path, table: LatencyTable | None =
         "kernels": len(distinct),
     }
     files: dict[str, str | bytes] = {
-        f"{name}.h": network.header((image.height, image.width, image.channels), classes),
+        f"{name}.h": network.header((image.height, image.width, image.channels), rows),
         f"{name}.c": network.source(list(distinct), arena_bytes, len(blob)),
         "constants.bin": blob,
         f"{name}.json": json.dumps(description, indent=1) + "\n",
@@ -132,7 +139,7 @@ class Description:
     name: str
     isa: str
     image: tuple[int, int, int]
-    classes: int
+    outputs: tuple[Place, ...]
     scores: str
     ops: tuple[str, ...]
     arena_bytes: int
@@ -146,7 +153,9 @@ def describe(path: Path) -> Description:
     """Of the built network NAME.so. Raises InputError when there is none."""
     try:
         body = json.loads(path.with_suffix(".json").read_text())
-        return Description(**body | {"image": tuple(body["image"]), "ops": tuple(body["ops"])})
+        outputs = tuple(Place(**row) for row in body["outputs"])
+        fields = {"image": tuple(body["image"]), "ops": tuple(body["ops"]), "outputs": outputs}
+        return Description(**body | fields)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"{path}: no built network: {error}") from None
 
@@ -166,23 +175,23 @@ class HostModule:
         except OSError as error:
             raise InputError(f"{path}: no built network: {error}") from None
         self._image = aligned(int(np.prod(self.about.image)), "uint8")
-        self._scores = aligned(self.about.classes, self.about.scores)
+        self._scores = aligned(room(self.about.outputs), self.about.scores)
         self._buffers = tuple(ctypes.c_void_p(a.ctypes.data) for a in (self._image, self._scores))
 
     def _function(self, suffix: str) -> Callable[..., int]:
         return self._library[f"{self.about.name}_{suffix}"]
 
     def run(self, images: np.ndarray) -> np.ndarray:
-        """uint8 (n, h, w, c) -> scores (n, classes). Raises InputError when the shape is another."""
+        """uint8 (n, h, w, c) -> (n, values), as integer.run_program. Raises InputError when the shape is another."""
         if images.dtype != np.uint8 or images.shape[1:] != self.about.image:
             raise InputError(f"images: {images.dtype} {images.shape}; expected uint8 (n, {self.about.image})")
-        scores = np.empty((len(images), self.about.classes), self.about.scores)
+        scores = np.empty((len(images), len(self._scores)), self.about.scores)
         step = self._function("run")
         for image, row in zip(images, scores):
             self._image[:] = image.reshape(-1)
             step(*self._buffers)
             row[:] = self._scores
-        return scores
+        return dense(scores, self.about.outputs)
 
     def apart(self) -> AbstractContextManager[object]:
         """To measure inside: the threads of an inference, this one among them, then keep to a core each."""

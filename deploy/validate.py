@@ -26,6 +26,7 @@ from lut.table import LatencyTable
 from .integer import run_program
 from .predict import predicted_us, rows_of, storage
 from .program import Program
+from .results import difference, places
 from .rpc import RemoteModule
 from .tvm_build import Description, HostModule
 
@@ -105,7 +106,7 @@ def _timing(rounds: list[dict[str, Any]]) -> Timing:
 
 
 def check_exact(program: Program, module: Module, images: np.ndarray) -> int:
-    """Run both on EXACT_IMAGES images, random bytes where there are fewer, and compare every score.
+    """Run both on EXACT_IMAGES images, random bytes where there are fewer, and compare every number of every output.
 
     Returns the number of images. Raises LutError naming the first that differs.
     """
@@ -113,13 +114,15 @@ def check_exact(program: Program, module: Module, images: np.ndarray) -> int:
     noise = np.random.default_rng(0).integers(0, 256, (lacking, *images.shape[1:]), dtype=np.uint8)
     some = np.concatenate([images[:EXACT_IMAGES], noise])
     expected, got = run_program(program, some), module.run(some)
-    if program.tensors[program.output].bits == 32:  # float32: summation order differs
-        scale = float(np.abs(expected).max())
-        if not np.allclose(expected, got, rtol=1e-3, atol=1e-4 * scale):
-            raise LutError(f"{program.name}: float scores differ by {np.abs(expected - got).max():.3g} of {scale:.3g}")
-    elif not np.array_equal(expected, got):
-        wrong = int(np.nonzero((expected != got).any(1))[0][0])
-        raise LutError(f"{program.name}: image {wrong}: the device gave {got[wrong]}, the reference {expected[wrong]}")
+    if not program.is_float:
+        if wrong := difference(program, expected, got, "the device gave"):
+            raise LutError(f"{program.name}: {wrong}")
+        return len(some)
+    for row in places(program):  # float32: summation order differs
+        ours, theirs = (numbers[:, row.first : row.first + row.count] for numbers in (expected, got))
+        scale = float(np.abs(ours).max())
+        if not np.allclose(ours, theirs, rtol=1e-3, atol=1e-4 * scale):
+            raise LutError(f"{program.name}: float scores differ by {np.abs(ours - theirs).max():.3g} of {scale:.3g}")
     return len(some)
 
 

@@ -85,7 +85,7 @@ def programs(model: nn.Module, size: int) -> dict[str, Program]:
 def part(program: Program, first: int, last: int) -> Program:
     """Operators first .. last - 1 as a program of their own."""
     ops = program.ops[first:last]
-    return Program(ops, program.tensors, ops[0].inputs[0], ops[-1].output, program.name)
+    return Program(ops, program.tensors, ops[0].inputs[0], (ops[-1].output,), program.name)
 
 
 @dataclass

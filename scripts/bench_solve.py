@@ -125,7 +125,7 @@ def resnet20() -> tuple[tuple[Choice, ...], Schedule]:
             last = out
     scores = net.tensor("scores", net.choice("classes", "width", (10,)), 1, (8,))
     net.conv("head", last, scores, 1, 1, 1)
-    return tuple(net.choices), Schedule(tuple(net.ops), net.tensors, image, scores)
+    return tuple(net.choices), Schedule(tuple(net.ops), net.tensors, image, (scores,))
 
 
 def main() -> None:

@@ -26,7 +26,7 @@ from .budget import Budget
 from .checkpoint import Checkpoint
 from .compiled import Compiled, training_step
 from .config import SearchConfig
-from .evaluate import Data, Metric, evaluate, on_device, require_batches, top1
+from .evaluate import Data, Metric, evaluate, on_device, require_batches, require_own, top1
 from .objective import OBJECTIVES, Objective
 from .progress import Metrics, Progress, Stopwatch
 from .relax import RELAXATIONS, Relaxation
@@ -81,6 +81,7 @@ def run_search(
     to last.pt after every epoch; a run that finds last.pt continues to the bit. Raises DivergedError.
     """
     config = config or SearchConfig()
+    require_own(net, loss, metric)
     limits = {b.metric: b.limit for b in budgets}
     loop = SearchLoop(
         net,

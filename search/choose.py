@@ -22,7 +22,7 @@ from .bilevel import SearchResult, run_search
 from .budget import Budget
 from .config import SearchConfig
 from .costs import Costs, expected_costs, network_costs, resolve
-from .evaluate import Metric, evaluate, reestimate_batchnorm, top1
+from .evaluate import Metric, evaluate, reestimate_batchnorm, require_own, top1
 from .solve import cost_of, solve
 from .user_code import as_data
 
@@ -89,7 +89,8 @@ def search(
     `run_search`. Raises BudgetError naming the smallest reachable cost when nothing fits.
     """
     config = config or SearchConfig()
-    data = as_data(loaders)
+    require_own(net, options.get("loss"), options.get("metric", top1))
+    data = as_data(loaders, classes=options.get("loss") is None)
     costs = network_costs(net, [budget.metric for budget in budgets], table)
     limits = resolve(net, costs, budgets)
     solve(net.choices(), net.schedule(), np.zeros(net.alpha.shape), costs, limits, n=1)  # refuse before training

@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from deploy.integer import run_program
 from deploy.predict import describe_prediction
 from deploy.program import Program
+from deploy.results import values
 from lut.device import Device
 from lut.table import LatencyTable
 from supernet.arch import Arch
@@ -70,17 +70,16 @@ class Predicted:
     def validate(self, programs: Mapping[str, Program]) -> dict[str, Any]:
         networks = {name: describe_prediction(program, self.table) for name, program in programs.items()}
         for name, program in programs.items():
-            if program.tensors[program.output].bits != 32:
+            if not program.is_float:
                 networks[name]["top1"]["integer"] = integer_metric(program, self.sources, partial(run_program, program))
         return {"source": self.source, "networks": networks, "drift": []}
 
 
 def integer_metric(program: Program, sources: Sources, execute: Callable[[np.ndarray], Any]) -> float:
-    """The metric on the test split of what `execute` makes of the bytes that the device sees: codes of the scores."""
-    scale = program.tensors[program.output].scale
+    """The metric on the test split of what `execute` makes of the bytes that the device sees: codes of the outputs."""
 
-    def forward(x: Tensor) -> Tensor:
-        return scale * torch.as_tensor(execute(device_bytes(x, sources).numpy()), dtype=torch.float32)
+    def forward(x: Tensor) -> Any:
+        return values(program, execute(device_bytes(x, sources).numpy()))
 
     return evaluate(sources.model, sources.data, "test", sources.metric, forward=forward)
 

@@ -14,9 +14,11 @@ import torch
 from torch import Tensor, nn
 
 from lut.errors import InputError
+from supernet.network import QuantNetwork
+from supernet.outputs import described
 
-Forward = Callable[[Tensor], Tensor]
-Metric = Callable[[Tensor, Any], Any]
+Forward = Callable[[Tensor], Any]
+Metric = Callable[[Any, Any], Any]
 
 
 class Data(Protocol):
@@ -30,7 +32,33 @@ class Data(Protocol):
 
 def top1(output: Tensor, target: Tensor) -> float:
     """Share of rows whose largest score is the target's; output (batch, classes), target int64 (batch,)."""
-    return (output.argmax(1) == target).double().mean().item()
+    return (one_tensor(output, "top-1").argmax(1) == target).double().mean().item()
+
+
+def one_tensor(output: Any, what: str) -> Tensor:
+    """`output` itself. InputError when a network returns a structure, which the default loss and metric can't judge."""
+    if isinstance(output, Tensor):
+        return output
+    raise InputError(
+        f"{what}: the network returns {described(output)}; it is for one tensor of scores: give --loss and --metric "
+        "(in Python loss= and metric=), which get the output as it is"
+    )
+
+
+def require_own(model: nn.Module, loss: object, metric: Metric, teacher: object = None) -> None:
+    """InputError, before anything is trained, where a network that returns a structure has no loss or metric of the
+    user's own, or a teacher: a KL divergence compares class scores, and which outputs are such, only the user knows."""
+    if not isinstance(model, QuantNetwork) or model.form.lone:
+        return
+    with torch.no_grad():
+        structure = model.form.build([torch.zeros(1, 1, 1, 1)] * len(model.outputs))
+    if loss is None or metric is top1:
+        one_tensor(structure, "top-1" if loss is not None else "cross-entropy")
+    if teacher is not None:
+        raise InputError(
+            f"teacher: the network returns {described(structure)}; distillation compares one tensor of scores. Set "
+            "finetune.teacher to none, and let a loss of your own compare the outputs"
+        )
 
 
 @torch.no_grad()

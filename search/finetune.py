@@ -49,7 +49,7 @@ def finetune(
         recipe = dataclasses.replace(recipe, epochs=epochs)
     if recipe.teacher == "none":
         teacher = None
-    data = as_data(loaders)
+    data = as_data(loaders, classes=loss is None)
     reestimate_batchnorm(subnet, data, batch_size=recipe.batch_size, seed=seed)
     train(
         subnet,

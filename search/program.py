@@ -8,6 +8,10 @@ With x integer, z_k is the indicator of one grid cell, so costs are exact. A ter
 another is a sum over that one's joint variable. HAWQ-V3 (Yao 2021) solves such a program for bit-widths alone; widths
 need the joint variables, since c_in and c_out belong to two operators at once.
 
+A derived choice (`supernet/derived.py`) has no x of its own. Part by part, the joint of the partial sum and the part's
+option is tied to both as above, and y_s is the sum of its cells whose sum is s; so y is the sum's indicator, and an
+axis of z_k like any x. Derived choices share the sums that they begin with.
+
 Most columns are priced out before branching. With L the value of the linear relaxation and d >= 0 its reduced costs, a
 solution that takes option o of choice c costs at least L + d_x + sum_k min d_z over the cells of z_k that have o. The
 program is solved on the columns below L + delta; a solution below L + delta is optimal for the whole, else delta grows.
@@ -21,6 +25,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from scipy.optimize import Bounds, LinearConstraint, linprog, milp
@@ -28,6 +33,7 @@ from scipy.sparse import coo_matrix, csc_matrix, csr_matrix, hstack, vstack
 
 from cost_models.terms import Term
 from supernet.choice import Choice
+from supernet.derived import Derived
 
 Upper = tuple[csr_matrix, float]
 """One constraint row and its upper end."""
@@ -78,6 +84,7 @@ class Program:
             columns = np.arange(self.first[i], self.first[i + 1])
             self._equality(columns, np.ones(len(columns)), 1.0)
         self._joints: dict[tuple[Choice, ...], np.ndarray] = {}
+        self._sums: dict[tuple[Any, ...], dict[int, int]] = {}  # of parts and their counts: column by sum
         for axes in sorted({t.choices for row in rows for t in row.terms if t.choices}, key=len, reverse=True):
             self._joint(axes)
         self.rows = [self._coefficients(row.terms) for row in rows]
@@ -167,8 +174,42 @@ class Program:
         return {c.name: c.options[i] for c, i in zip(self.choices, chosen)}
 
     def _columns(self, choice: Choice) -> np.ndarray:
+        if isinstance(choice, Derived):
+            return np.array(list(self._summed(choice.parts, choice.counts).values()))
         i = self.position[choice]
         return np.arange(self.first[i], self.first[i + 1])
+
+    def _summed(self, parts: tuple[Choice, ...], counts: tuple[tuple[int, ...], ...]) -> dict[int, int]:
+        """Column by sum, ascending, of a derived choice."""
+        if (parts, counts) in self._sums:
+            return self._sums[parts, counts]
+        last = self._columns(parts[-1])
+        totals = np.array(counts[-1])[None]
+        cells = last[None]
+        if len(parts) > 1:
+            before = self._summed(parts[:-1], counts[:-1])
+            cells = self._product([np.array(list(before.values())), last])
+            totals = totals + np.array(list(before))[:, None]
+        found = {}
+        for total in np.unique(totals):
+            members = cells[totals == total]
+            if len(members) > 1:
+                self._equality(np.append(members, self.size), np.append(np.ones(len(members)), -1.0), 0.0)
+                members, self.size = np.array([self.size]), self.size + 1
+            found[int(total)] = int(members[0])
+        self._sums[parts, counts] = found
+        return found
+
+    def _product(self, axes: Sequence[np.ndarray]) -> np.ndarray:
+        """New columns for the joint of some indicators, of which they are the marginals."""
+        columns = np.arange(self.size, self.size + int(np.prod([len(axis) for axis in axes])))
+        columns = columns.reshape([len(axis) for axis in axes])
+        self.size += columns.size
+        for i, axis in enumerate(axes):
+            for option, column in enumerate(axis):
+                members = np.take(columns, option, axis=i).ravel()
+                self._equality(np.append(members, column), np.append(np.ones(len(members)), -1.0), 0.0)
+        return columns
 
     def _joint(self, axes: tuple[Choice, ...]) -> None:
         """Give some choices a joint variable with marginals tied to their one-hots, unless a wider one exists."""
@@ -177,14 +218,7 @@ class Program:
         if len(axes) == 1:
             self._joints[axes] = self._columns(axes[0])
             return
-        shape = [len(c.options) for c in axes]
-        columns = np.arange(self.size, self.size + int(np.prod(shape))).reshape(shape)
-        self.size += columns.size
-        for axis, choice in enumerate(axes):
-            for option, column in enumerate(self._columns(choice)):
-                members = np.take(columns, option, axis=axis).ravel()
-                self._equality(np.append(members, column), np.append(np.ones(len(members)), -1.0), 0.0)
-        self._joints[axes] = columns
+        self._joints[axes] = self._product([self._columns(choice) for choice in axes])
 
     def _host(self, axes: tuple[Choice, ...]) -> tuple[Choice, ...] | None:
         """The smallest set of choices with a joint variable that contains `axes`."""

@@ -29,7 +29,7 @@ from supernet.supernet import Supernet
 from .budget import Budget
 from .choose import Candidate, choose
 from .costs import Costs, network_costs, resolve
-from .evaluate import Metric, on_device, reestimate_batchnorm, require_batches, top1
+from .evaluate import Metric, on_device, reestimate_batchnorm, require_batches, require_own, top1
 from .progress import Metrics, Progress, Stopwatch
 from .solve import solve
 from .train import Loss, smoothed_cross_entropy
@@ -56,7 +56,8 @@ def quick(
     loaders: a data source, or train, validation and test iterables of (x, y). table: needed for a latency budget.
     Raises BudgetError naming the smallest reachable cost when nothing fits.
     """
-    data = as_data(loaders)
+    require_own(net, loss, metric)
+    data = as_data(loaders, classes=loss is None)
     costs = network_costs(net, [budget.metric for budget in budgets], table)
     limits = resolve(net, costs, budgets)
     solve(net.choices(), net.schedule(), np.zeros(net.alpha.shape), costs, limits, n=1)  # refuse before measuring

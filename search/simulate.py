@@ -7,8 +7,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from cost_models.energy import DERIVED
 from deploy.board import run_on_board
 from deploy.c_project import write
@@ -16,9 +14,9 @@ from deploy.integer import run_program
 from deploy.mcu import Simulation, simulate
 from deploy.predict import describe_prediction
 from deploy.program import Program
+from deploy.results import difference
 from lut.device import Device
 from lut.errors import LutError
-from lut.spec import FLOAT_BITS
 from lut.table import LatencyTable
 
 from .deployment import integer_metric
@@ -39,7 +37,7 @@ class Simulated:
         networks, source = {}, "predicted"
         for name, program in programs.items():
             networks[name] = describe_prediction(program, self.table)
-            if program.tensors[program.output].bits != FLOAT_BITS:
+            if not program.is_float:
                 ran = self._run(name, program)
                 source = ran.source
                 _complete(networks[name], ran)
@@ -56,15 +54,11 @@ class Simulated:
         images = first_images(self.sources, EXACT_IMAGES)
         project = write(program, self.device, self.folder / "deploy" / name)
         if self.device.runner == "serial":
-            ran = run_on_board(project, self.device, images)
+            ran = run_on_board(project, program, self.device, images)
         else:
             ran = simulate(project, program, self.device, images)
-        expected = run_program(program, images)
-        if not np.array_equal(ran.scores, expected):
-            wrong = int(np.nonzero((ran.scores != expected).any(1))[0][0])
-            raise LutError(
-                f"{program.name}: image {wrong}: the device has {ran.scores[wrong]}, the reference {expected[wrong]}"
-            )
+        if wrong := difference(program, run_program(program, images), ran.scores, f"the device ({ran.source})"):
+            raise LutError(f"{program.name}: {wrong}")
         return ran
 
 

@@ -14,11 +14,12 @@ from torch import nn
 
 from lut.errors import InputError
 from supernet.networks import BUILDERS, build, pretrained
+from supernet.outputs import described
 
 from . import data as datasets
 from .config import RunConfig
 from .dataset import DataSource
-from .evaluate import top1
+from .evaluate import one_tensor, top1
 from .outcome import TOP1
 from .train import smoothed_cross_entropy
 from .user_code import call, load, user_dataset
@@ -102,8 +103,8 @@ def _wrapped(reference: str) -> Callable[..., Any]:
     """A user's function whose exceptions name where it was called from."""
     function = load(reference)
 
-    def wrapped(output: torch.Tensor, target: Any) -> Any:
-        return call(function, f"{reference}: called with output {tuple(output.shape)}", output, target)
+    def wrapped(output: Any, target: Any) -> Any:
+        return call(function, f"{reference}: called with output {described(output)}", output, target)
 
     return wrapped
 
@@ -126,5 +127,7 @@ def _check(model: nn.Module, data: Any, config: RunConfig) -> None:
         raise InputError(f"{where}: {str(error).splitlines()[0]}") from None
     finally:
         model.train(was_training)
-    if config.model.loss is None and output.shape[1] < int(y.max()) + 1:
-        raise InputError(f"{where}: {output.shape[1]} scores for classes up to {int(y.max())}")
+    if config.model.loss is None:
+        scores = one_tensor(output, config.model.name)
+        if scores.shape[1] < int(y.max()) + 1:
+            raise InputError(f"{where}: {scores.shape[1]} scores for classes up to {int(y.max())}")

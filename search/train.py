@@ -22,10 +22,10 @@ from lut.errors import InputError
 from .checkpoint import Checkpoint, to_cpu
 from .compiled import channels_last, training_step
 from .config import Recipe
-from .evaluate import Data, Forward, Metric, evaluate, mode, on_device, require_batches, top1
+from .evaluate import Data, Forward, Metric, evaluate, mode, on_device, one_tensor, require_batches, require_own, top1
 from .progress import Metrics, Progress, Stopwatch
 
-Loss = Callable[[Tensor, Any], Tensor]
+Loss = Callable[[Any, Any], Tensor]
 
 
 class DivergedError(InputError):
@@ -62,8 +62,10 @@ def train(
 
     forward: model's call, e.g. with gates; parameters: those to train (default all). With `checkpoint`, the state is
     written there after every epoch, and a run that finds it continues to the bit. Rows (phase, epoch, loss, metric,
-    lr, cpu_seconds, wall_seconds) are appended to `metrics`. Raises DivergedError when the loss is not finite.
+    lr, cpu_seconds, wall_seconds) are appended to `metrics`. Raises DivergedError when the loss is not finite,
+    InputError for several outputs without a loss and a metric for them, or with a teacher.
     """
+    require_own(model, loss, metric, teacher if recipe.distill else None)
     weights = list(model.parameters() if parameters is None else parameters)
     optimizer = make_optimizer(recipe, parameter_groups(model, weights, recipe.lr, recipe.weight_decay, recipe.step_lr))
     criterion = loss or smoothed_cross_entropy(recipe.label_smoothing)
@@ -157,7 +159,8 @@ def descend(
 
 def smoothed_cross_entropy(label_smoothing: float = 0.0) -> Loss:
     def loss(output: Tensor, target: Tensor) -> Tensor:
-        return functional.cross_entropy(output, target, label_smoothing=label_smoothing)
+        scores = one_tensor(output, "cross-entropy")
+        return functional.cross_entropy(scores, target, label_smoothing=label_smoothing)
 
     return loss
 
@@ -165,8 +168,8 @@ def smoothed_cross_entropy(label_smoothing: float = 0.0) -> Loss:
 def distillation(output: Tensor, teacher: nn.Module, x: Tensor, temperature: float) -> Tensor:
     """T^2 KL(teacher || student) of the softened class distributions, mean over the batch."""
     with torch.no_grad(), mode(teacher, training=False):
-        target = functional.log_softmax(teacher(x) / temperature, 1)
-    student = functional.log_softmax(output / temperature, 1)
+        target = functional.log_softmax(one_tensor(teacher(x), "distillation") / temperature, 1)
+    student = functional.log_softmax(one_tensor(output, "distillation") / temperature, 1)
     return temperature**2 * functional.kl_div(student, target, reduction="batchmean", log_target=True)
 
 

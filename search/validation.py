@@ -49,7 +49,6 @@ def layer_rows(net: Supernet, subnet: Subnet) -> list[dict[str, Any]]:
     for node in subnet.nodes:
         if node.name not in subnet.weight:
             continue
-        last = node is subnet.nodes[-1]
         rows.append(
             {
                 "name": node.name,
@@ -57,7 +56,7 @@ def layer_rows(net: Supernet, subnet: Subnet) -> list[dict[str, Any]]:
                 "channels": node.shape[0],
                 "max_channels": full[node.name],
                 "weight_bits": subnet.weight[node.name].options[0],
-                "act_bits": None if last else subnet.act[node.name].options[0],
+                "act_bits": None if node.output else subnet.act[node.name].options[0],
             }
         )
     return rows

@@ -5,6 +5,7 @@ All decisions of a network live in one padded matrix of logits alpha (choices, o
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -26,6 +27,19 @@ class Choice:
     @property
     def pinned(self) -> bool:
         return len(self.options) == 1
+
+    @property
+    def sources(self) -> tuple[Choice, ...]:
+        """The choices with logits that decide it."""
+        return (self,)
+
+    def settings(self, value: int) -> dict[str, int]:
+        """Values of its sources, by name, under which it has this value."""
+        return {self.name: value}
+
+    def value(self, values: Mapping[str, int]) -> int:
+        """What it is under the values of its sources."""
+        return values[self.name]
 
     def position(self, value: int) -> int:
         """Index of an option; ValueError names the options when it is none of them."""

@@ -18,7 +18,8 @@ from .calls import FAMILIES, reshape
 from .functional import FUNCTIONAL, plain
 from .mixed import Block, MixedOp, block_of
 from .norms import channel_norm, layer_norm_of
-from .primitives import RawOp, Shape, refusal, user_line
+from .outputs import Form, form_of
+from .primitives import RawOp, Shape, Traced, needed, refusal, user_line
 from .register import checked, handler_of
 from .splice import Trace, candidates, spliced
 from .views import View
@@ -39,10 +40,10 @@ class Collector:
         self.used: set[str] = set()
         self.dtype = dtype
 
-    def run(self) -> list[RawOp]:
+    def run(self) -> Traced:
         for node in self.graph.graph.nodes:
             if node.op == "output":
-                return self._needed(self._output(node))
+                return self._outputs(node)
             if "value" not in node.meta:
                 self._visit(node)
         raise AssertionError("no output")
@@ -106,6 +107,8 @@ class Collector:
         sources = [n for n in node.all_input_nodes if n.name in self.views or n.name in self.pieces]
         if not sources:
             raise refusal(node, "an operator without a tensor input is not deployable")
+        if hasattr(node.target, "_fields"):
+            raise refusal(node, "a named tuple could not be made without its class; return a plain tuple, list or dict")
         call = self.call(node)
         if node.op == "call_module":
             self._module(call, self.view(sources[0]))
@@ -207,30 +210,27 @@ class Collector:
 
     # The end
 
-    def _output(self, node: fx.Node) -> str:
-        result: Any = node.args[0]
-        if not isinstance(result, fx.Node):
-            named = result.items() if isinstance(result, dict) else enumerate(result) if result is not None else ()
-            several = ", ".join(f"{key}: {getattr(value, 'name', value)}" for key, value in named)
-            raise InputError(
-                f"the model returns several outputs ({several}); from_model takes networks with one: wrap the model in "
-                "one that returns the output to be deployed"
-            )
-        view = self.view(result)
-        if self.ops[view.op].op == "input":
-            raise InputError("the model returns its input")
-        if max(self.shape(view)[1:]) > 1 and view.axes not in ("nchw", "nf", "ncs"):
-            raise refusal(result, "the output must have its channels first")
-        return view.op
+    def _outputs(self, node: fx.Node) -> Traced:
+        tree, views = form_of(node.args[0], self._returned)
+        names = tuple(dict.fromkeys(view.op for view in views))
+        form = Form(tree, tuple((names.index(view.op), view.axes) for view in views))
+        return Traced(needed(list(self.ops.values()), names), names, form)
 
-    def _needed(self, result: str) -> list[RawOp]:
-        """What the result depends on, in order, the result last."""
-        needed = {result}
-        for raw in reversed(list(self.ops.values())):
-            if raw.name in needed:
-                needed.update(raw.inputs)
-        kept = [raw for raw in self.ops.values() if raw.name in needed]
-        return sorted(kept, key=lambda raw: raw.name == result)
+    def _returned(self, value: Any, path: str) -> View:
+        """The view that a leaf of the result is."""
+        where = f" as {path!r}" if path else ""
+        if not isinstance(value, fx.Node):
+            raise InputError(f"the model returns {value!r}{where}; only tensors can be deployed")
+        if value.name in self.pieces:
+            raise refusal(value, "the parts are returned as a whole; return them one by one")
+        if value.name not in self.views:
+            raise refusal(value, "it is returned and does not depend on the image; keep it out of the model")
+        view = self.view(value)
+        if self.ops[view.op].op == "input":
+            raise InputError(f"the model returns its input{where}")
+        if "g" in view.axes:
+            raise refusal(value, "it is returned with its channels in groups; return channels")
+        return view
 
 
 def _block(node: fx.Node, root: nn.Module) -> Block | None:

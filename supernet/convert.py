@@ -18,7 +18,8 @@ from .codes import islands, share_quantizers, signs
 from .fuse import fuse
 from .layers import ChannelNorm, MixedConv2d, MixedLayer, MixedLinear
 from .network import KINDS
-from .nodes import Node
+from .nodes import Node, last_layers
+from .outputs import Form
 from .patterns import recognised
 from .primitives import RawOp
 from .quantizers import ActQuantizer
@@ -32,6 +33,8 @@ class Parts(NamedTuple):
     """The arguments of QuantNetwork, in order."""
 
     nodes: list[Node]
+    outputs: tuple[str, ...]
+    form: Form
     layout: Layout
     layers: dict[str, MixedLayer]
     norms: dict[str, ChannelNorm]
@@ -45,11 +48,11 @@ class Parts(NamedTuple):
 def convert(model: nn.Module, example: Tensor, space: SearchSpace, mean: Tensor | None, std: Tensor | None) -> Parts:
     """See Supernet.from_model."""
     _check(model, example)
-    raws = recognised(trace(model, example))
-    _own_weights(raws)
-    if not any(raw.op in ("conv", "linear") for raw in raws):
+    traced = recognised(trace(model, example))
+    _own_weights(traced.ops)
+    if not any(raw.op in ("conv", "linear") for raw in traced.ops):
         raise InputError(f"{type(model).__name__}: no convolution or linear layer to search")
-    nodes = fuse(raws)
+    nodes, outputs = fuse(traced)
     nodes = nodes if space.is_float else islands(nodes)
     mean, std = _encoding(example, mean, std)
     layout, choices = _choices(nodes, tie(nodes), space)
@@ -57,11 +60,11 @@ def convert(model: nn.Module, example: Tensor, space: SearchSpace, mean: Tensor 
     norms = {n.name: ChannelNorm(n.norm) for n in nodes if isinstance(n.norm, nn.LayerNorm)}
     quantizers = {
         name: ActQuantizer(choices["act_bits"][name].options, signed)
-        for name, signed in signs(nodes[:-1], bool((mean > 0).any())).items()
+        for name, signed in signs(nodes, bool((mean > 0).any())).items()
     }
     ranks = _ranks(nodes, layout)
     stripped = [replace(node, layer=None, norm=None) for node in nodes]
-    return Parts(stripped, layout, layers, norms, quantizers, ranks, choices, mean, std)
+    return Parts(stripped, outputs, traced.form, layout, layers, norms, quantizers, ranks, choices, mean, std)
 
 
 def _check(model: nn.Module, example: Tensor) -> None:
@@ -115,7 +118,7 @@ def _pins(nodes: list[Node], space: SearchSpace) -> dict[str, dict[str, float]]:
         if node.one_weight:
             pins[node.name] = {"weight_bits": space.weight_bits[0]}
     if space.first_last_bits is not None and not space.is_float:
-        for name in (weighted[0], weighted[-1]):
+        for name in (weighted[0], *last_layers(nodes)):
             pins.setdefault(name, {})["weight_bits"] = space.first_last_bits
     for name, words in space.pin.items():
         if name not in names:
@@ -148,7 +151,7 @@ def _choices(nodes: list[Node], layout: Layout, space: SearchSpace) -> tuple[Lay
             add("weight_bits", node.name, (int(own["weight_bits"]),) if "weight_bits" in own else space.weight_bits)
         if node.kind == "mix":
             add("op", node.name, tuple(range(len(node.inputs))))
-        if not node.quantizes or node is nodes[-1]:
+        if not node.quantizes:
             continue
         if (owner := owners[node.name]) != node.name:
             found["act_bits"][node.name] = found["act_bits"][owner]

@@ -8,6 +8,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -32,8 +33,8 @@ class Subnet(QuantNetwork):
         self.arch = arch
         self.priced: Schedule | None = None
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Scores (n, classes) of a normalised batch (n, C, H, W)."""
+    def forward(self, x: Tensor) -> Any:
+        """What the model returns of a normalised batch (n, C, H, W)."""
         return self.run(x, None)
 
     def schedule(self) -> Schedule:
@@ -168,7 +169,8 @@ def extract(net: Supernet, arch: Arch | Mapping[str, int]) -> Subnet:
         for kind, (table, left) in tables.items()
     }
     full = arch if isinstance(arch, Arch) else Arch({}, net.space.hash())
-    parts = Parts(nodes, layout, layers, norms, quantizers, ranks, choices, net.mean.clone(), net.std.clone())
+    mean, std = net.mean.clone(), net.std.clone()
+    parts = Parts(nodes, net.outputs, net.form, layout, layers, norms, quantizers, ranks, choices, mean, std)
     subnet = Subnet(parts, replace(full, choices=values))
     price(subnet, net)
     subnet.to(net.alpha.device).train(net.training)

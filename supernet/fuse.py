@@ -13,7 +13,7 @@ from torch import nn
 
 from .affine import convolution, folded, norm2d
 from .nodes import Node
-from .primitives import RawOp
+from .primitives import RawOp, Traced
 
 WEIGHTED = ("conv2d", "linear")
 
@@ -21,23 +21,36 @@ WEIGHTED = ("conv2d", "linear")
 class _Fuser:
     """Walks the primitives once; `at` maps a primitive to the node that it has been merged into."""
 
-    def __init__(self, raws: list[RawOp]):
-        self.raws = {raw.name: raw for raw in raws}
-        self.users: dict[str, list[RawOp]] = {raw.name: [] for raw in raws}
-        for raw in raws:
+    def __init__(self, traced: Traced):
+        self.traced = traced
+        self.raws = {raw.name: raw for raw in traced.ops}
+        self.users: dict[str, list[RawOp]] = {name: [] for name in self.raws}
+        for raw in traced.ops:
             for name in raw.inputs:
                 self.users[name].append(raw)
+        for name in traced.outputs:
+            self.users[name].append(RawOp("", "output", [name], self.raws[name].shape))
         self.nodes: dict[str, Node] = {}
         self.at: dict[str, str] = {}
         self.made: dict[str, str] = {}  # node -> the last primitive that it holds
 
-    def run(self) -> list[Node]:
+    def run(self) -> tuple[list[Node], tuple[str, ...]]:
         for raw in self.raws.values():
             getattr(self, f"_{raw.op}")(raw)
-        last = list(self.raws.values())[-1]
-        if self.nodes[self.at[last.name]].kind not in (*WEIGHTED, "avg_pool"):
-            self._affine_node(RawOp("scores", "affine", [last.name], last.shape), self._ones(last), None)
-        return list(self.nodes.values())
+        labels = self.traced.form.labels
+        outputs = [self._output(self.raws[name], label) for name, label in zip(self.traced.outputs, labels)]
+        return list(self.nodes.values()), tuple(node.name for node in outputs)
+
+    def _output(self, raw: RawOp, label: str) -> Node:
+        """The node that makes an output: codes and what others read are copied, by a weight of 1 per channel."""
+        node = self.nodes[self.at[raw.name]]
+        if node.kind not in (*WEIGHTED, "avg_pool") or not self._alone(node):
+            name = f"scores.{label}" if label else "scores"
+            while name in self.raws:
+                name += "_"
+            node = self._affine_node(RawOp(name, "affine", [raw.name], raw.shape), self._ones(raw), None)
+        node.output = True
+        return node
 
     def _ones(self, raw: RawOp) -> nn.Conv2d:
         """One weight of 1 per channel, as precise as the model's."""
@@ -219,6 +232,7 @@ def _size(node: Node) -> str:
     return "x".join(map(str, node.shape))
 
 
-def fuse(raws: list[RawOp]) -> list[Node]:
-    """Nodes in execution order, the input first, the output last. Raises InputError for what can't be fused."""
-    return _Fuser(raws).run()
+def fuse(traced: Traced) -> tuple[list[Node], tuple[str, ...]]:
+    """(nodes in execution order, the input first; names of those that make the outputs). Raises InputError for what
+    can't be fused."""
+    return _Fuser(traced).run()

@@ -1,7 +1,7 @@
 """A network of fused nodes with quantized edges: what a supernet and an extracted subnet have in common.
 
 Each node makes one tensor. Order on an edge: conv, batch norm, residual, activation, quantizer, mask. What only moves
-codes (`nodes.MOVES`) shares its input's quantizer, all inputs of a concat have one. The last node's scores are not
+codes (`nodes.MOVES`) shares its input's quantizer, all inputs of a concat have one. The output tensors are not
 quantized, and a layer norm reads and makes float32. A `mix` weighs its candidates' quantized outputs, so it needs no
 quantizer of its own, and one candidate is exact.
 """
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -18,6 +19,7 @@ from torch import Tensor, nn
 from .choice import Choice, Gates
 from .layers import ChannelNorm, MixedLayer, activate
 from .nodes import MOVES, Node
+from .outputs import Form
 from .quantizers import ActQuantizer
 from .ties import Layout
 from .unary import UNARY
@@ -34,20 +36,22 @@ def key(name: str) -> str:
 class QuantNetwork(nn.Module):
     """Runs `nodes` in order.
 
-    layout: the width groups in a row of every node's output, by its name; groups: the first of them. width, weight,
-    act, op: the choice of a group, a layer, a quantizer, a mix, by the name of the group, the layer's node, the node
-    that makes codes, the mix's node. ranks: per group name, the importance rank of each channel (0 = kept longest).
+    outputs: the nodes that make the output tensors; form: what is returned of them. layout: the width groups in a row
+    of every node's output, by its name; groups: the first of them. width, weight, act, op: the choice of a group, a
+    layer, a quantizer, a mix, by the name of the group, the layer's node, the node that makes codes, the mix's node.
+    ranks: per group name, the importance rank of each channel (0 = kept longest).
     mean, std: the input's bytes are normalised as (byte - mean) / std.
     """
 
     mean: Tensor
     std: Tensor
 
-    def __init__(self, nodes: list[Node], layout: Layout, layers: Mapping[str, MixedLayer],
-                 norms: Mapping[str, ChannelNorm], quantizers: Mapping[str, ActQuantizer], ranks: Mapping[str, Tensor],
+    def __init__(self, nodes: list[Node], outputs: tuple[str, ...], form: Form, layout: Layout,
+                 layers: Mapping[str, MixedLayer], norms: Mapping[str, ChannelNorm],
+                 quantizers: Mapping[str, ActQuantizer], ranks: Mapping[str, Tensor],
                  choices: Mapping[str, Mapping[str, Choice]], mean: Tensor, std: Tensor):  # fmt: skip
         super().__init__()
-        self.nodes, self.layout = nodes, dict(layout)
+        self.nodes, self.outputs, self.form, self.layout = nodes, outputs, form, dict(layout)
         self.groups = {name: row[0] for name, row in layout.items()}
         self.layers = nn.ModuleDict({key(name): layer for name, layer in layers.items()})
         self.norms = nn.ModuleDict({key(name): norm for name, norm in norms.items()})
@@ -88,8 +92,8 @@ class QuantNetwork(nn.Module):
         """Importance rank of each channel of a group, (C,) int64."""
         return getattr(self, f"rank_{key(group)}")
 
-    def run(self, x: Tensor, gates: Gates | None, observe: dict[str, Tensor] | None = None) -> Tensor:
-        """Scores (n, classes) of a normalised batch x (n, C, H, W).
+    def run(self, x: Tensor, gates: Gates | None, observe: dict[str, Tensor] | None = None) -> Any:
+        """What the user's model returns of a normalised batch x (n, C, H, W).
 
         observe: filled with every tensor before its quantizer by node name; then nothing is quantized.
         """
@@ -98,7 +102,7 @@ class QuantNetwork(nn.Module):
             if node.when and gates is not None and not self._runs(node, gates):
                 continue
             y = self._mix(node, values, gates) if node.kind == "mix" else self._node(node, values, x, gates)
-            if node.quantizes and node is not self.nodes[-1]:
+            if node.quantizes:
                 if observe is None:
                     p, active = _weights(self.act[node.name], gates)
                     y = self.quantizer(node.name)(y, p, active, self._mask(node.name, gates))
@@ -108,7 +112,7 @@ class QuantNetwork(nn.Module):
             for name in node.inputs:
                 if self._last_reader[name] == node.name:
                     values.pop(name, None)
-        return y.flatten(1)
+        return self.form.build([values[name] for name in self.outputs])
 
     def _runs(self, node: Node, gates: Gates) -> bool:
         """Whether the candidates that a node belongs to must be computed."""

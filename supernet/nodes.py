@@ -12,6 +12,8 @@ MOVES = ("max_pool", "resample", "mix", "concat", "split", "shuffle", "pad")
 """Kinds that only move codes: the output has its input's quantizer. Those of a mix differ by candidate, their bits do
 not; a concat's inputs have one for all."""
 
+WEIGHTED = ("conv2d", "conv2d_add", "linear")
+
 FLOATS = ("dequantize", "layer_norm")
 """Kinds whose output is float32 among integers."""
 
@@ -25,7 +27,8 @@ class Node:
     in order. start: of a split, its first channel of the input's. eps: of a layer norm.
     layer, norm: the user's modules, until a network is built from the node. A `mix` reads one tensor per candidate;
     when: the (mix, candidate) pairs under which the node exists. block: the block that it is a layer of. quantizer: the
-    name of its output's, where it shares one.
+    name of its output's, where it shares one. output: its tensor is one of the network's, which are not quantized and
+    which no other node reads.
     """
 
     name: str
@@ -48,13 +51,26 @@ class Node:
     start: int = 0
     eps: float = 0.0
     quantizer: str = ""
+    output: bool = False
 
     @property
     def quantizes(self) -> bool:
-        """Whether it makes codes of its own, unless it is the last."""
-        return self.kind not in (*MOVES, *FLOATS)
+        """Whether it makes codes of its own."""
+        return not self.output and self.kind not in (*MOVES, *FLOATS)
 
     @property
     def one_weight(self) -> bool:
         """Whether every channel has a single weight, which is exact at any number of bits."""
         return self.depthwise and self.kernel == (1, 1)
+
+
+def last_layers(nodes: list[Node]) -> list[str]:
+    """The layers with weights that make the outputs, or what an output pools or copies."""
+    made = {node.name: node for node in nodes}
+
+    def above(node: Node) -> list[str]:
+        if node.kind in WEIGHTED and not node.one_weight:
+            return [node.name]
+        return [name for source in node.inputs for name in above(made[source])]
+
+    return list(dict.fromkeys(name for node in nodes if node.output for name in above(node)))

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from functools import partial
+from typing import Any
 
 from lut.spec import FLOAT_BITS, OpSpec
 
 from .choice import Choice
+from .derived import derived
 from .mixed import Block
 from .network import QuantNetwork
 from .nodes import FLOATS, Node
 from .schedule import Schedule, SearchBlock, SearchOp, SearchTensor, Values
+from .widths import MOST_WIDTHS
 
 SCORE_BITS = 16
 
@@ -28,14 +31,35 @@ class _Describer:
         self.network = network
         self.nodes = {node.name: node for node in network.nodes}
         self.act = {n.name: network.act.get(network.quantizer_of(n.name)) for n in network.nodes}
-        self.output = network.nodes[-1].name
         self.is_float = any(choice.options == (FLOAT_BITS,) for choice in network.act.values())
 
-    def widths(self, name: str) -> list[Choice]:
-        return list(dict.fromkeys(self.network.width[group.name] for group in self.network.layout[name]))
+    def widths(self, name: str) -> dict[Choice, tuple[int, ...]]:
+        """The searchable widths of a tensor, and what each option of one brings to its channels."""
+        found: dict[Choice, tuple[int, ...]] = {}
+        for group in self.network.layout[name]:
+            choice = self.network.width[group.name]
+            if not choice.pinned:
+                before = found.get(choice, (0,) * len(choice.options))
+                found[choice] = tuple(map(sum, zip(before, group.counts)))
+        return found
+
+    def width_axes(self, source: str | None, target: str, depthwise: bool) -> Iterator[tuple[Choice, set[str]]]:
+        """What decides the channels of an operator's two ends, and the fields that it fills. Where an end has more than
+        MOST_WIDTHS widths, those of one end alone are summed up in one choice, and so are those of both ends alike."""
+        into, out = ({} if name is None else self.widths(name) for name in (source, target))
+        read = {"c_in", "groups"} if depthwise else {"c_in"}
+        sets: dict[Any, dict[Choice, tuple[int, ...]]] = {}
+        few = max(len(into), len(out)) <= MOST_WIDTHS
+        for choice in {**into, **out}:
+            own = few or (choice in into and choice in out and into[choice] != out[choice])
+            part = choice if own else (choice in into, choice in out)
+            sets.setdefault(part, {})[choice] = into.get(choice, out.get(choice, ()))
+        for members in sets.values():
+            first = next(iter(members))
+            yield derived(members), (read if first in into else set()) | ({"c_out"} if first in out else set())
 
     def bits(self, name: str, values: Values) -> int:
-        if name == self.output:
+        if self.nodes[name].output:
             return FLOAT_BITS if self.is_float else SCORE_BITS
         if self.nodes[name].kind in FLOATS:
             return FLOAT_BITS
@@ -54,8 +78,10 @@ class _Describer:
         return (self.channels(node.name, values), node.shape[1], node.shape[2], self.bits(node.name, values))
 
     def search_tensor(self, node: Node) -> SearchTensor:
-        choices = (*self.widths(node.name), self.act[node.name] if node.name != self.output else None)
-        return SearchTensor(node.name, tuple(c for c in choices if c and not c.pinned), partial(self.tensor, node))
+        widths, bits = self.widths(node.name), self.act[node.name] if not node.output else None
+        summed = [derived(widths)] if len(widths) > MOST_WIDTHS else list(widths)
+        choices = (*summed, bits) if bits and not bits.pinned else summed
+        return SearchTensor(node.name, tuple(choices), partial(self.tensor, node))
 
     def spec(self, node: Node, values: Values, part: int = 0) -> OpSpec | None:
         """None where another candidate was chosen. part: of a concat, the input."""
@@ -106,14 +132,12 @@ class _Describer:
             if choice is not None and not choice.pinned:
                 fields.setdefault(choice, set()).update(names)
 
-        for choice in self.widths(node.inputs[part]) if node.inputs else ():
-            fill(choice, {"c_in", "groups"} if node.depthwise else {"c_in"})
-        for choice in self.widths(node.name):
-            fill(choice, {"c_out"})
+        for choice, names in self.width_axes(node.inputs[part] if node.inputs else None, node.name, node.depthwise):
+            fill(choice, names)
         fill(self.network.weight.get(node.name), {"w_bits"})
         for name in _read(node, part):
             fill(self.act[name], {"in_bits"})
-        if node.name != self.output:
+        if not node.output:
             fill(self.act[node.name], {"out_bits"})
         for mix, _ in node.when:
             fields.setdefault(self.network.op[mix], set())
@@ -156,7 +180,7 @@ def schedule_of(network: QuantNetwork) -> Schedule:
     first = network.nodes[0]
     tensors["image"] = SearchTensor("image", (), partial(_image, first.shape))
     mixes = {node.name: (network.op[node.name], node.inputs) for node in network.nodes if node.kind == "mix"}
-    return Schedule(tuple(ops), tensors, "image", network.nodes[-1].name, blocks, mixes)
+    return Schedule(tuple(ops), tensors, "image", network.outputs, blocks, mixes)
 
 
 def _blocks(describe: _Describer, ops: dict[str, SearchOp]) -> Iterator[SearchBlock]:
@@ -171,8 +195,8 @@ def _blocks(describe: _Describer, ops: dict[str, SearchOp]) -> Iterator[SearchBl
         fields: dict[Choice, frozenset[str]] = {}
         bits_seen = {"in_bits", "w_bits", "out_bits"} if block.by_bits else set()
         for op, seen in ((begins, {"c_in"} | bits_seen - {"out_bits"}), (ends, {"c_out"} | bits_seen & {"out_bits"})):
-            for choice, names in zip(op.choices, op.fields):
-                if names & seen or not names:
+            for axis, names in zip(op.choices, op.fields):
+                for choice in axis.sources if names & seen or not names else ():
                     fields[choice] = fields.get(choice, frozenset()) | names & seen
         make = partial(_block_spec, describe, block, first, last)
         op = SearchOp(block.name, tuple(fields), tuple(fields.values()), make, begins.inputs[:1], ends.output)

@@ -6,20 +6,18 @@ relu6(x + 3) / 6 = hardsigmoid x,   x hardsigmoid x = x relu6(x + 3) / 6 = hards
 from __future__ import annotations
 
 import math
+from collections import Counter
 from dataclasses import replace
 
-from .primitives import RawOp
+from .primitives import RawOp, Traced, needed
 
 GATED = {"hardsigmoid": "hardswish", "sigmoid": "silu"}
 
 
 class _Patterns:
-    def __init__(self, raws: list[RawOp]):
+    def __init__(self, raws: list[RawOp], outputs: tuple[str, ...]):
         self.raws = {raw.name: raw for raw in raws}
-        self.readers: dict[str, int] = {}
-        for raw in raws:
-            for name in raw.inputs:
-                self.readers[name] = self.readers.get(name, 0) + 1
+        self.readers = Counter([*outputs, *(name for raw in raws for name in raw.inputs)])
 
     def alone(self, name: str) -> RawOp | None:
         """A primitive that one other reads."""
@@ -61,13 +59,9 @@ def _unary(raw: RawOp, fn: str, source: str) -> RawOp:
     return replace(raw, op="unary", inputs=[source], attrs={"fn": fn})
 
 
-def recognised(raws: list[RawOp]) -> list[RawOp]:
-    """The primitives with functions in place of what computes them, in order; the last stays the last."""
-    patterns = _Patterns(raws)
-    for raw in raws:
+def recognised(traced: Traced) -> Traced:
+    """The primitives with functions in place of what computes them."""
+    patterns = _Patterns(traced.ops, traced.outputs)
+    for raw in traced.ops:
         patterns.raws[raw.name] = patterns.found(raw)
-    needed: set[str] = {raws[-1].name, raws[0].name}
-    for raw in reversed(patterns.raws.values()):
-        if raw.name in needed:
-            needed.update(raw.inputs)
-    return [raw for raw in patterns.raws.values() if raw.name in needed]
+    return traced._replace(ops=needed(list(patterns.raws.values()), traced.outputs))

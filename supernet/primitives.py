@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import fx, nn
@@ -12,6 +12,7 @@ from torch import fx, nn
 from lut.errors import InputError
 
 from .mixed import Block
+from .outputs import Form
 
 Shape = tuple[int, int, int]
 _TORCH = str(Path(torch.__file__).parent)
@@ -41,6 +42,24 @@ class RawOp:
 
     def refusal(self, why: str) -> InputError:
         return InputError(f"'{self.name}' ({self.op}){_at(self.line)}: {why}")
+
+
+class Traced(NamedTuple):
+    """A model's primitives in execution order, the input first; the names of those that make its output tensors; what
+    it returns of them."""
+
+    ops: list[RawOp]
+    outputs: tuple[str, ...]
+    form: Form
+
+
+def needed(ops: list[RawOp], outputs: tuple[str, ...]) -> list[RawOp]:
+    """What the outputs depend on, in order, and the input."""
+    names = {*outputs, ops[0].name}
+    for raw in reversed(ops):
+        if raw.name in names:
+            names.update(raw.inputs)
+    return [raw for raw in ops if raw.name in names]
 
 
 def _at(line: str) -> str:

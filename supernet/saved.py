@@ -24,6 +24,7 @@ from .layers import ChannelNorm, MixedConv2d, MixedLayer, MixedLinear
 from .mixed import Block
 from .network import key
 from .nodes import Node
+from .outputs import Form
 from .quantizers import ActQuantizer
 from .ties import Group
 
@@ -31,6 +32,7 @@ from .ties import Group
 def save_subnet(subnet: Subnet, path: str | Path) -> None:
     """Write weights, graph and architecture to one safetensors file, atomically."""
     graph: dict[str, Any] = {
+        "outputs": {"names": subnet.outputs, **subnet.form.to_json()},
         "nodes": [asdict(replace(node, layer=None, norm=None)) for node in subnet.nodes],
         "groups": {group.name: asdict(group) for row in subnet.layout.values() for group in row},
         "layout": {name: [group.name for group in row] for name, row in subnet.layout.items()},
@@ -81,6 +83,8 @@ def _group(body: Mapping[str, Any]) -> Group:
 
 def _rebuild(graph: Mapping[str, Any], tensors: Mapping[str, Tensor], arch: Arch) -> Subnet:
     nodes = [_node(body) for body in graph["nodes"]]
+    nodes[-1].output |= "outputs" not in graph  # a file of a version with one
+    made = graph.get("outputs", {"names": [nodes[-1].name], **Form().to_json()})
     groups = {name: _group(body) for name, body in graph["groups"].items()}
     layout = {
         node.name: tuple(groups[n] for n in graph.get("layout", {}).get(node.name, [node.name])) for node in nodes
@@ -104,10 +108,12 @@ def _rebuild(graph: Mapping[str, Any], tensors: Mapping[str, Tensor], arch: Arch
     norms = {n.name: ChannelNorm(nn.LayerNorm(n.shape[0], n.eps)) for n in nodes if n.kind == "layer_norm"}
     quantizers = {
         node.quantizer or node.name: ActQuantizer(choices["act_bits"][node.name].options, graph["signed"][node.name])
-        for node in nodes[:-1]
+        for node in nodes
         if node.quantizes
     }
     ranks = {group.name: torch.zeros(group.channels, dtype=torch.int64) for row in layout.values() for group in row}
     channels = nodes[0].shape[0]
     zeros, ones = torch.zeros(channels), torch.ones(channels)
-    return Subnet(Parts(nodes, layout, layers, norms, quantizers, ranks, choices, zeros, ones), arch)
+    outputs, form = tuple(made["names"]), Form.from_json(made)
+    parts = Parts(nodes, outputs, form, layout, layers, norms, quantizers, ranks, choices, zeros, ones)
+    return Subnet(parts, arch)

@@ -21,10 +21,10 @@ Values = Mapping[str, int]
 class SearchOp:
     """A deployed operator whose OpSpec depends on some choices.
 
-    choices: distinct; fields[i]: the names of OpSpec's fields that choices[i] fills, so that a cost model which
-    ignores those fields needs no axis for the choice. make(values by choice name) -> OpSpec, or None when the op is
-    absent. inputs, output: names of tensors in the schedule. in_place: index into inputs whose buffer the output may
-    take over (the residual of a fused add), or None.
+    choices: distinct, and without a common source; fields[i]: the names of OpSpec's fields that choices[i] fills, so
+    that a cost model which ignores those fields needs no axis for the choice. make(values by choice name) -> OpSpec, or
+    None when the op is absent. inputs, output: names of tensors in the schedule. in_place: index into inputs whose
+    buffer the output may take over (the residual of a fused add), or None.
     """
 
     name: str
@@ -41,9 +41,10 @@ class SearchOp:
     def grid(self, choices: tuple[Choice, ...] | None = None) -> Iterator[OpSpec | None]:
         """Specs over the product of the options, last choice fastest; choices left out stay at their last option."""
         axes = self.choices if choices is None else choices
-        values = {c.name: c.options[-1] for c in self.choices}
-        for combination in itertools.product(*(c.options for c in axes)):
-            values.update(zip((c.name for c in axes), combination))
+        values = {name: value for c in self.choices for name, value in c.settings(c.options[-1]).items()}
+        for combination in itertools.product(*([c.settings(option) for option in c.options] for c in axes)):
+            for settings in combination:
+                values.update(settings)
             yield self.make(dict(values))
 
 
@@ -67,7 +68,7 @@ class SearchBlock:
 
 @dataclass(frozen=True)
 class Schedule:
-    """`ops` in execution order; `tensors` by name; the network's input and output tensors by name; its blocks.
+    """`ops` in execution order; `tensors` by name; the network's input and its outputs by name; its blocks.
 
     mixes: by the name of a tensor that operators choose between, the choice and each option's tensor.
     """
@@ -75,7 +76,7 @@ class Schedule:
     ops: tuple[SearchOp, ...]
     tensors: Mapping[str, SearchTensor]
     input: str
-    output: str
+    outputs: tuple[str, ...]
     blocks: tuple[SearchBlock, ...] = ()
     mixes: Mapping[str, tuple[Choice, tuple[str, ...]]] = field(default_factory=dict)
 
@@ -108,7 +109,7 @@ class Schedule:
         blocks = tuple(replace(b, op=settled(b.op)) for b in self.blocks if b.members & names)
         used = {self.input, *(op.output for op in ops)}
         tensors = {name: SearchTensor(name, (), made(self.tensors[name].make)) for name in self.tensors if name in used}
-        return Schedule(ops, tensors, self.input, self.output, blocks)
+        return Schedule(ops, tensors, self.input, self.outputs, blocks)
 
     def live_sets(self) -> list[tuple[str, ...]]:
         """Names of the tensors alive during each op: made before or by it, and still needed by it or a later one.
@@ -116,7 +117,7 @@ class Schedule:
         An output that takes over a dying input's buffer (in_place) is not counted beside it. Several
         ops may make parts of one tensor.
         """
-        last_use = {self.input: -1, self.output: len(self.ops)}
+        last_use = {self.input: -1, **dict.fromkeys(self.outputs, len(self.ops))}
         for step, op in enumerate(self.ops):
             for name in op.inputs:
                 last_use[name] = max(last_use.get(name, step), step)

@@ -10,24 +10,26 @@ from torch import Tensor, nn
 from lut.errors import InputError
 
 from .mixed import MixedOp
-from .primitives import RawOp
+from .primitives import RawOp, Traced
 
-Trace = Callable[[nn.Module, Tensor], list[RawOp]]
+Trace = Callable[[nn.Module, Tensor], Traced]
 """A module and a batch -> its primitives."""
 
 
 def spliced(path: str, module: nn.Module, source: str, example: Tensor, trace: Trace) -> tuple[list[RawOp], str]:
-    """(primitives of `module` that read `source`, the name of the last), under names that begin with `path`."""
+    """(primitives of `module` that read `source`, the name of its output), under names that begin with `path`."""
     try:
-        first, *inner = trace(nn.Sequential(module).train(module.training), example)
+        (first, *inner), ends, form = trace(nn.Sequential(module).train(module.training), example)
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
+    if not form.lone:
+        raise InputError(f"{path}: it returns several outputs ({', '.join(form.labels)}); expected one tensor")
     renamed = {raw.name: _inside(path, raw.name) for raw in inner} | {first.name: source}
     for raw in inner:
         raw.name, raw.inputs = renamed[raw.name], [renamed[i] for i in raw.inputs]
         raw.when = tuple((_inside(path, mix), at) for mix, at in raw.when)
         raw.block = raw.block and replace(raw.block, name=_inside(path, raw.block.name))
-    return inner, inner[-1].name
+    return inner, renamed[ends[0]]
 
 
 def candidates(name: str, mixed: MixedOp, source: str, example: Tensor, trace: Trace) -> list[RawOp]:

@@ -6,7 +6,7 @@ from itertools import groupby
 from typing import Any
 
 from .network import QuantNetwork
-from .nodes import Node
+from .nodes import Node, last_layers
 
 MOST_NAMES = 3
 """Tied layers that are named; the others are counted."""
@@ -28,10 +28,13 @@ def summarise(network: QuantNetwork, device: Any = None, table: Any = None) -> s
 
 def _row(network: QuantNetwork, node: Node, device: Any, table: Any) -> tuple[str, ...]:
     weight = network.weight.get(node.name)
-    act = network.act.get(network.quantizer_of(node.name)) if node is not network.nodes[-1] else None
+    act = network.act.get(network.quantizer_of(node.name)) if not node.output else None
     notes = [f"width pinned: {reason}" for reason in _width_reasons(network, node)]
+    notes += [f"width tied: {reason}" for reason in dict.fromkeys(g.tied for g in network.layout[node.name]) if reason]
     if weight is not None and weight.pinned:
         notes.append(f"weight bits pinned: {_bits_reason(network, node)}")
+    if node.output and not network.form.lone:
+        notes.insert(0, f"output {network.form.labels[network.outputs.index(node.name)]}")
     if node.kind == "mix":
         notes.append(f"one of {len(node.inputs)} operators" + (", or none" if _skips(network, node) else ""))
     problems = [] if device is None or node.kind == "mix" else _problems(network, node, device.supports)
@@ -90,9 +93,9 @@ def _width_reasons(network: QuantNetwork, node: Node) -> list[str]:
 def _bits_reason(network: QuantNetwork, node: Node) -> str:
     if node.one_weight:
         return "one weight per channel is exact at any"
-    weighted = list(network.weight)
-    place = {weighted[0]: "the first layer", weighted[-1]: "the last layer"}.get(node.name)
-    return place or "the space has one option for it"
+    if node.name in (last := last_layers(network.nodes)):
+        return "the last layer" if len(last) == 1 else "a last layer"
+    return "the first layer" if node.name == next(iter(network.weight)) else "the space has one option for it"
 
 
 def _problems(network: QuantNetwork, node: Node, supports: Any) -> list[str]:

@@ -65,8 +65,8 @@ class Supernet(QuantNetwork):
         net.calibrate([example_input])
         return net
 
-    def forward(self, x: Tensor, gates: Gates | None = None) -> Tensor:
-        """Scores (n, classes). Without gates: those of `fix`, else the softmax of alpha."""
+    def forward(self, x: Tensor, gates: Gates | None = None) -> Any:
+        """What the model returns, in its shapes. Without gates: those of `fix`, else the softmax of alpha."""
         if gates is None:
             gates = self._fixed or Gates(torch.softmax(self.logits(), 1))
         if gates.weights.dtype != x.dtype:

@@ -42,6 +42,7 @@ class Group:
 
     members: nodes whose tensors hold it. pinned: why the width can't be searched, or ''. maker: the layer in its name.
     repeats: how often it is in any of its tensors, at least. counts: channels under each option of its width choice.
+    tied: why that is not its own, where its channels are not the others', or ''.
     """
 
     name: str
@@ -51,6 +52,7 @@ class Group:
     maker: str = ""
     repeats: int = 1
     counts: tuple[int, ...] = ()
+    tied: str = ""
 
 
 Layout = dict[str, tuple[Group, ...]]
@@ -63,7 +65,9 @@ def tie(nodes: list[Node]) -> Layout:
     rows: dict[str, Row] = {}
     for node in nodes:
         rows[node.name] = _row(node, rows, segments)
-    segments.pin(rows[nodes[-1].name], "the network's output")
+    for node in nodes:
+        if node.output:
+            segments.pin(rows[node.name], "the network's output")
     rows = {name: segments.resolve(row) for name, row in rows.items()}
     reasons = segments.pinned()
     groups: dict[int, Group] = {}

@@ -21,7 +21,7 @@ from torch.fx.passes.shape_prop import ShapeProp
 from lut.errors import InputError
 
 from .collect import BATCH, Collector
-from .primitives import RawOp
+from .primitives import Traced
 from .tracer import Tracer
 
 
@@ -52,10 +52,10 @@ def _inference(model: nn.Module) -> Iterator[None]:
             module.training = training
 
 
-def trace(model: nn.Module, example: Tensor) -> list[RawOp]:
+def trace(model: nn.Module, example: Tensor) -> Traced:
     """Primitive operators of `model` in execution order; `example` is one batch (n, C, H, W) of float input.
 
-    The last element is the output's producer. Raises InputError for control flow that depends on data, for a shape
+    Raises InputError for control flow that depends on data, for a shape
     that does not fit, and for an operator that can't be deployed.
     """
     if example.dim() != 4:

@@ -57,7 +57,7 @@ def lone(spec, zeros, out_zero, low=None, high=None, seed=0, second=None):
         op = replace(op, table=rng.integers(0, levels, 2 ** spec.in_bits[0]).astype(np.uint8))
     if spec.kind == "resample":
         op = replace(op, gather=np.array([-1, 2, 0, -1, 1, 1], np.int32))
-    return Program((op,), tensors | {"y": out}, "a", "y", "lone")
+    return Program((op,), tensors | {"y": out}, "a", ("y",), "lone")
 
 
 def steps(program, seed=1):

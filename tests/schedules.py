@@ -50,7 +50,7 @@ def random_schedule(
         bits = choice(f"conv{i}.weight_bits", "weight_bits", pool)
         ops.append(_conv(f"conv{i}", tensors, last, target, bits, residual))
         before, last = last, target
-    return tuple(choices), Schedule(tuple(ops), tensors, "t0", last)
+    return tuple(choices), Schedule(tuple(ops), tensors, "t0", (last,))
 
 
 def _conv(

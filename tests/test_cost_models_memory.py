@@ -29,7 +29,7 @@ def residual_block(in_place: int | None, out_bits: int = 8) -> Schedule:
         return SearchOp(name, (), (), lambda values: OpSpec("unary", 1, len(name), 1, 1, 1), inputs, output, in_place)
 
     ops = (op("0", ("image",), "x"), op("12", ("x",), "a"), op("add", ("a", "x"), "b", in_place), op("-", ("b",), "y"))
-    return Schedule(ops, tensors, "image", "y")
+    return Schedule(ops, tensors, "image", ("y",))
 
 
 class Scratch(CostModel):
@@ -77,6 +77,6 @@ def test_terms_have_no_axis_that_does_not_matter():
     tensor = SearchTensor("x", (width, bits), lambda values: (values["w"], 1, 1, values["b"]))
     first = SearchOp("first", (), (), lambda values: None, ("in",), "x")
     second = SearchOp("second", (), (), lambda values: None, ("x",), "out")
-    schedule = Schedule((first, second), {"x": tensor}, "in", "out")
+    schedule = Schedule((first, second), {"x": tensor}, "in", ("out",))
     assert PeakRam(schedule, "byte").rows()[0][0].choices == (width,)
     assert PeakRam(schedule, "packed").rows()[0][0].choices == (width, bits)

@@ -77,7 +77,7 @@ def moved() -> Program:
     )
     emit("fc", OpSpec("linear", 1, 24, 5, 1, 1, out_bits=16), ("flat",), low=-32767, high=32767, bias=np.zeros(5, "i4"),
          weights=rng.integers(-127, 128, (5, 24, 1, 1)).astype("i1"), mult=np.full(5, 1 << 26, "i4"))  # fmt: skip
-    return Program(tuple(ops), tensors, "image", "fc", "moved")
+    return Program(tuple(ops), tensors, "image", ("fc",), "moved")
 
 
 def test_copies_and_float_islands(isa, tmp_path):

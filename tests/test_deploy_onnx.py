@@ -149,7 +149,7 @@ def test_tables_of_the_input(bits):
         real = (np.arange(256) - mean) / std / tensors["x"].scale + tensors["x"].zero
         codes = np.rint(real) if trial < 3 else rng.integers(0, 2**bits, (3, 256))
         table = codes.clip(0, 2**bits - 1).astype(np.uint8)
-        program = Program((Op("x", what, ("image",), "x", table=table),), tensors, "image", "x")
+        program = Program((Op("x", what, ("image",), "x", table=table),), tensors, "image", ("x",))
         model = to_onnx(program)
         assert ("Gather" in [node.op_type for node in model.graph.node]) == (trial == 3)
         got = session(model).run([OUTPUT], {"image": images})[0]
@@ -243,7 +243,7 @@ def test_float_functions(name):
     tensors = {key: Tensor(key, 3, 3, 2, 32) for key in "ay"}
     op = Op("y", what, ("a",), "y", low=-np.inf, high=np.inf)
     values = np.linspace(-6, 6, 5 * 18, dtype=np.float32).reshape(5, 3, 3, 2)
-    got = session(to_onnx(Program((op,), tensors, "a", "y"))).run([OUTPUT], {"a": values})[0]
+    got = session(to_onnx(Program((op,), tensors, "a", ("y",)))).run([OUTPUT], {"a": values})[0]
     expected = REFERENCE["unary"](op, None, torch.from_numpy(values)).numpy()
     np.testing.assert_allclose(got.reshape(values.shape), expected, atol=2e-6)
 
@@ -271,7 +271,7 @@ def test_bad_input(monkeypatch):
     function = OpSpec("unary", 1, 2, 2, 3, 3, in_bits=(32,), out_bits=32, attrs="fn=cosh")
     tensors = {key: Tensor(key, 3, 3, 2, 32) for key in "ay"}
     with pytest.raises(LutError, match="y: no ONNX form for function 'cosh'"):
-        to_onnx(Program((Op("y", function, ("a",), "y"),), tensors, "a", "y"))
+        to_onnx(Program((Op("y", function, ("a",), "y"),), tensors, "a", ("y",)))
     whole, images = network("plain_add", 8, 8)
     model = to_onnx(whole)
     for wrong in (images[:, :4], images.astype(np.float32)):

@@ -76,7 +76,7 @@ def network(bits: int = 8, seed: int = 0, name: str = "small-net") -> Program:
     emit("max", spec("max_pool", 20, 20, 4, 3, stride=(1, 1), pad=(1, 1, 1, 1)), ("sum",), 1)
     emit("avg", spec("avg_pool", 20, 20, 4, 4), ("max",))
     emit("fc", spec("linear", 20, 10, 1, out_bits=32 if float_ else 16), ("avg",))
-    return Program(tuple(ops), tensors, "image", "fc", name)
+    return Program(tuple(ops), tensors, "image", ("fc",), name)
 
 
 def images(n: int, seed: int = 1) -> np.ndarray:
@@ -147,7 +147,7 @@ def test_bad_input(small: HostModule, tmp_path) -> None:
         HostModule(tmp_path / "absent.so")
     program = network()
     with pytest.raises(LutError, match="kind 'input'"):
-        build(Program(program.ops[1:], program.tensors, "in", "fc"), HOST, tmp_path)
+        build(Program(program.ops[1:], program.tensors, "in", ("fc",)), HOST, tmp_path)
     with pytest.raises(LutError, match="3-bit weights"):
         build(network(3), HOST, tmp_path)
     assert not list(tmp_path.glob("*.so")), "a failed build left a library"
@@ -189,7 +189,7 @@ def test_plan_aligns_fits_gaps_and_shares_in_place() -> None:
 def test_lifetimes_follow_the_program() -> None:
     program = network()
     sizes = {name: t.bytes for name, t in program.tensors.items()}
-    buffers, shared = lifetimes(program.ops, sizes, program.output)
+    buffers, shared = lifetimes(program.ops, sizes, program.outputs)
     span = {b.name: (b.first, b.last) for b in buffers}
     assert span["stem"] == (1, 3)
     assert span["again"] == (4, 6)

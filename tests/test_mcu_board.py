@@ -84,7 +84,7 @@ def test_a_table_of_a_board_survives_what_breaks(
 def test_a_network_on_a_board_is_equal_to_its_reference(board: Device, tmp_path: Path) -> None:
     net = program(4)
     project = write(net, board, tmp_path / "net")
-    ran = run_on_board(project, board, images(20))
+    ran = run_on_board(project, net, board, images(20))
     np.testing.assert_array_equal(ran.scores, run_program(net, images(20)))
     assert (ran.source, ran.ram_bytes) == ("board", project.ram_bytes)
     assert ran.cycles > 0 and 0 < ran.stack_bytes < 2048
@@ -94,7 +94,7 @@ def test_a_network_on_a_board_is_equal_to_its_reference(board: Device, tmp_path:
 def test_another_program_on_the_board_is_found_out(board: Device, tmp_path: Path) -> None:
     project = write(program(8), board, tmp_path / "net")
     with pytest.raises(Unreachable, match=r"the board runs 'small_8-[0-9a-f]{8}', not 'other'; flash it again"):
-        run_on_board(replace(project, program="other"), board, images(1))
+        run_on_board(replace(project, program="other"), program(8), board, images(1))
 
 
 @needs_toolchain

@@ -137,7 +137,7 @@ class Divide(nn.Module):
         (Unknown(nn.Conv2d(3, 3, 3, padding="same", padding_mode="reflect")), "padding"),
         (Unknown(nn.AvgPool2d(3, 1, 1, count_include_pad=False)), "count_include_pad"),
         (Branches(), "control flow that depends on the data"),
-        (TwoOutputs(), "several outputs"),
+        (TwoOutputs(), "returns its input as '1'"),
         (Shared(), "used twice"),
         (Divide(), "a constant divided by a tensor"),
         (Unknown(nn.Linear(7, 7)), "does not fit"),

@@ -10,9 +10,12 @@ from hypothesis import strategies as st
 from models import bytes_and_input, randomise
 from torch import nn
 
+from cost_models.counts import COUNTS
+from cost_models.expected import expected as differentiable
 from deploy.integer import run_program
 from deploy.lower import lower
 from supernet import SearchSpace, Supernet, extract
+from supernet.choice import one_hot_gates
 
 SPACE = SearchSpace(weight_bits=(2, 8), act_bits=(4, 8), widths=(0.25, 0.5, 1.0), channel_multiple=2)
 FLOAT = SearchSpace((32,), (32,), (1.0,))
@@ -110,13 +113,15 @@ def test_searched_extracted_and_lowered_are_one(steps):
     plain = Supernet.from_model(model, X, FLOAT, MEAN, STD).eval()
     torch.testing.assert_close(plain(X), model(X), rtol=1e-4, atol=1e-4)
     net = Supernet.from_model(model, X, SPACE, MEAN, STD).double().eval()
-    draw = random.Random(len(steps))
+    draw, cost = random.Random(len(steps)), differentiable(COUNTS["bitops"], net.schedule(), net.choices())
     for values in [{c.name: draw.choice(c.options) for c in net.choices()} for _ in range(2)]:
         net.fix(values)
         expected = net(X.double())
         subnet = extract(net, values)
         assert (subnet(X.double()) - expected).abs().max() <= 1e-9 * expected.abs().max()
         full = [spec for op in net.schedule().ops if (spec := op.spec(values)) is not None]
+        total, gates = sum(map(COUNTS["bitops"], full)), one_hot_gates(net.choices(), values, torch.float64)
+        assert abs(cost(gates).item() - total) <= 1e-12 * total
         assert full == [op.spec({}) for op in subnet.schedule().ops]
     subnet = extract(net, net.uniform(8, 8))
     program = lower(subnet)

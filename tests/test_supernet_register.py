@@ -3,6 +3,7 @@
 import inspect
 import pickle
 import re
+from typing import NamedTuple
 
 import pytest
 import torch
@@ -138,6 +139,11 @@ class Call(nn.Module):
         return self.call(x)
 
 
+class Pair(NamedTuple):
+    a: torch.Tensor
+    b: torch.Tensor
+
+
 class Several(nn.Module):
     def __init__(self, form):
         super().__init__()
@@ -186,8 +192,13 @@ CONV = nn.Conv2d(3, 3, 1)
         (Net(Call(lambda x: x * x)), "a tensor times itself is not deployable"),
         (Net(Call(lambda x: x.mean((2, 3), keepdim=True).expand(-1, -1, 8, 8))), "may only be multiplied"),
         (Net(Call(lambda x: x.mean(1, keepdim=True) * x)), "rows and columns"),
-        (Several(lambda y, x: (y, x)), r"several outputs \(0: conv, 1: x\)"),
-        (Several(lambda y, x: {"boxes": y, "scores": x}), r"several outputs \(boxes: conv, scores: x\)"),
+        (Several(lambda y, x: {"boxes": [y, x]}), r"returns its input as 'boxes\.1'"),
+        (Several(lambda y, x: (y, None)), "returns None as '1'"),
+        (Several(lambda y, x: []), "output is empty"),
+        (Several(lambda y, x: Pair(y, y)), "return a plain tuple"),
+        (Several(lambda y, x: {"parts": y.chunk(2, 1)}), "returned as a whole"),
+        (Several(lambda y, x: (y, torch.ones(3))), "is returned and does not depend on the image"),
+        (Several(lambda y, x: (y, y.view(2, 2, 2, 8, 8))), "its channels in groups"),
         (Several(lambda y, x: x), "returns its input"),
         (Twice(CONV, nn.ReLU(), CONV), r"Conv2d 'layers\.0' at .*: the module is used twice"),
         (tied(), r"it holds the weights of 'layers\.0'"),

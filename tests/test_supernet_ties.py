@@ -88,12 +88,11 @@ def build(**space):
     return net.eval()
 
 
-def test_beyond_two_the_widths_of_a_row_change_together():
+def test_every_width_of_a_row_is_chosen_by_itself():
     net = build(widths=(0.25, 0.5, 1.0))
     choices = [net.width[f"parts.{i}"] for i in range(4)]
-    assert choices[0] is not choices[1] is choices[2] is choices[3]
-    assert [group.counts for group in net.layout["cat"]] == [(4, 8), (4, 8, 16), (4, 4, 8), (4, 8, 12)]
-    assert choices[1].options == (12, 20, 36)
+    assert len(set(choices)) == 4
+    assert [group.counts for group in net.layout["cat"]] == [(4, 8), (4, 8, 16), (4, 8), (4, 8, 12)]
     assert net.groups["depth"] is net.layout["cat"][0] and net.layout["depth"] == net.layout["cat"]
     for op in net.schedule().ops:
         assert sum(choice.kind == "width" for choice in op.choices) <= 3
@@ -102,7 +101,7 @@ def test_beyond_two_the_widths_of_a_row_change_together():
 def test_a_pinned_part_stays_out_of_the_others_choice():
     net = build(widths=(0.5, 1.0), pin={"parts.1": {"width": 0.5}})
     assert net.width["parts.1"].options == (8,)
-    assert not net.width["parts.2"].pinned and net.width["parts.2"] is net.width["parts.3"]
+    assert not net.width["parts.2"].pinned and net.width["parts.2"] is not net.width["parts.3"]
     values = {c.name: c.options[-1] for c in net.choices()}
     assert extract(net, values).layer("parts.1").weight.shape[0] == 8
 
@@ -111,7 +110,7 @@ def test_expected_and_discrete_costs_of_sums_of_widths():
     """By brute force over all architectures; a subnet's own operators cost the same."""
     net = build(weight_bits=(8,), act_bits=(8,), widths=(0.5, 1.0))
     free = [choice for choice in net.choices() if not choice.pinned]
-    assert len(free) == 3
+    assert len(free) == 5
     torch.manual_seed(1)
     weights = torch.softmax(torch.randn(net.alpha.shape).double().masked_fill(~net.valid, -torch.inf), 1)
     for metric in ("macs", "weights"):

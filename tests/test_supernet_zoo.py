@@ -11,11 +11,14 @@ import torch
 import torch.nn.functional as F
 from models import bytes_and_input, randomise
 from zoo import ZOO
+from zoo_outputs import leaves, shape
 
 from cost_models.counts import COUNTS
 from deploy.integer import run_program
 from deploy.lower import lower
+from deploy.results import values
 from supernet import SearchSpace, Supernet, extract, load_subnet, save_subnet
+from supernet.nodes import last_layers
 
 SPACE = SearchSpace(weight_bits=(2, 4, 8), act_bits=(4, 8), widths=(0.25, 0.5, 1.0))
 FLOAT = SearchSpace((32,), (32,), (1.0,))
@@ -49,9 +52,11 @@ def test_the_float_network_is_the_model_and_so_is_its_reference(name):
     model = model_of(name)
     net = Supernet.from_model(model, X, FLOAT, MEAN, STD).eval()
     expected = model(X)
-    torch.testing.assert_close(net(X), expected.flatten(1), rtol=1e-4, atol=1e-5)
-    scores = run_program(lower(extract(net, net.arch())), IMAGES)
-    np.testing.assert_allclose(scores, expected.flatten(1).numpy(), rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(net(X), expected, rtol=1e-4, atol=1e-5)
+    program = lower(extract(net, net.arch()))
+    found = values(program, run_program(program, IMAGES))
+    torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-4)
+    assert shape(found) == shape(expected)
 
 
 @pytest.mark.parametrize("name", ZOO)
@@ -60,18 +65,20 @@ def test_searched_extracted_and_reloaded_are_one(name, tmp_path):
     net = convert(name)
     net.double()
     x = X.double()
-    for values in architectures(net, 3):
-        net.fix(values)
+    for choices in architectures(net, 3):
+        net.fix(choices)
         expected = net(x)
-        subnet = extract(net, values)
-        largest = expected.abs().max()
-        assert largest > 0
-        assert (subnet(x) - expected).abs().max() <= 1e-9 * largest
+        subnet = extract(net, choices)
+        for found, wanted in zip(leaves(subnet(x)), leaves(expected), strict=True):
+            largest = wanted.abs().max()
+            assert largest > 0
+            assert (found - wanted).abs().max() <= 1e-9 * largest
         save_subnet(subnet, tmp_path / "subnet.safetensors")
         loaded = load_subnet(tmp_path / "subnet.safetensors").double()
-        assert torch.equal(loaded(x), subnet(x))
+        assert all(map(torch.equal, leaves(loaded(x)), leaves(subnet(x))))
+        assert shape(loaded(x)) == shape(expected)
         assert [n.name for n in loaded.nodes] == [n.name for n in subnet.nodes]
-        full = [spec for op in net.schedule().ops if (spec := op.spec(values)) is not None]
+        full = [spec for op in net.schedule().ops if (spec := op.spec(choices)) is not None]
         assert full == [op.spec({}) for op in subnet.schedule().ops] == [op.spec({}) for op in loaded.schedule().ops]
 
 
@@ -81,9 +88,9 @@ def test_integers_follow_the_fake_quantized_network(name):
     net = convert(name)
     subnet = extract(net, net.uniform(8, 8, 0.5)).double()
     program = lower(subnet)
-    scores = run_program(program, IMAGES) * program.tensors[program.output].scale
-    expected = subnet(X.double()).numpy()
-    assert np.abs(scores - expected).max() < 0.03 * np.abs(expected).max()
+    found = values(program, run_program(program, IMAGES))
+    for scores, expected in zip(leaves(found), leaves(subnet(X.double())), strict=True):
+        assert (scores - expected).abs().max() < 0.03 * expected.abs().max()
     assert [op.name for op in program.ops] == [op.name for op in subnet.schedule().ops]
 
 
@@ -98,8 +105,7 @@ def test_most_convolutions_are_searchable_or_the_reason_is_structural(name):
     text = net.summary()
     assert all(reason in text for reason in reasons)
     assert len(shape) <= 0.2 * len(own) or all("shuffle" in reason for reason in reasons)
-    ends = {node.name for node in net.nodes if node.name in net.weight}
-    ends = {[n.name for n in net.nodes if n.name in ends][i] for i in (0, -1)}
+    ends = {next(node.name for node in net.nodes if node.name in net.weight), *last_layers(net.nodes)}
     assert not [key for key in own - ends if net.weight[key].pinned]
     for op in net.schedule().ops:
         assert np.prod([len(choice.options) for choice in op.choices]) <= MOST_AXES
@@ -145,11 +151,11 @@ def test_nothing_breaks_a_compiled_step():
         torch.testing.assert_close(torch.compile(net, backend="eager", fullgraph=True)(X), net(X))
 
 
-def test_dense_blocks_widen_alike_and_the_trunk_by_itself():
+def test_layers_of_a_dense_block_have_widths_of_their_own():
     net = convert("densenet")
     grown = [net.width[f"block1.{i}.conv2"] for i in range(3)]
-    assert grown[0] is grown[1] is grown[2] is not net.width["stem"]
-    assert grown[0].options == (12, 24)  # three layers of growth 8, of 4 or 8 channels each
+    assert len({*grown, net.width["stem"]}) == 4
+    assert all(choice.options == (4, 8) for choice in grown)
     assert len({net.quantizer(n) for n in ("stem", "block1.0.conv2", "block1.2.conv2")}) == 1
     values = {c.name: c.options[0] for c in net.choices()}
     assert extract(net, values).layer("block1.2.conv2").weight.shape[0] == 4

@@ -1,12 +1,14 @@
 """Small networks in the styles that people write CNNs in; none of them knows of Lutier. Images are 3x16x16.
 
-Residual and plain ones here, those of mobile networks in zoo_mobile.py; `ZOO` holds them all.
+Residual and plain ones here, those of mobile networks in zoo_mobile.py, those with several outputs in zoo_outputs.py;
+`ZOO` holds them all.
 """
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from zoo_mobile import MOBILE, conv_bn
+from zoo_outputs import SEVERAL
 
 
 class DenseLayer(nn.Module):
@@ -291,5 +293,5 @@ class Dilated(nn.Module):
 ZOO = {
     "densenet": DenseNet, "inception": Inception, "squeezenet": SqueezeNet, "se_resnet": SeResNet, "resnext": ResNeXt,
     "preactivation": PreActivation, "drop_path": DropPathResNet, "vgg": Vgg, "alexnet": AlexNet, "dilated": Dilated,
-    **MOBILE,
+    **MOBILE, **SEVERAL,
 }  # fmt: skip

@@ -35,7 +35,7 @@ def body(program: Program) -> Program:
     first = program.ops[0]
     if first.spec.kind != "input":
         return program
-    return Program(program.ops[1:], program.tensors, first.output, program.output, program.name)
+    return Program(program.ops[1:], program.tensors, first.output, program.outputs, program.name)
 
 
 def unfused(program: Program) -> Program:
@@ -57,7 +57,7 @@ def unfused(program: Program) -> Program:
         add = OpSpec("add", 1, op.spec.c_out, op.spec.c_out, rows, cols, in_bits=(8, *op.spec.in_bits[1:]))
         mult, shift = fixed_point(np.array([2.0]))
         ops.append(replace(op, spec=add, inputs=(name, op.inputs[1]), weights=None, bias=None, mult=mult, shift=shift))
-    return Program(tuple(ops), tensors, program.input, program.output, program.name)
+    return Program(tuple(ops), tensors, program.input, program.outputs, program.name)
 
 
 def _array(dtype: Any, shape: Any, largest: bool) -> np.ndarray:
@@ -192,7 +192,7 @@ def extreme() -> Program:
     op = Op("conv", spec, ("codes",), "out", weights=np.full((16, 16, 3, 3), 127, np.int8), bias=np.zeros(16, np.int32),
             mult=mult, shift=shift)  # fmt: skip
     tensors = {name: Tensor(name, 5, 5, 16, 8) for name in ("codes", "out")}
-    return Program((op,), tensors, "codes", "out", "extreme")
+    return Program((op,), tensors, "codes", ("out",), "extreme")
 
 
 def saturating(runtime: str) -> list[str]:

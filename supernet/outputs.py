@@ -1,0 +1,120 @@
+"""What a network returns: its output tensors in the shapes and the structure that the user's model gives them.
+
+A model returns a tensor, or tuples, lists and dicts of tensors, nested at will. Every returned tensor is a leaf: an
+output tensor (C, H, W) of the network with its axes in the order of the user's view (`views.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from torch import Tensor
+
+from lut.errors import InputError
+
+from .views import shape_of, sizes
+
+Leaf = TypeVar("Leaf")
+
+
+@dataclass(frozen=True)
+class Form:
+    """tree: the position of a leaf, or a pair ("tuple" | "list", items) or ("dict", ((key, item), ..)). leaves: for
+    each, the position of its output tensor and the letters of its axes. The default is one vector per image."""
+
+    tree: Any = 0
+    leaves: tuple[tuple[int, str], ...] = ((0, "nf"),)
+
+    @property
+    def lone(self) -> bool:
+        """Whether the model returns a tensor, not a structure."""
+        return isinstance(self.tree, int)
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Of every output tensor the first path that leads to it, such as `boxes.0`; '' for a lone one."""
+        found: dict[int, str] = {}
+        for path, leaf in _paths(self.tree):
+            found.setdefault(self.leaves[leaf][0], path)
+        return tuple(found[position] for position in sorted(found))
+
+    def build(self, tensors: Sequence[Tensor]) -> Any:
+        """The structure, of the output tensors (n, C, H, W)."""
+        return _mapped(self.tree, lambda leaf: _viewed(tensors[self.leaves[leaf][0]], self.leaves[leaf][1]))
+
+    def to_json(self) -> dict[str, Any]:
+        return {"tree": self.tree, "leaves": self.leaves}
+
+    @staticmethod
+    def from_json(body: Mapping[str, Any]) -> Form:
+        return Form(_frozen(body["tree"]), tuple((position, axes) for position, axes in body["leaves"]))
+
+
+def form_of(result: Any, leaf: Callable[[Any, str], Leaf]) -> tuple[Any, list[Leaf]]:
+    """(tree, leaves in order) of a structure. leaf: makes one of what is no tuple, list or dict, and its path.
+
+    Raises InputError for an empty structure.
+    """
+    leaves: list[Leaf] = []
+
+    def walk(value: Any, path: str) -> Any:
+        where = f"the model's output{f' {path}' if path else ''}"
+        if isinstance(value, (tuple, list, dict)) and not value:
+            raise InputError(f"{where} is empty; return tensors")
+        if isinstance(value, dict):
+            return "dict", tuple((str(key), walk(item, _join(path, key))) for key, item in value.items())
+        if isinstance(value, (tuple, list)):
+            kind = "tuple" if isinstance(value, tuple) else "list"
+            return kind, tuple(walk(item, _join(path, i)) for i, item in enumerate(value))
+        leaves.append(leaf(value, path))
+        return len(leaves) - 1
+
+    return walk(result, ""), leaves
+
+
+def described(output: Any) -> str:
+    """A network's result in words: `a tensor (8, 10)`, `a dict of cls, box`."""
+    if isinstance(output, Tensor):
+        return f"a tensor {tuple(output.shape)}"
+    if isinstance(output, dict):
+        return f"a dict of {', '.join(map(str, output))}"
+    return f"a {type(output).__name__}" + (f" of {len(output)}" if isinstance(output, (tuple, list)) else "")
+
+
+def _join(path: str, key: Any) -> str:
+    return f"{path}.{key}" if path else str(key)
+
+
+def _frozen(tree: Any) -> Any:
+    return tuple(map(_frozen, tree)) if isinstance(tree, list) else tree
+
+
+def _mapped(tree: Any, function: Callable[[int], Any]) -> Any:
+    if isinstance(tree, int):
+        return function(tree)
+    kind, items = tree
+    if kind == "dict":
+        return {key: _mapped(item, function) for key, item in items}
+    made = [_mapped(item, function) for item in items]
+    return tuple(made) if kind == "tuple" else made
+
+
+def _paths(tree: Any, path: str = "") -> Iterator[tuple[str, int]]:
+    if isinstance(tree, int):
+        yield path, tree
+        return
+    kind, items = tree
+    for key, item in items if kind == "dict" else enumerate(items):
+        yield from _paths(item, _join(path, key))
+
+
+def _viewed(y: Tensor, axes: str) -> Tensor:
+    """(n, C, H, W) -> the user's axes; axes of one element may be absent."""
+    if axes == "nchw":
+        return y
+    n, c, h, w = y.shape
+    single = axes.replace("f", "chw").replace("s", "hw")
+    order = single + "".join(letter for letter in "nchw" if letter not in single)
+    return y.permute(["nchw".index(letter) for letter in order]).reshape(shape_of(axes, sizes((c, h, w), n)))
