@@ -13,7 +13,6 @@ from mcu_toys import M4, needs_toolchain
 
 from lut import LatencyTable
 from lut.build import build_table, profiler_of
-from lut.device import Core
 from lut.errors import LutError
 from lut.machine import differences, this_machine
 from lut.mcu import emit, toolchain
@@ -94,7 +93,7 @@ def test_what_is_wrong_with_a_device_is_said() -> None:
     with pytest.raises(LutError, match=r"core.cycle_model: 'cortex-m5' is unknown; did you mean cortex-m4"):
         list(McuProfiler().measure(SPECS, replace(M4, core=replace(M4.core, cycle_model="cortex-m5"))))
     with pytest.raises(LutError, match=r"core.machine: 'mps2-an38' is unknown; did you mean mps2-an386"):
-        list(McuProfiler().measure(SPECS, replace(M4, core=Core("mps2-an38", "cortex-m4", ()))))
+        list(McuProfiler().measure(SPECS, replace(M4, core=replace(M4.core, machine="mps2-an38"))))
     with pytest.raises(LutError, match="schedules: 2; a microcontroller's kernels have one"):
         list(replace(profiler_of(M4), schedules=2).measure(SPECS, M4))
 
