@@ -13,6 +13,8 @@ from .errors import LutError
 from .spec import FLOAT_BITS
 from .strict import load
 
+Storage = Literal["byte", "packed"]
+"""Whether an activation below 8 bits takes a byte or its bits in memory."""
 FOLDER = Path(__file__).parent / "devices"
 
 _UNITS: dict[str, dict[str, float]] = {
@@ -117,7 +119,7 @@ class Device:
     flash_cache: FlashCache | None = None
     tracker: str | None = None
     runner: Literal["host", "rpc", "simulator", "board", "imported"] = "host"
-    act_storage: Literal["byte", "packed"] = "byte"
+    act_storage: Storage = "byte"
     supports: Supports = field(default_factory=Supports)
     core: Core | None = None
 

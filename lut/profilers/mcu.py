@@ -68,7 +68,7 @@ class McuProfiler:
     def _batch(self, specs: Sequence[OpSpec], device: Device) -> Iterator[tuple[OpSpec, tuple[Built, int] | Failure]]:
         """(sizes, cycles) of each."""
         try:
-            kernels = [emit.kernel(spec) for spec in specs]
+            kernels = [emit.kernel(spec, device.act_storage) for spec in specs]
             results = rows.execute(device, kernels, [random_arguments(kernel) for kernel in kernels], self.seconds)
         except LutError as error:
             if len(specs) > 1:
