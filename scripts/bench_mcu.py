@@ -93,8 +93,8 @@ def bench_rows(device: Device) -> list[dict[str, Any]]:
         each, slower = (round(cycles / macs(spec), 3) for cycles in (row.cycles, waited.cycles))
         records.append({"kernel": name, "w_bits": bits, "act_bits": acts, "cycles": row.cycles, "cycles_per_mac": each,
                         f"cycles_per_mac_{board.name}": slower,
-                        "target": TARGETS.get((name, bits)) if acts == 8 else None, "code_bytes": row.code_bytes, "source": row.source,
-                        "workspace_bytes": row.workspace_bytes})  # fmt: skip
+                        "target": TARGETS.get((name, bits)) if acts == 8 else None, "code_bytes": row.code_bytes,
+                        "source": row.source, "workspace_bytes": row.workspace_bytes})  # fmt: skip
     return records
 
 
@@ -153,7 +153,8 @@ def found(net: Supernet, table: LatencyTable, device: Device, share: float) -> S
 def _print(rows: list[dict[str, Any]], networks: list[dict[str, Any]], board: Device) -> None:
     waits = f"{board.wait_states} waits"
     cells = [("kernel", "w bits", "a bits", "cycles", "cycles / MAC", "target", waits, "code B")]
-    cells += [(r["kernel"], str(r["w_bits"]), str(r["act_bits"]), f"{r['cycles']:,}", f"{r['cycles_per_mac']:.3f}", str(r["target"] or "-"),
+    cells += [(r["kernel"], str(r["w_bits"]), str(r["act_bits"]), f"{r['cycles']:,}", f"{r['cycles_per_mac']:.3f}",
+               str(r["target"] or "-"),
                f"{r[f'cycles_per_mac_{board.name}']:.3f}", str(r["code_bytes"])) for r in rows]  # fmt: skip
     print(text_table(cells), end="\n\n")
     lines = [("network", "bits", "cycles", "ms", "by table", f"ms, {waits}", "by table", "RAM B", "error", "flash B",
