@@ -81,9 +81,7 @@ class _WithoutTable(CostModel):
         raise InputError("metric: 'flash' needs the device's table, which has the kernels' sizes; build it")
 
 
-def mcu_costs(
-    schedule: Schedule, table: Lookup | None, storage: Storage = "byte"
-) -> dict[str, CostModel | PeakRam]:
+def mcu_costs(schedule: Schedule, table: Lookup | None, storage: Storage = "byte") -> dict[str, CostModel | PeakRam]:
     """`ram` and `flash`."""
     ends = 0
     for name, bits in ((schedule.input, 8), (schedule.output, 16)):

@@ -54,7 +54,7 @@ FEW = 5
 BITS = (8, 4, 2)
 UNIFORM = ((8, 8), (4, 8), (2, 8), (8, 4), (4, 4), (2, 2))
 """Bits of weights and of activations."""
-BESIDE = {"cortex-m4": "nucleo-l4r5zi"}
+BESIDE = {"cortex-m4": "stm32l4r5"}
 """By device: a board with the same core whose flash has wait states."""
 TARGETS = {("3x3 16->16 32x32", 8): 1.55, ("3x3 16->16 32x32", 4): 1.7, ("3x3 16->16 32x32", 2): 1.65,
            ("depthwise 64 16x16", 8): 4.5, ("pointwise 64->64 16x16", 8): 1.5}  # fmt: skip

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -45,7 +45,12 @@ def unpacked(raw: np.ndarray, bits: int, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def compare(
-    specs: Sequence[OpSpec], seed: int = 0, extreme: int | None = None, storage: Storage = "byte"
+    specs: Sequence[OpSpec],
+    seed: int = 0,
+    extreme: int | None = None,
+    device: Device = M4,
+    execute: Callable[..., list[rows.Result]] = rows.execute,
+    storage: Storage = "byte",
 ) -> list[rows.Result]:
     """Run kernels in one image and compare their outputs with the oracle's, to the bit."""
     kernels = [emit.kernel(spec, storage) for spec in specs]
@@ -58,7 +63,7 @@ def compare(
     for kernel, arrays in zip(kernels, given):
         rest = 77 if kernel.spec.out_bits >= 8 else 0x55 * (77 % 4)
         arrays["out"] = np.full(kernel.sizes["out"], rest, np.uint8)  # a concat leaves the other parts alone
-    results = rows.execute(M4, kernels, given)
+    results = execute(device, kernels, given)
     for spec, kernel, result, data in zip(specs, kernels, results, made):
         expected, bits = oracle(*data), kernel.spec.out_bits
         if spec.kind == "concat" and bits < 8:

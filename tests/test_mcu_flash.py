@@ -23,7 +23,7 @@ from lut.profilers.mcu import random_arguments
 
 pytestmark = needs_toolchain
 
-BOARD = Device.load("nucleo-l4r5zi")
+BOARD = Device.load("stm32l4r5")
 SPEC = conv(32, 32, 8, 1)
 
 

@@ -30,10 +30,10 @@ class Result:
 
     output: np.ndarray
     cycles: int
-    waits: int
     instructions: int
     code_bytes: int
     stack_bytes: int
+    waits: int = 0
 
 
 def _file(kernels: Sequence[Kernel], arguments: Sequence[Arguments]) -> bytes:
@@ -50,9 +50,8 @@ def _file(kernels: Sequence[Kernel], arguments: Sequence[Arguments]) -> bytes:
     return b"".join(parts)
 
 
-def build(device: Device, kernels: Sequence[Kernel], folder: Path) -> tuple[Path, list[int]]:
-    """(image, code bytes of each kernel)."""
-    board = board_of(device)
+def declare(device: Device, kernels: Sequence[Kernel], folder: Path) -> list[Path]:
+    """Objects of kernels, and `rows.h`, which lists them."""
     objects = []
     for kernel in kernels:
         path = folder / f"{kernel.symbol}.c"
@@ -64,7 +63,12 @@ def build(device: Device, kernels: Sequence[Kernel], folder: Path) -> tuple[Path
         f'#include "kernel.h"\n\n{declarations}\nenum {{ ROWS = {len(kernels)} }};\n'
         f"static kernel *const KERNELS[] = {{{table}}};\n"
     )
-    held = constants_pool(device)
+    return objects
+
+
+def build(device: Device, kernels: Sequence[Kernel], folder: Path) -> tuple[Path, list[int]]:
+    """(image, code bytes of each kernel)."""
+    board, objects, held = board_of(device), declare(device, kernels, folder), constants_pool(device)
     pool = {"POOL": f"{board.pool[0]:#x}u", "POOL_BYTES": f"{board.pool[1] - held:#x}u", "HELD_BYTES": f"{held:#x}u"}
     firmware = [compile_object(device, FIRMWARE / name, folder, pool) for name in FIRMWARE_SOURCES]
     script = folder / "link.ld"
@@ -94,5 +98,5 @@ def execute(
         at += 4 + kernel.sizes["out"]
         waiting = waits(device, region)
         cycles = model.cycles(region, ran.listing) + waiting
-        results.append(Result(output, cycles, waiting, region.instructions, size, stack))
+        results.append(Result(output, cycles, region.instructions, size, stack, waiting))
     return results
