@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from lut.columns import describe
+from lut.device import Storage
 from lut.errors import InputError, LutError
 from lut.mcu.emit import row_key, supported
 from lut.mcu.image import STACK_BYTES
@@ -29,21 +30,24 @@ FIRMWARE_BYTES, CALL_BYTES = 736, 44
 CONSTANTS = ("bias", "mult", "params")
 
 
-def _known(op: OpSpec) -> OpSpec:
-    """The operator itself; LutError for one that no microcontroller runs, such as the float32 baseline's."""
-    if (reason := supported(op)) is not None:
+def _key(op: OpSpec, storage: Storage) -> OpSpec:
+    """The operator's row key; LutError for one that no microcontroller runs, such as the float32 baseline's."""
+    if (reason := supported(op, storage)) is not None:
         raise LutError(f"{describe(op)}: no kernel: {reason}")
-    return op
+    return row_key(op, storage)
 
 
 class McuWorkspace(CostModel):
     """Scratch bytes of an operator's kernel, by the rule that the kernels follow."""
 
     name, unit = "workspace", "B"
-    ignores = frozenset({"in_bits", "out_bits"})
+
+    def __init__(self, storage: Storage):
+        self.storage = storage
+        self.ignores = frozenset({"in_bits", "out_bits"} if storage == "byte" else {"out_bits"})
 
     def __call__(self, op: OpSpec) -> float:
-        return float(workspace_bytes(_known(op)))
+        return float(workspace_bytes(_key(op, self.storage)))
 
 
 class Flash(CostModel):
@@ -52,19 +56,19 @@ class Flash(CostModel):
     name, unit = "flash", "B"
     fixed = float(FIRMWARE_BYTES)
 
-    def __init__(self, table: Lookup):
-        self.table = table
+    def __init__(self, table: Lookup, storage: Storage = "byte"):
+        self.table, self.storage = table, storage
 
     def __call__(self, op: OpSpec) -> float:
         return float(self._constants(op) + self.table.lookup(op).code_bytes)
 
     def whole(self, specs: Sequence[OpSpec]) -> float:
-        code = {row_key(op): self.table.lookup(op).code_bytes for op in specs}
+        code = {row_key(op, self.storage): self.table.lookup(op).code_bytes for op in specs}
         return self.fixed + sum(map(self._constants, specs)) + sum(code.values())
 
     def _constants(self, op: OpSpec) -> int:
         """With the call."""
-        stored = sizes(row_key(_known(op)))
+        stored = sizes(_key(op, self.storage))
         return stored["weights"] + sum(stored[name] for name in CONSTANTS) + CALL_BYTES
 
 
@@ -77,11 +81,11 @@ class _WithoutTable(CostModel):
         raise InputError("metric: 'flash' needs the device's table, which has the kernels' sizes; build it")
 
 
-def mcu_costs(schedule: Schedule, table: Lookup | None) -> dict[str, CostModel | PeakRam]:
+def mcu_costs(schedule: Schedule, table: Lookup | None, storage: Storage = "byte") -> dict[str, CostModel | PeakRam]:
     """`ram` and `flash`."""
     ends = 0
     for name, bits in ((schedule.input, 8), *((name, 16) for name in schedule.outputs)):
         channels, height, width, _ = schedule.tensors[name].make({})
         ends += -(-tensor_bytes(channels, height, width, bits) // ALIGNMENT) * ALIGNMENT
-    ram = PeakRam(schedule, "byte", McuWorkspace(), alignment=ALIGNMENT, outside=ends + STACK_BYTES)
-    return {"ram": ram, "flash": _WithoutTable() if table is None else Flash(table)}
+    ram = PeakRam(schedule, storage, McuWorkspace(storage), alignment=ALIGNMENT, outside=ends + STACK_BYTES)
+    return {"ram": ram, "flash": _WithoutTable() if table is None else Flash(table, storage)}

@@ -1,7 +1,7 @@
 """Peak activation memory: the largest set of tensors that are alive at one step of the schedule.
 
     bound(values) = max over steps t of workspace(t) + sum of bytes(tensor) over the tensors alive at t
-    bytes = h w ceil(c b / 32) 4     packed (microcontrollers: the channel pitch is a whole number of words)
+    bytes = h w ceil(c b / 8)        packed (microcontrollers: the codes of a pixel fill whole bytes)
           = h w c {1, 2, 4}          byte (host: one byte per code of up to 8 bits, int16 two, float32 four)
 
 An operator that works in place holds the larger of the two tensors that share the buffer: one row with the old tensor,
@@ -13,8 +13,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal
 
+from lut.device import Storage
 from lut.errors import InputError
 from supernet.choice import Choice
 from supernet.schedule import Schedule, SearchTensor, Values
@@ -23,13 +23,11 @@ from .arena import ALIGNMENT, Buffer, lifetimes, plan
 from .base import CostModel
 from .terms import Term, op_terms, value_term
 
-Storage = Literal["byte", "packed"]
-
 
 def tensor_bytes(channels: int, height: int, width: int, bits: int, storage: Storage = "byte") -> int:
     """Bytes of one activation tensor with codes of `bits` (16: int16, 32: float32)."""
     if storage == "packed":
-        return height * width * -(-channels * bits // 32) * 4
+        return height * width * -(-channels * bits // 8)
     return height * width * channels * (1 if bits <= 8 else 2 if bits <= 16 else 4)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from lut.calibrate import Calibration
+from lut.device import Storage
 from lut.errors import InputError
 from lut.table import LatencyTable
 from supernet.schedule import Schedule
@@ -12,7 +13,7 @@ from supernet.schedule import Schedule
 from .base import CostModel
 from .counts import COUNTS
 from .energy import DerivedEnergy, derived
-from .memory import PeakRam, Storage
+from .memory import PeakRam
 from .table import TABLED, Lookup, TableLatency, TableWorkspace
 
 METRICS = (*TABLED, "ram", *COUNTS)

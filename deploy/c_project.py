@@ -9,20 +9,24 @@ from __future__ import annotations
 import json
 import shlex
 import zlib
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from string import Template
 
-from lut.device import Device
+import numpy as np
+
+from lut.device import Device, Storage
 from lut.errors import LutError
 from lut.files import atomic_write
-from lut.mcu.emit import Kernel, kernel
+from lut.mcu.emit import Kernel, kernel, row_key
 from lut.mcu.image import FIRMWARE, KERNELS, LANGUAGE, LINK, STACK_BYTES, board_of, core_of, linker_script
 from lut.mcu.pack import pack_constants
 
 from . import layout
 from .network_source import identifier, numbers
-from .program import Program
+from .program import Op, Program
 from .results import places, room
 
 FOLDER = Path(__file__).parent
@@ -47,22 +51,35 @@ class Project:
     kernels: int
 
 
-def _check(program: Program) -> None:
+def _check(program: Program, storage: Storage) -> None:
     layout.check_image(program)
+    for op in program.ops:
+        source = program.tensors[op.inputs[0]]
+        padded = storage == "packed" and source.bits < 8 and source.channels * source.bits % 8
+        if op.spec.kind == "linear" and source.height * source.width > 1 and padded:
+            raise LutError(
+                f"{program.name}: {op.name}: its input's pixels of {source.channels} {source.bits}-bit codes are "
+                "padded to whole bytes, which a linear layer can't skip; pool first, or set space.channel_multiple to 4"
+            )
     for name in program.outputs:
         if program.tensors[name].bits != 16:
             raise LutError(f"{program.name}: the scores have {program.tensors[name].bits} bits; expected int16")
 
 
-def kernels_of(program: Program) -> dict[str, Kernel]:
+def kernels_of(program: Program, storage: Storage = "byte") -> dict[str, Kernel]:
     """By operator name. LutError names the operator that has none."""
     made = {}
     for op in program.ops:
         try:
-            made[op.name] = kernel(op.spec)
+            made[op.name] = kernel(op.spec, storage)
         except LutError as error:
             raise LutError(f"{program.name}: {op.name}: {error}") from None
     return made
+
+
+def _packed(storage: Storage, op: Op, in_zeros: Sequence[int], out_zero: int) -> Mapping[str, np.ndarray]:
+    """Constants as the kernel of the device's storage reads them."""
+    return pack_constants(replace(op, spec=row_key(op.spec, storage)), in_zeros, out_zero)
 
 
 def _source(name: str, symbols: list[str], calls: list[str], arena_bytes: int) -> str:
@@ -101,18 +118,20 @@ def _run_target(device: Device) -> str:
 
 def write(program: Program, device: Device, folder: Path) -> Project:
     """Write the project into `folder`. Raises LutError when an operator has no kernel."""
-    _check(program)
-    name, kernels = identifier(program.name), kernels_of(program)
-    arena, size = layout.place(program, {n: made.sizes["workspace"] for n, made in kernels.items()}, ALIGNMENT, 0)
+    storage = device.act_storage
+    _check(program, storage)
+    name, kernels = identifier(program.name), kernels_of(program, storage)
+    workspaces = {n: made.sizes["workspace"] for n, made in kernels.items()}
+    arena, size = layout.place(program, workspaces, ALIGNMENT, 0, storage)
     arena_bytes = -(-size // ALIGNMENT) * ALIGNMENT
-    blob, constants = layout.constants(program, pack_constants, ALIGNMENT, 0)
+    blob, constants = layout.constants(program, partial(_packed, storage), ALIGNMENT, 0)
     image, results = program.tensors[program.input], places(program, ALIGNMENT)
     distinct = {made.symbol: made for made in kernels.values()}
     calls = []
     for op in program.ops:
         made = kernels[op.name]
         used = {argument for argument, count in made.sizes.items() if count}
-        words = layout.arguments(program, op, used, arena, constants, results)
+        words = layout.arguments(program, op, used, arena, constants, results, storage=storage)
         calls.append(f"    {made.symbol}({words});  /* {op.name} */")
     header = f"""/* {name}: {image.height} x {image.width} x {image.channels} bytes NHWC in, {numbers(results)} out. */
 #include <stdint.h>

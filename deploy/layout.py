@@ -7,6 +7,8 @@ from collections.abc import Callable, Container, Mapping, Sequence
 import numpy as np
 
 from cost_models.arena import Buffer, lifetimes, plan
+from cost_models.memory import tensor_bytes
+from lut.device import Storage
 from lut.errors import LutError
 from lut.kernels.signature import NAMES
 
@@ -25,13 +27,19 @@ def check_image(program: Program) -> None:
                        "expected one operator of kind 'input'")  # fmt: skip
 
 
-def place(program: Program, workspaces: Mapping[str, int], alignment: int, slack: int) -> tuple[dict[str, int], int]:
+def place(
+    program: Program, workspaces: Mapping[str, int], alignment: int, slack: int, storage: Storage = "byte"
+) -> tuple[dict[str, int], int]:
     """(offset by tensor name and 'workspace of <op>', bytes) of one arena; image and results are the caller's.
 
-    workspaces: bytes by operator name. slack: readable bytes behind every tensor.
+    workspaces: bytes by operator name. slack: readable bytes behind every tensor. storage: of codes below 8 bits.
     """
     outside = {program.input, *program.outputs}
-    inside = {n: t.bytes + slack for n, t in program.tensors.items() if n not in outside}
+    inside = {
+        name: tensor_bytes(t.channels, t.height, t.width, t.bits, storage) + slack
+        for name, t in program.tensors.items()
+        if name not in outside
+    }
     buffers, shared = lifetimes(program.ops, inside, program.outputs)
     buffers = [buffer for buffer in buffers if buffer.name in inside]
     for step, op in enumerate(program.ops):
@@ -61,6 +69,7 @@ def arguments(
     constants: Mapping[tuple[str, str], int],
     results: Sequence[Place],
     part: str = "",
+    storage: Storage = "byte",
 ) -> str:
     """C expressions of a kernel's eight pointers, in a function with `image` and `scores`, an arena A and constants C.
 
@@ -77,7 +86,8 @@ def arguments(
             words.append("0")
         elif name in tensors:
             tensor = program.tensors[tensors[name]]
-            first = op.offset * np.dtype(tensor.dtype).itemsize if name == shared else 0
+            bits = tensor.bits if storage == "packed" else 8 * np.dtype(tensor.dtype).itemsize
+            first = op.offset * bits // 8 if name == shared else 0
             words.append(fixed.get(tensor.name) or f"A + {arena[tensor.name] + first}")
         elif name == "workspace":
             words.append(f"A + {arena[f'workspace of {op.name}']}{part}")

@@ -134,7 +134,7 @@ def run_build(
         provenance = {
             **{name: text for name, text in old.provenance.items() if name.startswith("calibration_")},
             **machine,
-            "collapse": "act_bits" if device.act_storage == "byte" else "",
+            "collapse": "act_bits" if device.act_storage == "byte" else "packed",
             "interpolation": "kriging",
             "lanes": str(rules.lanes),
             **error_provenance(held_out_errors(rows, rules.lanes)),

@@ -166,6 +166,8 @@ def rules(table: LatencyTable) -> list[str]:
         lines.append(f"ignores: rows hold for every value of {', '.join(sorted(declared.ignores))}")
     if says.get("collapse") == "act_bits":
         lines.append("collapse: rows hold for 1 to 8 activation bits; they are written with 8")
+    elif says.get("collapse") == "packed":
+        lines.append("collapse: activations are packed; only weights have weight bits, others are written with 8")
     elif says.get("collapse"):
         lines.append(f"collapse: {says['collapse']} is unknown, and look-ups take no notice of it")
     lines.append(_interpolation(table))

@@ -13,6 +13,8 @@ from .errors import LutError
 from .spec import FLOAT_BITS
 from .strict import load
 
+Storage = Literal["byte", "packed"]
+"""Whether an activation below 8 bits takes a byte or its bits in memory."""
 FOLDER = Path(__file__).parent / "devices"
 
 _UNITS: dict[str, dict[str, float]] = {
@@ -123,7 +125,8 @@ class Device:
     target: TVM's target kind. isa: of the kernels, `auto` asks the machine. runner: who executes a kernel.
     tracker: `host:port` of TVM's RPC tracker, where the device serves under its name; for `runner: rpc` alone.
     act_storage: whether an activation below 8 bits takes a byte (`byte`) or its bits (`packed`) in memory.
-    wait_states: cycles that a read of flash costs beyond its first, behind flash_cache; power: while it computes.
+    wait_states: cycles that a read of flash costs beyond its first, behind flash_cache, in a simulator; power: while it
+    computes.
     core: of a microcontroller, for `runner: simulator` and `runner: serial`, which also need clock, ram and flash.
     serial: the line to a board, for `runner: serial`.
     """
@@ -140,7 +143,7 @@ class Device:
     flash_cache: FlashCache | None = None
     tracker: str | None = None
     runner: Literal["host", "rpc", "simulator", "serial", "imported"] = "host"
-    act_storage: Literal["byte", "packed"] = "byte"
+    act_storage: Storage = "byte"
     supports: Supports = field(default_factory=Supports)
     core: Core | None = None
     serial: Serial | None = None

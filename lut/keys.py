@@ -29,5 +29,6 @@ class Keys:
 def keys_of(device: Device, isa: str) -> Keys:
     """isa: as this_machine has it."""
     if device.core is not None:
-        return Keys(emit.row_key, emit.supported, MCU_LANES)
+        storage = device.act_storage
+        return Keys(partial(emit.row_key, storage=storage), partial(emit.supported, storage=storage), MCU_LANES)
     return Keys(partial(kernels.row_key, isa=isa), kernels.supported, LANES)

@@ -81,11 +81,17 @@ class LatencyTable(Mapping[OpSpec, Latency]):
 
     def key(self, spec: OpSpec) -> OpSpec:
         """The row that would hold this operator's measurement: without site, and canonical where bits collapse."""
-        if self.provenance.get("collapse") != "act_bits":
-            return spec.without_site()
-        from .kernels import row_key
+        spec = spec.without_site()
+        match self.provenance.get("collapse"):
+            case "act_bits":
+                from .kernels import row_key
 
-        return row_key(spec.without_site(), self.provenance.get("isa", ""))
+                return row_key(spec, self.provenance.get("isa", ""))
+            case "packed":
+                from .mcu import emit
+
+                return emit.row_key(spec, "packed")
+        return spec
 
     def lookup(self, spec: OpSpec) -> Latency:
         """The operator's cost. Raises LutError when no row and no declared rule gives it."""

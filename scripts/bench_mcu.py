@@ -52,6 +52,8 @@ SHARES = (0.75, 0.6)
 FEW = 5
 """Images that run on the board with wait states; its scores are the same."""
 BITS = (8, 4, 2)
+UNIFORM = ((8, 8), (4, 8), (2, 8), (8, 4), (4, 4), (2, 2))
+"""Bits of weights and of activations."""
 BESIDE = {"cortex-m4": "stm32l4r5"}
 """By device: a board with the same core whose flash has wait states."""
 TARGETS = {("3x3 16->16 32x32", 8): 1.55, ("3x3 16->16 32x32", 4): 1.7, ("3x3 16->16 32x32", 2): 1.65,
@@ -77,19 +79,22 @@ SHAPES = {
 def bench_rows(device: Device) -> list[dict[str, Any]]:
     """One record per kernel and weight bits."""
     board = _beside(device)
-    specs = {(name, bits): replace(spec, w_bits=bits) for name, spec in SHAPES.items() for bits in BITS}
+    specs = {(name, bits, 8): replace(spec, w_bits=bits) for name, spec in SHAPES.items() for bits in BITS}
+    for (name, bits, _), spec in list(specs.items()):
+        narrow = replace(spec, in_bits=(bits,) * len(spec.in_bits), out_bits=bits)
+        specs |= {(name, bits, bits): narrow} if bits < 8 else {}
     answers = dict(McuProfiler().measure(specs.values(), device))
     there = dict(McuProfiler().measure(specs.values(), board))
     records = []
-    for (name, bits), spec in specs.items():
+    for (name, bits, acts), spec in specs.items():
         row, waited = answers[spec], there[spec]
         if isinstance(row, Failure) or isinstance(waited, Failure) or row.cycles is None or waited.cycles is None:
             raise LutError(f"{name}, {bits} bits: {row}, {waited}")
         each, slower = (round(cycles / macs(spec), 3) for cycles in (row.cycles, waited.cycles))
-        records.append({"kernel": name, "w_bits": bits, "cycles": row.cycles, "cycles_per_mac": each,
+        records.append({"kernel": name, "w_bits": bits, "act_bits": acts, "cycles": row.cycles, "cycles_per_mac": each,
                         f"cycles_per_mac_{board.name}": slower,
-                        "target": TARGETS.get((name, bits)), "code_bytes": row.code_bytes, "source": row.source,
-                        "workspace_bytes": row.workspace_bytes})  # fmt: skip
+                        "target": TARGETS.get((name, bits)) if acts == 8 else None, "code_bytes": row.code_bytes,
+                        "source": row.source, "workspace_bytes": row.workspace_bytes})  # fmt: skip
     return records
 
 
@@ -99,13 +104,14 @@ def _beside(device: Device) -> Device:
 
 
 def bench_networks(name: str, device: Device, folder: Path, images: int) -> list[dict[str, Any]]:
-    """Uniform 8-, 4- and 2-bit weights and found networks: what the table says beside the simulator."""
+    """Uniform weights and activations, and found networks: what the table says beside the simulator."""
     classes, channels, size = SIZES[name]
     torch.manual_seed(0)
     example = torch.randn(16, channels, *size)
-    space = SearchSpace((2, 4, 8), (8,), (0.5, 1.0) if name in FOUND else (1.0,))
+    bits = (4, 8) if name in FOUND else (2, 4, 8)
+    space = SearchSpace((2, 4, 8), bits, (0.5, 1.0) if name in FOUND else (1.0,))
     net = Supernet.from_model(NETWORKS[name](classes, channels, size).eval(), example, space).eval()
-    subnets = {f"{bits}-bit": extract(net, net.uniform(bits, 8)) for bits in BITS}
+    subnets = {f"w{w} a{a}": extract(net, net.uniform(w, a)) for w, a in UNIFORM if a in bits}
     specs = [spec for subnet in subnets.values() for op in subnet.schedule().ops if (spec := op.spec({}))]
     start = time.monotonic()
     wanted = space_specs(net) if name in FOUND else specs
@@ -125,7 +131,7 @@ def bench_networks(name: str, device: Device, folder: Path, images: int) -> list
             raise LutError(f"{program.name}: the simulator's scores are not the reference's")
         said, waited = predicted(subnet, table, device), predicted(subnet, there, board)
         slow = simulate(write(program, board, folder / f"{program.name} there"), program, board, given[:FEW])
-        records.append({"network": name, "weights": label, "macs": said["macs"], "cycles": ran.cycles,
+        records.append({"network": name, "bits": label, "macs": said["macs"], "cycles": ran.cycles,
                         "latency_us": {"predicted": said["latency_us"], "simulated": ran.us},
                         board.name: {"predicted": waited["latency_us"], "simulated": slow.us},
                         "ram_bytes": {"predicted": said["ram_bytes"], "linked": ran.ram_bytes},
@@ -146,22 +152,23 @@ def found(net: Supernet, table: LatencyTable, device: Device, share: float) -> S
 
 def _print(rows: list[dict[str, Any]], networks: list[dict[str, Any]], board: Device) -> None:
     waits = f"{board.wait_states} waits"
-    cells = [("kernel", "weight bits", "cycles", "cycles / MAC", "target", waits, "code B")]
-    cells += [(r["kernel"], str(r["w_bits"]), f"{r['cycles']:,}", f"{r['cycles_per_mac']:.3f}", str(r["target"] or "-"),
+    cells = [("kernel", "w bits", "a bits", "cycles", "cycles / MAC", "target", waits, "code B")]
+    cells += [(r["kernel"], str(r["w_bits"]), str(r["act_bits"]), f"{r['cycles']:,}", f"{r['cycles_per_mac']:.3f}",
+               str(r["target"] or "-"),
                f"{r[f'cycles_per_mac_{board.name}']:.3f}", str(r["code_bytes"])) for r in rows]  # fmt: skip
     print(text_table(cells), end="\n\n")
-    lines = [("network", "weights", "cycles", "ms", "by table", f"ms, {waits}", "by table", "RAM B", "error", "flash B",
+    lines = [("network", "bits", "cycles", "ms", "by table", f"ms, {waits}", "by table", "RAM B", "error", "flash B",
               "error", "stack B")]  # fmt: skip
     for r in networks:
         ram, flash = r["ram_bytes"], r["flash_bytes"]
         times = [f"{r[of][key] / 1e3:.2f}" for of in ("latency_us", board.name) for key in ("simulated", "predicted")]
-        lines.append((r["network"], r["weights"], f"{r['cycles']:,}", *times, str(ram["linked"]),
+        lines.append((r["network"], r["bits"], f"{r['cycles']:,}", *times, str(ram["linked"]),
                       str(ram["predicted"] - ram["linked"]),
                       str(flash["linked"]), f"{flash['predicted'] / flash['linked'] - 1:+.2%}",
                       str(r["stack_bytes"])))  # fmt: skip
     print(text_table(lines))
     if networks:
-        rates = ", ".join(f"{r['network']} {r['rows_per_minute']}" for r in networks if r["weights"] == "8-bit")
+        rates = ", ".join(f"{r['network']} {r['rows_per_minute']}" for r in networks if r["bits"] == "w8 a8")
         print(f"\nrows a minute: {rates}; source: {networks[0]['source']}")
 
 

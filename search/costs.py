@@ -49,7 +49,7 @@ def network_costs(
         raise InputError(f"metric: 'energy': rows have none and {who} names no power; set power: in its file, "
                          "or a budget on latency")  # fmt: skip
     if device is not None and device.core is not None:
-        own = mcu_costs(net.schedule(), table)
+        own = mcu_costs(net.schedule(), table, storage)
         rest = build_costs([m for m in wanted if m not in own], net.schedule(), table, storage, calibration, 0, power)
         return {metric: own[metric] if metric in own else rest[metric] for metric in wanted}
     slack = SLACK if device is not None and device.has_kernels else 0

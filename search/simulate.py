@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from cost_models.energy import DERIVED
+from cost_models.energy import DERIVED, derived
 from deploy.board import run_on_board
 from deploy.c_project import write
 from deploy.integer import run_program
@@ -41,7 +41,7 @@ class Simulated:
                 ran = self._run(name, program)
                 source = ran.source
                 _complete(networks[name], ran)
-                if self.device.power is not None:
+                if self.device.power is not None and derived("energy", self.device.power, self.table):
                     energy = {"predicted": None, "measured": self.device.power * ran.us, "note": DERIVED}
                     networks[name]["energy_uj"] = energy
                 # the simulator gave the reference's scores, so its accuracy is the reference's

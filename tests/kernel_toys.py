@@ -94,19 +94,24 @@ def make(spec: OpSpec, seed: int = 0, extreme: int | None = None) -> tuple[Op, l
     has_weights = spec.kind in ("conv2d", "conv2d_add", "linear")
     channels = spec.c_out if has_weights else 1
     size = int(np.prod(shape[1:])) if has_weights else spec.kernel[0] * spec.kernel[1]
-    spread = 2.0**32 * (64 if spec.out_bits <= 8 else 2000) / (largest * max(top, 1) * np.sqrt(size) * 0.3)
+    other = (1 << (spec.in_bits[1] - 1)) - 1 if spec.kind == "mul" and not float_ else max(top, 1)
+    reached = 2.0**spec.out_bits / 4 if spec.out_bits <= 8 else 2000
+    spread = 2.0**32 * reached / (largest * other * np.sqrt(size) * 0.3)
     if extreme is not None:
         spread = 2.0**32 * 30000 / (255 * top * size)
     mult = (rng.uniform(0.3, 1, channels) * min(spread, 2**30) / 2).astype("i4") * 2
     mult = mult * np.where(rng.random(channels) < 0.3, -1, 1)  # negative gammas
-    low, high = {32: (-1.5, 6.0), 16: (-32768, 32767)}.get(spec.out_bits, (3, (1 << spec.out_bits) - 2))
+    narrow = (3, (1 << spec.out_bits) - 2) if spec.out_bits > 2 else (0, 3)
+    low, high = {32: (-1.5, 6.0), 16: (-32768, 32767)}.get(spec.out_bits, narrow)
     gather = rng.integers(-1, spec.c_in, spec.c_out) if spec.kind == "resample" else None
-    table = None
+    table, codes = None, 1 << min(spec.out_bits, 8)
     if spec.kind == "input":
-        table = rng.standard_normal((spec.c_in, 256)).astype("f4") if float_ else rng.integers(0, 256, (spec.c_in, 256))
+        table = (
+            rng.standard_normal((spec.c_in, 256)).astype("f4") if float_ else rng.integers(0, codes, (spec.c_in, 256))
+        )
         table = table if float_ else table.astype("u1")
     if spec.kind == "unary":
-        table = rng.integers(0, 256, 256).astype("u1")
+        table = rng.integers(0, codes, 256).astype("u1")
     reach = 1 + min(5000, int(0.2 * largest * max(top, 1) * size**0.5))
     bias = rng.standard_normal(channels).astype("f4") if float_ else rng.integers(-reach, reach, channels).astype("i4")
     op = Op(
@@ -138,8 +143,8 @@ def make(spec: OpSpec, seed: int = 0, extreme: int | None = None) -> tuple[Op, l
         inputs = [rng.integers(0, most + 1, s).astype("u1") for s, most in zip(shapes, tops)]
     if extreme is not None:
         inputs = [np.full_like(given, extreme) for given in inputs]
-    zeros = [0, 0] if float_ else [128 >> (8 - spec.in_bits[0]), 3]
-    return op, inputs, zeros[: len(inputs)], 0 if float_ else 5
+    zeros = [0, 0] if float_ else [128 >> (8 - spec.in_bits[0]) if spec.in_bits[0] > 2 else 1, 3]
+    return op, inputs, zeros[: len(inputs)], 0 if float_ else 1 if spec.out_bits == 2 else 5
 
 
 def bound(

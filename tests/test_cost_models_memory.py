@@ -11,8 +11,8 @@ from supernet.schedule import Schedule, SearchOp, SearchTensor
 
 @pytest.mark.parametrize(
     ("shape", "byte", "packed"),
-    [((3, 2, 5, 8), 30, 40), ((9, 1, 1, 4), 9, 8), ((16, 4, 4, 2), 256, 64), ((0, 4, 4, 8), 0, 0),
-     ((10, 1, 1, 16), 20, 20), ((3, 1, 1, 32), 12, 12)],
+    [((3, 2, 5, 8), 30, 30), ((9, 2, 1, 4), 18, 10), ((3, 1, 4, 2), 12, 4), ((16, 4, 4, 2), 256, 64),
+     ((0, 4, 4, 8), 0, 0), ((10, 1, 1, 16), 20, 20), ((3, 1, 1, 32), 12, 12)],
 )  # fmt: skip
 def test_tensor_bytes(shape, byte, packed):
     assert tensor_bytes(*shape) == byte

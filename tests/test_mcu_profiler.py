@@ -28,8 +28,8 @@ def broken(monkeypatch: pytest.MonkeyPatch, bodies: dict[int, str]) -> None:
     """Kernels of so many output channels have another body."""
     kernel = emit.kernel
 
-    def other(spec):
-        made = kernel(spec)
+    def other(spec, storage):
+        made = kernel(spec, storage)
         body = bodies.get(spec.c_out)
         start = made.source.index("    const struct conv")
         return made if body is None else replace(made, source=made.source[:start] + body + "}\n")

@@ -7,10 +7,11 @@ around block.h) is nobody else's business.
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from lut import kernels
+from lut.device import Storage
 from lut.errors import LutError
 from lut.kernels.signature import by_channel
 from lut.spec import FLOAT_BITS, OpSpec
@@ -28,8 +29,8 @@ BODIES = {
     "max_pool": ("elementwise.h", "max_pool(SHAPE, in, out)"),
     "mul": ("elementwise.h", "multiply_tensors(SHAPE, in, in2, out, params)"),
     "unary": ("elementwise.h", "unary(SHAPE, in, out, weights)"),
-    "concat": ("copies.h", "copy_part(SHAPE, in, out)"),
-    "split": ("copies.h", "copy_part(SHAPE, in, out)"),
+    "concat": ("copies.h", "copy_part(SHAPE, in, out, params)"),
+    "split": ("copies.h", "copy_part(SHAPE, in, out, params)"),
     "shuffle": ("copies.h", "shuffle(SHAPE, in, out)"),
     "pad": ("copies.h", "pad(SHAPE, in, out, params)"),
     "resample": ("copies.h", "resample(SHAPE, in, out, weights, params)"),
@@ -56,12 +57,14 @@ def source_hash() -> str:
     return digest.hexdigest()[:16]
 
 
-def row_key(spec: OpSpec) -> OpSpec:
-    """What the code depends on: a code is a byte, whatever its bits; clamp and zero points are run-time values."""
-    return kernels.row_key(spec, "")
+def row_key(spec: OpSpec, storage: Storage = "byte") -> OpSpec:
+    """What the code depends on, with the bits that codes are stored in: 8 whatever they are where every code takes a
+    byte. Clamp and zero points are run-time values."""
+    key = kernels.row_key(spec, "")
+    return key if storage == "byte" else replace(key, in_bits=spec.in_bits, out_bits=spec.out_bits)
 
 
-def supported(spec: OpSpec) -> str | None:
+def supported(spec: OpSpec, storage: Storage = "byte") -> str | None:
     """None, or the reason why there is no kernel."""
     if _body(spec) not in BODIES:
         known = "conv2d, conv2d_add, linear, " + ", ".join(
@@ -72,6 +75,8 @@ def supported(spec: OpSpec) -> str | None:
         return reason
     if FLOAT_BITS in (spec.out_bits, *spec.in_bits):
         return "float32; a microcontroller's kernels are integer"
+    if storage == "packed" and (odd := {*spec.in_bits, spec.out_bits} - {2, 4, 8, 16}):
+        return f"{min(odd)}-bit activations; packed ones have 2, 4 or 8"
     if layout(spec) in GROUPED and spec.groups > 1:
         return f"{spec.groups} groups; a microcontroller's kernels have one, or as many as channels"
     return None
@@ -105,13 +110,16 @@ def _shape(spec: OpSpec) -> dict[str, int]:
         "groups": spec.groups,
         "residual": int(spec.kind == "conv2d_add"),
         "by_channel": int(by_channel(spec)),
+        "in_bits": spec.in_bits[0],
+        "in2_bits": spec.in_bits[1] if len(spec.in_bits) > 1 else 8,
+        "out_bits": spec.out_bits,
     }
 
 
-def kernel(spec: OpSpec) -> Kernel:
-    """The kernel of `row_key(spec)`. LutError when it is unsupported."""
-    key = row_key(spec)
-    if (reason := supported(key)) is not None:
+def kernel(spec: OpSpec, storage: Storage = "byte") -> Kernel:
+    """The kernel of `row_key(spec, storage)`. LutError when it is unsupported."""
+    key = row_key(spec, storage)
+    if (reason := supported(key, storage)) is not None:
         raise LutError(f"{spec}: no kernel: {reason}")
     symbol = f"{key.kind}_{hashlib.sha256(repr(key).encode()).hexdigest()[:12]}"
     header, call = BODIES[_body(key)]

@@ -5,6 +5,8 @@ conv       for every two output channels: word 0 of one, word 0 of the other, wo
            below: code w + 2^(b-1); elements (0, 2), (1, 3), (4, 6), (5, 7) .. of a word are pairs 0, 1, 2, 3 ..;
            pair j is in bits j b and 16 + j b, which one AND with a shift unpacks for SMLAD
            behind these words both biases and both multipliers, int32
+           where patches are spread from words of n < 8-bit codes (shapes.spread_bits), codes j and j + 16 / n of a word
+           are its pair j, and weights are put where their codes are
 pixel      the same for every four output channels
 depthwise  for every four channels a word per tap, a byte per channel; below 8 bits byte i of words 0, 1 .. of every
            8 / b shares byte i of one; apart from them, for every four channels biases, then multipliers
@@ -17,15 +19,28 @@ from collections.abc import Sequence
 import numpy as np
 
 from lut.kernels.pack import Constants, parameters
+from lut.kernels.requantize import PARAMS
 from lut.spec import OpSpec
 
-from .shapes import GROUPED, layout, words
+from .shapes import GROUPED, layout, spread_bits, words
+
+
+def _spread_order(spec: OpSpec) -> np.ndarray:
+    """Which element of a patch is at each place, where pairs are places (0, 2), (1, 3), (4, 6), (5, 7) .."""
+    codes = 32 // spread_bits(spec)
+    pairs = np.arange(codes // 2)
+    place = 4 * (pairs // 2) + pairs % 2
+    order = np.empty(codes, np.int64)
+    order[place], order[place + 2] = pairs, pairs + codes // 2
+    return (np.arange(0, words(spec).patch, codes)[:, None] + order).reshape(-1)
 
 
 def _pack_conv(spec: OpSpec, weights: np.ndarray) -> np.ndarray:
     """uint32 (groups of channels, words, channels of a group). weights: int8 (c_out, c_in / groups, kh, kw)."""
     form, together = words(spec), GROUPED[layout(spec)]
     flat = weights.transpose(0, 2, 3, 1).reshape(spec.c_out, -1)
+    if spread_bits(spec) < 8:
+        flat = flat[:, _spread_order(spec)]
     flat = np.pad(flat, ((0, -spec.c_out % together), (0, form.count * form.each - form.patch)))
     cut = flat.reshape(-1, together, form.count, form.each).transpose(0, 2, 1, 3)
     if spec.w_bits == 8:
@@ -75,4 +90,6 @@ def pack_constants(op: Constants, in_zeros: Sequence[int], out_zero: int) -> dic
     elif op.gather is not None:
         arrays["weights"] = op.gather.astype(np.int32).reshape(-1)
     arrays["params"] = parameters(op, weighted, in_zeros, out_zero)
+    if spec.kind in ("concat", "split"):
+        arrays["params"][PARAMS.index("shift")] = getattr(op, "offset", 0) % (8 // min(spec.in_bits[0], 8))
     return arrays

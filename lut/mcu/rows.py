@@ -30,10 +30,10 @@ class Result:
 
     output: np.ndarray
     cycles: int
-    waits: int
     instructions: int
     code_bytes: int
     stack_bytes: int
+    waits: int = 0
 
 
 def _file(kernels: Sequence[Kernel], arguments: Sequence[Arguments]) -> bytes:
@@ -98,5 +98,5 @@ def execute(
         at += 4 + kernel.sizes["out"]
         waiting = waits(device, region)
         cycles = model.cycles(region, ran.listing) + waiting
-        results.append(Result(output, cycles, waiting, region.instructions, size, stack))
+        results.append(Result(output, cycles, region.instructions, size, stack, waiting))
     return results

@@ -1,5 +1,7 @@
 """How a convolution's weights are cut into words, and the sizes of a kernel's eight arguments, in bytes.
 
+A pixel of activations fills whole bytes: ceil(c bits / 8) of them (kernels/codes.h).
+
 A 32-bit word holds 32 / bits weights of one output channel. The inner loop (kernels/block.h) takes `unroll` words a
 step; fewer steps save branches, and a last step that is not full multiplies by zero.
 """
@@ -53,6 +55,18 @@ def layout(spec: OpSpec) -> str:
     return "depthwise" if spec.depthwise else "pixel" if spec.out_size() == (1, 1) else "conv"
 
 
+def pitch(channels: int, bits: int) -> int:
+    """Bytes of a pixel of codes; int16 scores have 16 bits."""
+    return -(-channels * bits // 8)
+
+
+def spread_bits(spec: OpSpec) -> int:
+    """Of the codes in the words that a patch is spread from: the input's, or 8 where its pixels are no whole words and
+    are laid out as bytes first."""
+    bits = spec.in_bits[0]
+    return 8 if spec.c_in * bits % 32 else bits
+
+
 def _round_up(number: int, multiple: int) -> int:
     return -(-number // multiple) * multiple
 
@@ -61,7 +75,7 @@ def workspace_bytes(spec: OpSpec) -> int:
     match layout(spec):
         case "conv" | "pixel":
             form = words(spec)
-            line = _round_up(form.patch, 4) if spec.c_in % 4 else 0
+            line = _round_up(form.patch, 4) if spec.c_in * spec.in_bits[0] % 32 else 0
             return form.count * form.each * (4 if layout(spec) == "conv" else 2) + line
         case "depthwise":
             taps, row = spec.kernel[0] * spec.kernel[1], _round_up(spec.c_out, 4)
@@ -83,14 +97,12 @@ def sizes(spec: OpSpec) -> dict[str, int]:
     """Bytes by the name of the argument, 0 where it is NULL. Biases and multipliers lie among a convolution's weights;
     a depthwise one has both in `bias`."""
     rows, cols = spec.out_size()
-    elements = rows * cols * spec.c_out
-    first = spec.height * spec.width * spec.c_in
+    pixels = spec.height * spec.width
+    others = {"conv2d_add": rows * cols, "add": pixels, "mul": 1 if by_channel(spec) else pixels}
     return {
-        "in": first,
-        "in2": {"conv2d_add": elements, "add": first, "mul": spec.c_in if by_channel(spec) else first}.get(
-            spec.kind, 0
-        ),
-        "out": elements * (2 if spec.out_bits == 16 else 1),
+        "in": pixels * pitch(spec.c_in, spec.in_bits[0]),
+        "in2": others[spec.kind] * pitch(spec.c_out, spec.in_bits[1]) if spec.kind in others else 0,
+        "out": rows * cols * pitch(spec.c_out, spec.out_bits),
         "weights": weight_bytes(spec),
         "bias": 8 * _round_up(spec.c_out, 4) if layout(spec) == "depthwise" else 0,
         "mult": 0,

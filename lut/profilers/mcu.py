@@ -67,7 +67,7 @@ class McuProfiler:
     def _batch(self, specs: Sequence[OpSpec], device: Device) -> Iterator[tuple[OpSpec, tuple[Built, int] | Failure]]:
         """(sizes, cycles) of each."""
         try:
-            kernels = [emit.kernel(spec) for spec in specs]
+            kernels = [emit.kernel(spec, device.act_storage) for spec in specs]
             arguments = [random_arguments(kernel) for kernel in kernels]
             if device.runner == "serial":
                 results = board_rows.execute(device, kernels, arguments)

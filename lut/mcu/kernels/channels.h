@@ -8,12 +8,15 @@
 INLINE void store_channels(const struct conv s, const struct params *p, const int32_t sums[4], const int32_t *scale,
                            const uint8_t *in2, char *out, int count) {
     if (count == 4 && !s.scores && !s.residual) {
-        store32(out, requantize_channels(p, sums, &scale));
+        store_codes(out, requantize_channels(p, sums, &scale), s.out_bits, 4);
         return;
     }
     int32_t codes[4];
 #pragma GCC unroll 4
-    for (int i = 0; i < count; i++) codes[i] = finish(p, sums[i], scale[i], scale[4 + i], s.residual, s.residual ? in2[i] : 0);
+    for (int i = 0; i < count; i++) {
+        const int32_t residual = s.residual ? (int32_t)get_code(in2, s.in2_bits, i) : 0;
+        codes[i] = finish(p, sums[i], scale[i], scale[4 + i], s.residual, residual);
+    }
     if (s.scores) {
         for (int i = 0; i < count; i++) store16(out + 2 * i, (uint16_t)clamp(codes[i], p->low, p->high));
         return;
@@ -21,10 +24,6 @@ INLINE void store_channels(const struct conv s, const struct params *p, const in
     uint32_t word = 0;
 #pragma GCC unroll 4
     for (int i = 0; i < count; i++) word |= saturate8(codes[i]) << (8 * i);
-    word = clamp_bytes(word, repeat(p->low), repeat(p->high));
-    if (count == 4)
-        store32(out, word);
-    else
-        for (int i = 0; i < count; i++) out[i] = (char)(word >> (8 * i));
+    store_codes(out, clamp_bytes(word, repeat(p->low), repeat(p->high)), s.out_bits, count);
 }
 #endif

@@ -8,89 +8,114 @@
 #include "requantize.h"
 #include "stage.h"
 
-/* Where two channels of two pixels go. out, in2: of the first pixel; next: elements to the second. */
+/* Where two channels of two pixels go. out: of the first pixel's channel, in2: with 8 bits too, below of its first one;
+   next, next2: bytes to the second pixel. pending: codes of a byte that is not full. */
 struct target {
     const uint8_t *in2;
     char *out;
-    int next;
+    int next, next2;
+    uint32_t pending;
 };
+
+/* Codes of two channels of both pixels; word: a byte each, the second pixel's in the upper half. */
+INLINE void put_codes(const struct conv s, struct target *to, int channel, uint32_t word, int count) {
+    char *second = to->out + to->next;
+    if (s.out_bits == 8) {
+        if (count == 2 && s.c_out % 2 == 0) {
+            store16(to->out, (uint16_t)word);
+            store16(second, (uint16_t)(word >> 16));
+        } else {
+            for (int i = 0; i < count; i++) to->out[i] = (char)(word >> (8 * i)), second[i] = (char)(word >> (8 * i + 16));
+        }
+        to->out += 2;
+        return;
+    }
+    word |= word >> (8 - s.out_bits);
+    if (s.out_bits == 2) {
+        word &= 0x000f000f;
+        if (channel & 2) {
+            word = to->pending | word << 4;
+        } else if (channel + 2 < s.c_out) {
+            to->pending = word;
+            return;
+        }
+    }
+    *to->out++ = (char)word;
+    *second = (char)(word >> 16);
+}
+
+INLINE int32_t residual_code(const struct conv s, const struct target *to, int pixel, int channel, int i) {
+    const uint8_t *from = to->in2 + pixel * to->next2;
+    return s.in2_bits == 8 ? from[i] : (int32_t)get_code(from, s.in2_bits, channel + i);
+}
 
 /* `count` channels of two pixels, from their sums (of channel 0, then of channel 1) and scale: two biases, two
    multipliers. Returns what comes behind the scale. */
-INLINE const int32_t *store_block(const struct conv s, const struct params *p, const int32_t sums[4], const int32_t scale[4],
-                        const struct target to, int count) {
+INLINE const int32_t *store_block(const struct conv s, const struct params *p, const int32_t sums[4],
+                                  const int32_t scale[4], struct target *to, int channel, int count) {
     int32_t codes[4] = {0, 0, 0, 0};
-    char *second = to.out + to.next * (s.scores ? 2 : 1);
     if (count == 2 && s.c_out % 2 == 0 && !s.scores && !s.residual) {
         const uint32_t word = requantize_block(p, sums, &scale);
-        store16(to.out, (uint16_t)word);
-        store16(second, (uint16_t)(word >> 16));
+        put_codes(s, to, channel, word, 2);
         return scale;
     }
 #pragma GCC unroll 2
-    for (int channel = 0; channel < count; channel++) {
-        const int32_t bias = scale[channel], mult = scale[2 + channel];
+    for (int i = 0; i < count; i++) {
+        const int32_t bias = scale[i], mult = scale[2 + i];
 #pragma GCC unroll 2
         for (int pixel = 0; pixel < 2; pixel++) {
-            const int32_t residual = s.residual ? to.in2[pixel * to.next + channel] : 0;
-            codes[2 * channel + pixel] = finish(p, sums[2 * channel + pixel], bias, mult, s.residual, residual);
+            const int32_t residual = s.residual ? residual_code(s, to, pixel, channel, i) : 0;
+            codes[2 * i + pixel] = finish(p, sums[2 * i + pixel], bias, mult, s.residual, residual);
         }
     }
+    if (s.residual && s.in2_bits == 8) to->in2 += 2;
     if (s.scores) {
-        for (int channel = 0; channel < count; channel++) {
-            store16(to.out + 2 * channel, (uint16_t)clamp(codes[2 * channel], p->low, p->high));
-            store16(second + 2 * channel, (uint16_t)clamp(codes[2 * channel + 1], p->low, p->high));
+        for (int i = 0; i < count; i++, to->out += 2) {
+            store16(to->out, (uint16_t)clamp(codes[2 * i], p->low, p->high));
+            store16(to->out + to->next, (uint16_t)clamp(codes[2 * i + 1], p->low, p->high));
         }
         return scale + 4;
     }
     uint32_t word = saturate8(codes[0]) | saturate8(codes[1]) << 16;
     if (count == 2) word |= saturate8(codes[2]) << 8 | saturate8(codes[3]) << 24;
-    word = clamp_bytes(word, repeat(p->low), repeat(p->high));
-    if (count == 2 && s.c_out % 2 == 0) {
-        store16(to.out, (uint16_t)word);
-        store16(second, (uint16_t)(word >> 16));
-        return scale + 4;
-    }
-    for (int channel = 0; channel < count; channel++) {
-        to.out[channel] = (char)(word >> (8 * channel));
-        second[channel] = (char)(word >> (8 * channel + 16));
-    }
+    put_codes(s, to, channel, clamp_bytes(word, repeat(p->low), repeat(p->high)), count);
     return scale + 4;
 }
 
 INLINE void conv(const struct conv s, const void *in, const void *in2, void *out, const void *weights,
                  const void *params, void *workspace) {
     const struct params p = *(const struct params *)params;
-    const int column_words = s.words * 32 / s.bits, size = s.scores ? 2 : 1;
+    const int column_words = s.words * 32 / s.bits;
+    const int out_pitch = PITCH(s.c_out, s.out_bits), in2_pitch = PITCH(s.c_out, s.in2_bits);
     uint32_t *column = workspace, *end = column + column_words;
     uint8_t *line = (uint8_t *)end;
     for (int i = ROUND4(PATCH(s)); i < column_words; i++) column[i] = 0;
     for (int i = PATCH(s); i < ROUND4(PATCH(s)); i++) line[i] = 0;
-    const uint32_t zero = repeat(p.z_in);
-    int y = 0, x = 0, at = 0;
+    struct target first = {in2, out, out_pitch, in2_pitch, 0};
+    int y = 0, x = 0;
     for (int left = s.rows * s.cols; left > 0; left -= 2) {
         int32_t start[2] = {0, 0};
         for (int pixel = 0; pixel < 2; pixel++) { /* an odd last one is computed twice */
-            uint32_t sum = stage(s, in, y, x, zero, column + pixel, line);
+            uint32_t sum = stage(s, in, y, x, p.z_in, column + pixel, line);
             if (s.bits < 8) start[pixel] = -(int32_t)(sum << (s.bits - 1));
             if (left == 1) continue;
             if (++x == s.cols) x = 0, y++;
         }
-        struct target to = {in2 ? (const uint8_t *)in2 + at : 0, (char *)out + at * size, left > 1 ? s.c_out : 0};
+        if (left == 1) first.next = 0, first.next2 = 0;
+        struct target to = first;
         const uint32_t *w = weights;
         for (int channel = 0; channel < s.c_out / 2 * 2; channel += 2) {
             int32_t sums[4] = {start[0], start[1], start[0], start[1]};
             w = block(s.bits, s.unroll, w, column, end, sums);
-            w = (const uint32_t *)store_block(s, &p, sums, (const int32_t *)w, to, 2);
-            to.out += 2 * size;
-            if (s.residual) to.in2 += 2;
+            w = (const uint32_t *)store_block(s, &p, sums, (const int32_t *)w, &to, channel, 2);
         }
         if (s.c_out % 2) {
             int32_t sums[4] = {start[0], start[1], 0, 0};
             w = block(s.bits, s.unroll, w, column, end, sums);
-            store_block(s, &p, sums, (const int32_t *)w, to, 1);
+            store_block(s, &p, sums, (const int32_t *)w, &to, s.c_out - 1, 1);
         }
-        at += 2 * s.c_out;
+        first.out += 2 * out_pitch;
+        if (s.residual) first.in2 += 2 * in2_pitch;
     }
 }
 #endif

@@ -1,6 +1,6 @@
 /* The one signature of every kernel, and the arithmetic that they share (deploy/program.py states it).
 
-   Activations are unsigned codes, a byte each, NHWC without gaps; scores are int16. Unused pointers are NULL. Every
+   Activations are unsigned codes, NHWC, as codes.h has them; scores are int16. Unused pointers are NULL. Every
    buffer starts at a multiple of 4 bytes and is readable 3 bytes past its end. */
 #ifndef KERNEL_H
 #define KERNEL_H

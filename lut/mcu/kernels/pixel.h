@@ -51,14 +51,14 @@ INLINE void conv_pixel(const struct conv s, const void *in, const void *in2, voi
     uint8_t *line = (uint8_t *)end;
     for (int i = ROUND4(PATCH(s)) / 2; i < column_words; i++) column[i] = 0;
     for (int i = PATCH(s); i < ROUND4(PATCH(s)); i++) line[i] = 0;
-    const uint32_t sum = stage(s, in, 0, 0, repeat(p.z_in), column, line);
+    const uint32_t sum = stage(s, in, 0, 0, p.z_in, column, line);
     const int32_t start = s.bits < 8 ? -(int32_t)(sum << (s.bits - 1)) : 0;
     const uint32_t *w = weights;
     for (int channel = 0; channel < s.c_out; channel += 4, w += 8) {
         int32_t sums[4] = {start, start, start, start};
         w = four_channels(s.bits, s.unroll, w, column, end, sums);
-        const uint8_t *second = s.residual ? (const uint8_t *)in2 + channel : 0;
-        char *to = (char *)out + channel * (s.scores ? 2 : 1);
+        const uint8_t *second = s.residual ? (const uint8_t *)in2 + channel * s.in2_bits / 8 : 0;
+        char *to = (char *)out + channel * s.out_bits / 8;
         if (s.c_out % 4 == 0 || channel + 4 <= s.c_out)
             store_channels(s, &p, sums, (const int32_t *)w, second, to, 4);
         else
