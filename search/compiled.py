@@ -22,6 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from supernet.choice import Gates
+from supernet.layers import thin_and_strided
 from supernet.network import QuantNetwork
 
 from .config import Compile
@@ -57,7 +58,8 @@ class Compiled:
         self.net, self.batch = net, batch
         self.say = say or (lambda line: print(line, file=sys.stderr, flush=True))
         whole = isinstance(net, QuantNetwork)  # a user's own model may break into several graphs
-        self.graph: Any = torch.compile(own_code(net), dynamic=False, fullgraph=whole)
+        options = None if whole or not any(map(spoilt_if_innermost, net.modules())) else {"layout_optimization": False}
+        self.graph: Any = torch.compile(own_code(net), dynamic=False, fullgraph=whole, options=options)
         self.state = "new"
 
     def __call__(self, x: Tensor, *gates: Gates) -> Tensor:
@@ -77,6 +79,13 @@ class Compiled:
             return self.net(x, *gates)  # type: ignore[no-any-return]
         self.state = "ready"
         return y
+
+
+def spoilt_if_innermost(layer: nn.Module) -> bool:
+    """Whether a convolution must not be compiled to have its channels innermost: see `thin_and_strided`."""
+    if not isinstance(layer, nn.Conv2d):
+        return False
+    return thin_and_strided(layer.kernel_size, layer.stride, layer.in_channels // layer.groups)
 
 
 def own_code(net: nn.Module) -> Callable[..., Tensor]:
