@@ -79,7 +79,7 @@ def test_a_plan_for_a_program(files, capsys, monkeypatch):
     plan = json.loads(out)
     assert status == 0
     assert plan["rows"]["measure"] is None  # an imported table is not measured
-    assert plan["reach"]["weights"] == {"smallest": 276, "largest": 1536, "unit": "B"}
+    assert plan["reach"]["weights"] == {"smallest": 276, "largest": 1536, "unit": "B", "note": ""}
     assert plan["reach"]["latency"]["smallest"] < plan["reach"]["latency"]["largest"]
     assert plan["budgets"] == [
         {"metric": "latency", "limit": pytest.approx(plan["reach"]["latency"]["largest"] / 2), "unit": "us"}
