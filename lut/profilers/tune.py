@@ -56,16 +56,10 @@ def choose(
         elif answer:
             names = f"{', '.join(answer)} from {several[spec][0].variant}"
             failed[spec] = Failure("error", f"schedules disagree in their output: {names}")
-    best = {(spec, i): float("inf") for spec in several if spec not in failed for i in range(len(several[spec]))}
-    for turn in range(ROUNDS):
-        due = list(best)
-        random.Random(turn).shuffle(due)
-        for key, answer in _ask(pool, {key: timing(several[key[0]][key[1]]) for key in due}):
-            done()
-            if isinstance(answer, Failure):
-                failed.setdefault(key[0], answer)
-            else:
-                best[key] = min(best[key], *answer)
+    competing = {(spec, i): made for spec in several if spec not in failed for i, made in enumerate(several[spec])}
+    best, broken = best_times(competing, pool, timing, done=done)
+    for (spec, _), failure in broken.items():
+        failed.setdefault(spec, failure)
     for spec, found in built.items():
         if spec in failed:
             yield spec, failed[spec]
@@ -73,6 +67,27 @@ def choose(
             yield spec, found[min(range(len(found)), key=lambda i: best[spec, i])]
         else:
             yield spec, found[0]
+
+
+def best_times(
+    built: Mapping[Any, Built],
+    pool: Callable[[float], Pool],
+    timing: Callable[[Built], Timing],
+    rounds: int = ROUNDS,
+    done: Callable[[], None] = lambda: None,
+) -> tuple[dict[Any, float], dict[Any, Failure]]:
+    """(the lowest window in microseconds, or else the first failure, by key): all in turn, in `rounds` processes."""
+    best, failed = dict.fromkeys(built, float("inf")), dict[Any, Failure]()
+    for turn in range(rounds):
+        due = list(best)
+        random.Random(turn).shuffle(due)
+        for key, answer in _ask(pool, {key: timing(built[key]) for key in due}):
+            done()
+            if isinstance(answer, Failure):
+                failed.setdefault(key, answer)
+            else:
+                best[key] = min(best[key], *answer)
+    return best, failed
 
 
 def _ask(pool: Callable[[float], Pool], asked: Mapping[Any, Timing]) -> Iterator[tuple[Any, Any]]:
