@@ -4,7 +4,7 @@ Half of the trials are drawn at random from the search space, then two rounds mu
 (lut/kernels/metaschedule.py). Every trial is built by a worker under the limits of time and memory that all builds
 have, its output is compared with the template's to the bit, and it is timed as schedules are (`tune.py`). A trial that
 fails costs itself alone; one that computes other bits is an error of the kernels and fails the row. The best of them
-meets the template once more in fresh processes, since the least of many noisy times flatters.
+meets the template once more, as schedules do.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from ..schedules import Entry
 from ..spec import OpSpec
 from .base import Built, Failure, Timing
 from .pool import Pool
-from .tune import best_times
+from .tune import DUELS, best_times
 
-PARENTS, DUELS = 4, 4
-"""How many of the best are mutated, and in how many processes the last comparison is made."""
+PARENTS = 4
+"""How many of the best are mutated."""
 
 
 def generations(trials: int) -> list[int]:
