@@ -30,7 +30,8 @@ from scripts.build_lut import main
 ROOT = Path(__file__).resolve().parents[1]
 needs_kernels = pytest.mark.skipif(shutil.which("cc") is None, reason="needs a C compiler")
 FLOAT = with_bits(conv(8, 8, 4, 3), 32)
-SMALL = [with_bits(conv(2, c, 2, 3), 32) for c in (2, 4, 6)]
+SMALL = [with_bits(conv(2, c, 2, 3), 32) for c in (2, 4)]
+QUICK = HostProfiler(processes=1, most=1, windows=3, window_us=50, seconds=100)
 TEMPLATE = Built(b"", 0, 0, "6x1")
 
 
@@ -128,26 +129,32 @@ def test_a_trial_that_computes_other_bits_fails_the_row():
 
 
 @needs_kernels
-def test_a_row_tuned_with_two_trials_is_measured_recorded_and_measured_again(tmp_path):
-    """From the command line to the database; a 2x2 image's template does more than it needs, so trials beat it."""
+def test_a_row_tuned_with_two_trials_is_measured_recorded_and_measured_again(tmp_path, monkeypatch):
+    """Everything but which of the two is faster, which is not for so short a test to say."""
     pytest.importorskip("tvm")
-    specs, out = tmp_path / "specs.csv", tmp_path / "host-cpu.csv"
-    others = [conv(4, 4, 2, 3, 4), OpSpec("add", 1, 4, 4, 2, 2, in_bits=(8, 8))]
-    LatencyTable({spec: Latency(1, 1, 1) for spec in (SMALL[0], *others)}).write(specs)
-    quick = HostProfiler(processes=1, most=1, windows=3, window_us=50, seconds=100)
-    result = run_build("host-cpu", [SMALL[0], *others], out, every_row=True, progress=False, tune=2, profiler=quick)
+    timed = []
+
+    def best_times(built, *_):
+        timed.append(set(built))
+        return {key: 2.0 if key == "template" else 1.0 for key in built}, {}
+
+    monkeypatch.setattr(metaschedule, "best_times", best_times)
+    others, out = [conv(4, 4, 2, 3, 4), OpSpec("add", 1, 4, 4, 2, 2, in_bits=(8, 8))], tmp_path / "host-cpu.csv"
+    result = run_build("host-cpu", [SMALL[0], *others], out, every_row=True, progress=False, tune=2, profiler=QUICK)
     assert not result.failures
+    assert timed[-1] == {"template", "tuned"}
     database = ScheduleDatabase(schedules_path(out), "host-cpu")
     entries = {spec.kind + str(spec.w_bits): entry for spec, entry in database.entries().items()}
-    assert entries["conv2d32"].trials == 2
+    tuned, row = entries["conv2d32"], kernels.row_key(SMALL[0], ISA)
+    assert (tuned.trials, tuned.failed, tuned.ratio) == (2, 0, 0.5)
     assert entries["conv2d4"].reason == "4-bit weights: unpacking them is written by hand"
     assert entries["add8"].reason == "add: only convolutions and linear layers are tuned"
-    row = kernels.row_key(SMALL[0], ISA)
     table = LatencyTable.read(out)
-    assert table[row].variant == entries["conv2d32"].variant
-    assert is_tuned(table[row].variant), "the template of a 2x2 image was not beaten"
+    assert is_tuned(tuned.variant)
+    assert table[row].variant == tuned.variant
+    assert Journal.read(journal_path(out)).built[row].variant == tuned.variant
     only = LatencyTable({row: table[row]}, table.provenance, out)
-    assert remeasure(only, 1, profiler=quick).rows[row][0] == table[row].us
+    assert remeasure(only, 1, profiler=QUICK).rows[row][0] == table[row].us
 
 
 SCRIPT = """
@@ -159,6 +166,7 @@ run_build("host-cpu", read_specs(sys.argv[1]), sys.argv[2], every_row=True, prog
 """
 
 
+@pytest.mark.slow
 @needs_kernels
 def test_a_killed_run_goes_on_with_the_rows_that_it_had_not_tuned(tmp_path):
     pytest.importorskip("tvm")

@@ -2,8 +2,8 @@
 
 Every candidate is timed for a few windows in each of ROUNDS processes, those of all rows in turn; the lowest window
 decides. Where that is not the default's, both meet once more in DUELS fresh processes, and the default stays unless it
-loses again: the least of many noisy times flatters. Before that their outputs on the same random data are compared: one that differs by a bit is an error of the
-kernels, and fails the row instead of being left out.
+loses again: the least of many noisy times flatters. Before all that their outputs on the same random data are compared:
+one that differs by a bit is an error of the kernels, and fails the row instead of being left out.
 """
 
 from __future__ import annotations
