@@ -7,6 +7,8 @@ has its place in one arena (cost_models/arena.py). Equal row keys share a kernel
 from __future__ import annotations
 
 import json
+import shlex
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from string import Template
@@ -17,7 +19,7 @@ from lut.device import Device
 from lut.errors import LutError
 from lut.files import atomic_write
 from lut.mcu.emit import Kernel, kernel
-from lut.mcu.image import FIRMWARE, KERNELS, LANGUAGE, LINK, STACK_BYTES, core_of, linker_script
+from lut.mcu.image import FIRMWARE, KERNELS, LANGUAGE, LINK, STACK_BYTES, board_of, core_of, linker_script
 from lut.mcu.pack import pack_constants
 
 from . import layout
@@ -26,15 +28,20 @@ from .program import Program
 
 FOLDER = Path(__file__).parent
 ALIGNMENT = 4
-FIRMWARE_FILES = ("start.c", "semihosting.c", "memory.c", "port.h", "semihosting.h")
+FIRMWARE_FILES = ("start.c", "memory.c", "port.h")
+SIMULATE = """run: $name.elf
+	qemu-system-arm -M $machine -display none -monitor none -serial none \\
+		-semihosting-config enable=on,target=native -kernel $name.elf"""
 
 
 @dataclass(frozen=True)
 class Project:
-    """What was written; `make` builds folder / name.elf. Bytes: of the arena with workspaces, all RAM, constants."""
+    """What was written; `make` builds folder / name.elf. program: what a board calls itself that runs it. Bytes: of the
+    arena with workspaces, all RAM, constants."""
 
     folder: Path
     name: str
+    program: str
     arena_bytes: int
     ram_bytes: int
     constant_bytes: int
@@ -77,6 +84,21 @@ void {name}_run(const uint8_t *image, int16_t *scores) {{
 """
 
 
+def _port(device: Device) -> tuple[str, tuple[str, ...]]:
+    """(main program, firmware by which it talks to the host): on a serial line, or in a simulator."""
+    if device.runner == "serial":
+        return "mcu_serve.c", ("serve.c", "serve.h", "serial.h", board_of(device).serial)
+    return "mcu_main.c", ("semihosting.c", "semihosting.h")
+
+
+def _run_target(device: Device) -> str:
+    """The Makefile's last target."""
+    if device.serial is None:
+        return SIMULATE
+    command = shlex.join(device.serial.flash).replace("$", "$$").replace("{image}", "$name.elf")
+    return f"flash: $name.elf\n\t{command or 'echo put $name.elf on the board'}"
+
+
 def write(program: Program, device: Device, folder: Path) -> Project:
     """Write the project into `folder`. Raises LutError when an operator has no kernel."""
     _check(program)
@@ -99,31 +121,35 @@ enum {{ IMAGE_BYTES = {image.bytes}, SCORES = {classes} }};
 void {name}_run(const uint8_t *image, int16_t *scores);
 """
     assert device.flash is not None and device.ram is not None
+    main, files_of_port = _port(device)
+    firmware = [*FIRMWARE_FILES, *files_of_port]
     sources = [f"{name}.c", "main.c", *(f"{symbol}.c" for symbol in distinct)]
-    sources += [file for file in FIRMWARE_FILES if file.endswith(".c")]
+    sources += [file for file in firmware if file.endswith(".c")]
     core = core_of(device)
     makefile = Template((FOLDER / "mcu_makefile.in").read_text()).substitute(
         name=name,
         device=device.name,
-        machine=core.machine,
+        run=Template(_run_target(device)).substitute(name=name, machine=core.machine),
         flags=" ".join([*core.flags, *LANGUAGE]),
         link=" ".join(LINK),
         objects=" ".join(source.removesuffix(".c") + ".o" for source in sources),
     )
-    main = (FOLDER / "mcu_main.c").read_text().replace("NETWORK", name)
+    source = _source(name, list(distinct), calls, arena_bytes)
+    program_name = f"{name}-{zlib.crc32(source.encode() + blob):08x}"
     own = ALIGNMENT * (-(-image.bytes // ALIGNMENT) - (-scores.bytes // ALIGNMENT))
-    project = Project(folder, name, arena_bytes, arena_bytes + own + STACK_BYTES, len(blob), len(distinct))
+    ram = arena_bytes + own + STACK_BYTES
+    project = Project(folder, name, program_name, arena_bytes, ram, len(blob), len(distinct))
     files: dict[str, str | bytes] = {
         f"{name}.h": header,
-        f"{name}.c": _source(name, list(distinct), calls, arena_bytes),
+        f"{name}.c": source,
         "constants.bin": blob,
-        "main.c": main,
+        "main.c": (FOLDER / main).read_text().replace("NETWORK", name).replace("PROGRAM", program_name),
         "Makefile": makefile,
         "link.ld": linker_script(device, device.flash, device.ram, f"{name} on {device.name}"),
         f"{name}.json": json.dumps(_description(project, device), indent=1) + "\n",
     }
     files |= {f"{symbol}.c": made.source for symbol, made in distinct.items()}
-    files |= {file: (FIRMWARE / file).read_bytes() for file in FIRMWARE_FILES}
+    files |= {file: (FIRMWARE / file).read_bytes() for file in firmware}
     files |= {path.name: path.read_bytes() for path in sorted(KERNELS.glob("*.h"))}
     for file, data in files.items():
         atomic_write(folder / file, data)

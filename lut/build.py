@@ -50,7 +50,7 @@ class BuildResult:
 
 def profiler_of(device: Device) -> HostProfiler | McuProfiler:
     """What measures kernels on a device that has them."""
-    if device.runner == "simulator":
+    if device.core is not None:
         return McuProfiler()
     return RpcProfiler() if device.runner == "rpc" else HostProfiler()
 

@@ -63,15 +63,37 @@ class Supports:
 
 @dataclass(frozen=True)
 class Core:
-    """What compiles for a microcontroller and simulates it.
+    """What compiles for a microcontroller, and simulates it.
 
-    machine: the board that `qemu-system-arm -M` imitates. cycle_model: what makes cycles of counted instructions
-    (lut/mcu/cycles.py). flags: of the C compiler, code generation only.
+    machine: the board, by its name in lut/mcu/image.py; of a simulated one `qemu-system-arm -M` knows it. flags: of the
+    C compiler, code generation only. cycle_model: what makes cycles of counted instructions (lut/mcu/cycles.py); a
+    board on a serial line counts its own.
     """
 
     machine: str
-    cycle_model: str
     flags: tuple[str, ...]
+    cycle_model: str = ""
+
+
+@dataclass(frozen=True)
+class Serial:
+    """A board's line to this computer.
+
+    port: such as /dev/ttyACM0. baud: that of its firmware. flash: a program and its arguments that puts an image on the
+    board, `{image}` standing for its path, run without a shell; empty: somebody does it by hand. seconds: that one
+    computation may take.
+    """
+
+    port: str
+    baud: int = 115200
+    flash: tuple[str, ...] = ()
+    seconds: float = 30.0
+
+    def __post_init__(self) -> None:
+        if not self.port or self.baud < 1 or self.seconds <= 0:
+            raise ValueError("serial: port must be named, baud and seconds positive")
+        if self.flash and not any("{image}" in word for word in self.flash):
+            raise ValueError(f"serial.flash: {' '.join(self.flash)} does not say where {{image}} goes")
 
 
 @dataclass(frozen=True)
@@ -81,7 +103,8 @@ class Device:
     target: TVM's target kind. isa: of the kernels, `auto` asks the machine. runner: who executes a kernel.
     tracker: `host:port` of TVM's RPC tracker, where the device serves under its name; for `runner: rpc` alone.
     act_storage: whether an activation below 8 bits takes a byte (`byte`) or its bits (`packed`) in memory.
-    core: of a microcontroller, for `runner: simulator`, which also needs clock, ram and flash.
+    core: of a microcontroller, for `runner: simulator` and `runner: serial`, which also need clock, ram and flash.
+    serial: the line to a board, for `runner: serial`.
     """
 
     name: str
@@ -93,10 +116,11 @@ class Device:
     flash: int | None = field(default=None, metadata=_measured_in("bytes"))
     power: float | None = field(default=None, metadata=_measured_in("power"))
     tracker: str | None = None
-    runner: Literal["host", "rpc", "simulator", "board", "imported"] = "host"
+    runner: Literal["host", "rpc", "simulator", "serial", "imported"] = "host"
     act_storage: Literal["byte", "packed"] = "byte"
     supports: Supports = field(default_factory=Supports)
     core: Core | None = None
+    serial: Serial | None = None
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", self.name):
@@ -107,15 +131,18 @@ class Device:
             raise ValueError("isa: 'auto' asks this computer; a device with runner: rpc names its own")
         if self.runner == "rpc" and not re.fullmatch(r"[^:\s]+:[0-9]+", self.tracker or ""):
             raise ValueError(f"tracker: {self.tracker!r} is not host:port; runner: rpc needs one")
-        if self.runner == "simulator":
-            lacking = [name for name in ("core", "clock", "ram", "flash") if getattr(self, name) is None]
+        if self.runner in ("simulator", "serial"):
+            needed = ("core", "clock", "ram", "flash", *(("serial",) if self.runner == "serial" else ()))
+            lacking = [name for name in needed if getattr(self, name) is None]
             if lacking or self.isa == "auto":
-                raise ValueError(f"runner: simulator needs {', '.join(lacking) or 'the isa of its core'}")
+                raise ValueError(f"runner: {self.runner} needs {', '.join(lacking) or 'the isa of its core'}")
+        if self.runner == "simulator" and self.core is not None and not self.core.cycle_model:
+            raise ValueError("core.cycle_model: runner: simulator needs one")
 
     @property
     def has_kernels(self) -> bool:
         """Whether the project's own kernels run there, so that rows can be measured."""
-        return self.runner in ("host", "rpc", "simulator")
+        return self.runner in ("host", "rpc", "simulator", "serial")
 
     @staticmethod
     def load(name_or_path: str | Path) -> Device:

@@ -50,7 +50,7 @@ def this_machine(device: Device) -> dict[str, str]:
     from .kernels import isa_of_host, kernel_source_hash
 
     if device.core is not None:
-        return _simulated(device, device.core)
+        return _microcontroller(device, device.core)
     isa = isa_of_host() if device.isa == "auto" else device.isa
     here = device.runner != "rpc"
     return {
@@ -67,7 +67,7 @@ def this_machine(device: Device) -> dict[str, str]:
     }
 
 
-def _simulated(device: Device, core: Core) -> dict[str, str]:
+def _microcontroller(device: Device, core: Core) -> dict[str, str]:
     """Provenance of a microcontroller's row; its cycles do not depend on this computer."""
     from .mcu.emit import source_hash
     from .mcu.toolchain import toolchain
@@ -76,10 +76,10 @@ def _simulated(device: Device, core: Core) -> dict[str, str]:
         compiler, simulator = toolchain().versions
     except LutError:
         compiler, simulator = "none", "none"
-    clock = f"{(device.clock or 0) / 1e6:g}"
+    clock, simulated = f"{(device.clock or 0) / 1e6:g}", device.runner == "simulator"
     return {
         "device": device.name,
-        "cpu": f"{device.isa} at {clock} MHz, cycles by {core.cycle_model}",
+        "cpu": f"{device.isa} at {clock} MHz, " + (f"cycles by {core.cycle_model}" if simulated else core.machine),
         "isa": device.isa,
         "compiler": compiler,
         "flags": " ".join(core.flags),
@@ -87,7 +87,7 @@ def _simulated(device: Device, core: Core) -> dict[str, str]:
         "kernels": source_hash(),
         "clock": clock,
         "date": datetime.now(UTC).strftime("%Y-%m-%d"),
-        "profiler": f"{device.runner}, {simulator} {core.machine}",
+        "profiler": f"{device.runner}, " + (f"{simulator} {core.machine}" if simulated else core.machine),
     }
 
 

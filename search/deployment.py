@@ -49,7 +49,7 @@ def deployment(device: Device, table: LatencyTable, folder: Path, sources: Sourc
     """Measured where the device runs the project's kernels and the settings want it, else predicted."""
     if not device.has_kernels or not config.validate:
         return Predicted(table, sources, "imported" if device.runner == "imported" else "predicted")
-    if device.runner == "simulator":
+    if device.core is not None:
         from .simulate import Simulated
 
         return Simulated(device, table, folder, sources)

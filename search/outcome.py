@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from lut.spec import SIMULATED, how
+from lut.spec import MEASURED, SIMULATED, how
 
 from .budget import Budget, quantity
 from .progress import read_metrics
@@ -112,6 +112,8 @@ def provenance(validation: Mapping[str, Any]) -> str:
     drift = sorted(row["drift"] for row in validation["drift"])
     if not drift and validation["source"] in SIMULATED:
         return f"latency: simulated, not measured on hardware (source: {validation['source']})"
+    if not drift and validation["source"] in MEASURED:
+        return f"latency: measured (source: {validation['source']})"
     if not drift:
         return f"latency: by the table, not measured (source: {validation['source']})"
     median = drift[len(drift) // 2]

@@ -1,4 +1,4 @@
-"""Build the networks of a run for a microcontroller, run them in its simulator, and hold them against the table."""
+"""Build a run's networks for a microcontroller, run them there or in its simulator, hold them against the table."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from deploy.board import run_on_board
 from deploy.c_project import write
 from deploy.integer import run_program
 from deploy.mcu import Simulation, simulate
@@ -50,11 +51,15 @@ class Simulated:
     def _run(self, name: str, program: Program) -> Simulation:
         images = first_images(self.sources, EXACT_IMAGES)
         project = write(program, self.device, self.folder / "deploy" / name)
-        ran, expected = simulate(project, program, self.device, images), run_program(program, images)
+        if self.device.runner == "serial":
+            ran = run_on_board(project, self.device, images)
+        else:
+            ran = simulate(project, program, self.device, images)
+        expected = run_program(program, images)
         if not np.array_equal(ran.scores, expected):
             wrong = int(np.nonzero((ran.scores != expected).any(1))[0][0])
             raise LutError(
-                f"{program.name}: image {wrong}: simulated {ran.scores[wrong]}, the reference {expected[wrong]}"
+                f"{program.name}: image {wrong}: the device has {ran.scores[wrong]}, the reference {expected[wrong]}"
             )
         return ran
 

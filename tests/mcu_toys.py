@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pytest
@@ -28,7 +28,13 @@ def _missing() -> str:
 needs_toolchain = pytest.mark.skipif(bool(_missing()), reason=_missing() or "the toolchain is there")
 
 
-def compare(specs: Sequence[OpSpec], seed: int = 0, extreme: int | None = None) -> list[rows.Result]:
+def compare(
+    specs: Sequence[OpSpec],
+    seed: int = 0,
+    extreme: int | None = None,
+    device: Device = M4,
+    execute: Callable[..., list[rows.Result]] = rows.execute,
+) -> list[rows.Result]:
     """Run kernels in one image and compare their outputs with the oracle's, to the bit."""
     kernels = [emit.kernel(spec) for spec in specs]
     made = [make(spec, seed + i, extreme) for i, spec in enumerate(specs)]
@@ -37,7 +43,7 @@ def compare(specs: Sequence[OpSpec], seed: int = 0, extreme: int | None = None) 
     ]
     for kernel, arrays in zip(kernels, given):
         arrays["out"] = np.full(kernel.sizes["out"], 77, np.uint8)  # a concat leaves the other parts alone
-    results = rows.execute(M4, kernels, given)
+    results = execute(device, kernels, given)
     for spec, result, data in zip(specs, results, made):
         expected = oracle(*data)
         got = result.output.view(np.int16 if spec.out_bits == 16 else np.uint8).reshape(expected.shape)

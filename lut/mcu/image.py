@@ -23,23 +23,28 @@ STACK_BYTES = 2048
 
 @dataclass(frozen=True)
 class Board:
-    """Where a simulated board has its memories; pool: (address, bytes) of RAM that no image uses."""
+    """Where a board has its memories. pool: (address, bytes) of RAM that no image uses; serial: the firmware's file for
+    its serial line."""
 
     flash: int
     ram: int
     flash_bytes: int
     ram_bytes: int
     pool: tuple[int, int]
+    serial: str
 
 
-BOARDS = {"mps2-an386": Board(0x0, 0x20000000, 4 << 20, 4 << 20, (0x21000000, 16 << 20))}
-"""By the name that QEMU has for it; Arm AN386: 4 MiB of SSRAM twice, 16 MiB of PSRAM."""
+BOARDS = {
+    "mps2-an386": Board(0x0, 0x20000000, 4 << 20, 4 << 20, (0x21000000, 16 << 20), "serial_mps2.c"),
+    "nucleo-l4r5zi": Board(0x08000000, 0x20000000, 2 << 20, 640 << 10, (0, 0), "serial_nucleo_l4r5zi.c"),
+}
+"""Simulated ones by the name that QEMU has for them. Arm AN386: 4 MiB of SSRAM twice, 16 MiB of PSRAM; RM0432."""
 
 
 def core_of(device: Device) -> Core:
     """Raises LutError for a device that is no microcontroller, and for a simulated board that is unknown."""
     if device.core is None:
-        raise LutError(f"device {device.name}: runner: {device.runner}; a microcontroller has runner: simulator")
+        raise LutError(f"device {device.name}: runner: {device.runner}; a microcontroller's is simulator or serial")
     if device.core.machine not in BOARDS:
         known = sorted(BOARDS)
         raise LutError(f"core.machine: {device.core.machine!r} is unknown; {nearest(device.core.machine, known)}")

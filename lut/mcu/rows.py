@@ -47,9 +47,8 @@ def _file(kernels: Sequence[Kernel], arguments: Sequence[Arguments]) -> bytes:
     return b"".join(parts)
 
 
-def build(device: Device, kernels: Sequence[Kernel], folder: Path) -> tuple[Path, list[int]]:
-    """(image, code bytes of each kernel)."""
-    board = board_of(device)
+def declare(device: Device, kernels: Sequence[Kernel], folder: Path) -> list[Path]:
+    """Objects of kernels, and `rows.h`, which lists them."""
     objects = []
     for kernel in kernels:
         path = folder / f"{kernel.symbol}.c"
@@ -61,6 +60,12 @@ def build(device: Device, kernels: Sequence[Kernel], folder: Path) -> tuple[Path
         f'#include "kernel.h"\n\n{declarations}\nenum {{ ROWS = {len(kernels)} }};\n'
         f"static kernel *const KERNELS[] = {{{table}}};\n"
     )
+    return objects
+
+
+def build(device: Device, kernels: Sequence[Kernel], folder: Path) -> tuple[Path, list[int]]:
+    """(image, code bytes of each kernel)."""
+    board, objects = board_of(device), declare(device, kernels, folder)
     pool = {"POOL": f"{board.pool[0]:#x}u", "POOL_BYTES": f"{board.pool[1]:#x}u"}
     firmware = [compile_object(device, FIRMWARE / name, folder, pool) for name in FIRMWARE_SOURCES]
     script = folder / "link.ld"

@@ -1,4 +1,4 @@
-"""Cycles of kernels on a microcontroller, simulated: many rows in one start, the same number every time.
+"""Cycles of kernels on a microcontroller, many rows in one image: simulated, the same number every time, or on a board.
 
 What a kernel executes does not depend on the values that it computes with, so one run says all. A row that does not
 compile, faults or does not end is found by halving the batch that it broke.
@@ -13,18 +13,19 @@ import numpy as np
 
 from ..device import Device
 from ..errors import LutError
-from ..mcu import cycles, emit, image, rows
+from ..mcu import board_rows, cycles, emit, image, rows
 from ..mcu.qemu import Hang
+from ..mcu.serial_line import Silent, Unreachable
 from ..mcu.toolchain import toolchain
 from ..progress import Progress
-from ..spec import Latency, OpSpec
+from ..spec import Latency, OpSpec, Source
 from .base import Built, Failure
 from .journal import Journal
 
 
 @dataclass(frozen=True)
 class McuProfiler:
-    """batch: rows in one start of the simulator; seconds: its limit. Rows in the `journal` are not run again."""
+    """batch: rows in one image; seconds: limit of the simulator. Rows in the `journal` are not run again."""
 
     batch: int = 24
     seconds: float = 60.0
@@ -34,25 +35,23 @@ class McuProfiler:
     tune: int = 0
 
     def measure(self, ops: Iterable[OpSpec], device: Device) -> Iterator[tuple[OpSpec, Latency | Failure]]:
-        """Answers come batch by batch. Raises LutError when the toolchain is missing or the device has no core, or when
-        more than one schedule, or tuning, is asked for: kernels have one."""
+        """Answers come batch by batch. Raises LutError when the toolchain is missing or the device has no core, when
+        several schedules or tuning are asked for (kernels have one), and when a board is not flashed or not reached."""
         if self.schedules > 1:
             raise LutError(f"schedules: {self.schedules}; a microcontroller's kernels have one")
         if self.tune:
             raise LutError(f"tune: {self.tune}; a microcontroller's kernels are not tuned")
         toolchain()
-        model = cycles.model_of(image.core_of(device))
+        source = source_of(device)
         assert device.clock is not None
         specs = list(dict.fromkeys(ops))
         known = self.journal.samples if self.journal else {}
         for spec in specs:
             if spec in known and self.journal:
-                yield (
-                    spec,
-                    latency(round(known[spec][0][0] * device.clock / 1e6), device, self.journal.built[spec], model),
-                )
+                count = round(known[spec][0][0] * device.clock / 1e6)
+                yield spec, latency(count, device, self.journal.built[spec], source)
         todo = [spec for spec in specs if spec not in known]
-        with Progress(len(todo), "simulate", shown=self.progress) as bar:
+        with Progress(len(todo), "measure" if source == "board" else "simulate", shown=self.progress) as bar:
             for start in range(0, len(todo), self.batch):
                 for spec, answer in self._batch(todo[start : start + self.batch], device):
                     bar.update()
@@ -62,7 +61,7 @@ class McuProfiler:
                         yield spec, answer
                         continue
                     made, count = answer
-                    row = latency(count, device, made, model)
+                    row = latency(count, device, made, source)
                     if self.journal:
                         self.journal.add_build(spec, made)
                         self.journal.add_samples(spec, [row.us])
@@ -72,23 +71,35 @@ class McuProfiler:
         """(sizes, cycles) of each."""
         try:
             kernels = [emit.kernel(spec) for spec in specs]
-            results = rows.execute(device, kernels, [random_arguments(kernel) for kernel in kernels], self.seconds)
+            arguments = [random_arguments(kernel) for kernel in kernels]
+            if device.runner == "serial":
+                results = board_rows.execute(device, kernels, arguments)
+            else:
+                results = rows.execute(device, kernels, arguments, self.seconds)
+        except Unreachable:
+            raise
         except LutError as error:
             if len(specs) > 1:
                 for half in (specs[: len(specs) // 2], specs[len(specs) // 2 :]):
                     yield from self._batch(half, device)
                 return
-            yield specs[0], Failure("timeout" if isinstance(error, Hang) else "error", str(error))
+            yield specs[0], Failure("timeout" if isinstance(error, Hang | Silent) else "error", str(error))
             return
         for spec, kernel, result in zip(specs, kernels, results):
             yield spec, (Built(b"", kernel.sizes["workspace"], result.code_bytes), result.cycles)
 
 
-def latency(count: int, device: Device, made: Built, model: cycles.Model) -> Latency:
+def source_of(device: Device) -> Source:
+    """Where a row's cycles are from. Raises LutError for a device without a core or a cycle model."""
+    core = image.core_of(device)
+    return "board" if device.runner == "serial" else cycles.model_of(core).source
+
+
+def latency(count: int, device: Device, made: Built, source: Source) -> Latency:
     """A row of `count` cycles."""
     assert device.clock is not None
     us = count / device.clock * 1e6
-    return Latency(us, us, us, 1, made.workspace_bytes, made.code_bytes, model.source, cycles=count)
+    return Latency(us, us, us, 1, made.workspace_bytes, made.code_bytes, source, cycles=count)
 
 
 def random_arguments(kernel: emit.Kernel, seed: int = 0) -> dict[str, np.ndarray]:

@@ -1,0 +1,27 @@
+"""A network's C project on a board behind a serial line: built, flashed, run on images; scores, cycles, bytes."""
+
+from __future__ import annotations
+
+from statistics import median_low
+
+import numpy as np
+
+from lut.device import Device
+from lut.mcu.board import attached
+from lut.mcu.image import memories
+
+from .c_project import Project
+from .mcu import Simulation, build
+
+
+def run_on_board(project: Project, device: Device, images: np.ndarray) -> Simulation:
+    """Build, flash, and run uint8 images (n, h, w, c). cycles: the median over images, by the board's counter. Raises
+    LutError as `build`, when the board is not reached, and when it faults or hangs."""
+    elf = build(project, device)
+    with attached(device, elf, project.program) as line:
+        answers = [line.ask(image.tobytes()) for image in images]
+    scores = np.stack([np.frombuffer(answer.output, "<i2") for answer in answers])
+    cycles, stack = median_low(a.cycles for a in answers), max(a.stack_bytes for a in answers)
+    size = memories(elf)
+    assert device.clock is not None
+    return Simulation(scores, cycles, cycles / device.clock * 1e6, "board", size["flash"], size["ram"], stack)
