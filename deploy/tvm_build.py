@@ -27,6 +27,7 @@ from lut.kernels.isa import machine_of, require
 from lut.kernels.signature import SLACK
 from lut.profilers.quiet import one_core_each
 from lut.profilers.timing import aligned, compile_c
+from lut.schedules import trace_of
 from lut.table import LatencyTable
 
 from . import layout
@@ -46,7 +47,8 @@ def _kernels(program: Program, isa: str, table: LatencyTable | None, threads: in
         key = row_key(op.spec, isa)
         if key not in built:
             try:
-                built[key] = build_kernel(key, isa, table.variant(key) if table else "", threads)
+                variant = table.variant(key) if table else ""
+                built[key] = build_kernel(key, isa, variant, threads, trace_of(table, key, variant))
             except LutError as error:
                 raise LutError(f"{program.name}: {op.name}: {error}") from None
         chosen[op.name] = built[key]
@@ -80,7 +82,8 @@ def _check(program: Program) -> None:
 def build(program: Program, isa: str, folder: Path, table: LatencyTable | None = None, threads: int = 1) -> Path:
     """Write NAME.so, NAME.h, NAME.c, constants.bin and NAME.json into `folder`; returns the path of NAME.so.
 
-    table: whose rows name the kernels' schedules; None for the default ones. threads: that share an inference, the
+    table: whose rows name the kernels' schedules, which lie beside it where MetaSchedule found them; None for the
+    default ones. threads: that share an inference, the
     caller's among them.
 
     C interface: `int32_t NAME_run(const uint8_t *image, int16_t *scores)` (float for the float32 baseline), not

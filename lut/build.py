@@ -22,6 +22,7 @@ from .profilers.host import HostProfiler
 from .profilers.journal import Journal, journal_path
 from .profilers.mcu import McuProfiler
 from .profilers.rpc import RpcProfiler
+from .schedules import ScheduleDatabase, schedules_path
 from .spec import Latency, OpSpec
 from .table import LatencyTable, read_rows
 
@@ -64,12 +65,14 @@ def build_table(
     progress: bool = True,
     every_row: bool = False,
     schedules: int = 1,
+    tune: int = 0,
     profiler: HostProfiler | McuProfiler | None = None,
 ) -> LatencyTable:
     """The table at `path`, able to answer for `specs`: only rows that it lacks are measured.
 
     quick: measure fewer rows and interpolate more. every_row: interpolate nothing. schedules: how many of a kernel's
-    are tried; the row's is the fastest. force: start over, whatever machine made the table that is there. Raises
+    are tried; the row's is the fastest. tune: trials of MetaSchedule per row; what is faster is kept in the database of
+    schedules beside the table. force: start over, whatever machine made the table that is there. Raises
     LutError when that table belongs to another machine (with the command that rebuilds it), or when no row at all could
     be measured. An interrupted build resumes from its journal.
     """
@@ -82,6 +85,7 @@ def build_table(
         progress=progress,
         every_row=every_row,
         schedules=schedules,
+        tune=tune,
         profiler=profiler,
     ).table
 
@@ -96,6 +100,7 @@ def run_build(
     progress: bool = True,
     every_row: bool = False,
     schedules: int = 1,
+    tune: int = 0,
     profiler: HostProfiler | McuProfiler | None = None,
 ) -> BuildResult:
     """`build_table` with an account of what was measured and what failed."""
@@ -117,7 +122,10 @@ def run_build(
     if not todo and old.provenance:
         return BuildResult(old, 0, failures)
     with Journal.open(journal_path(path), machine, fresh=force) as journal:
-        worker = replace(profiler or profiler_of(device), journal=journal, progress=progress, schedules=schedules)
+        worker = profiler or profiler_of(device)
+        worker = replace(worker, journal=journal, progress=progress, schedules=schedules, tune=tune)
+        if isinstance(worker, HostProfiler):
+            worker = replace(worker, database=ScheduleDatabase(schedules_path(path), device.name))
         for key, failure in failures.items():
             journal.add_failure(key, failure)
         for key, answer in worker.measure(todo, device):
@@ -147,6 +155,8 @@ def run_build(
         journal.add_written(path)
     if progress:
         print(account(table), file=sys.stderr)
+        if tune and isinstance(worker, HostProfiler) and worker.database is not None:
+            print(worker.database.account(todo), file=sys.stderr)
     return BuildResult(table, sum(key in rows for key in todo), failures)
 
 

@@ -179,6 +179,12 @@ def spec_cells(spec: OpSpec) -> list[str]:
     return [format_cell(column, getattr(spec, column)) for column in SPEC_COLUMNS]
 
 
+def named_cells(spec: OpSpec) -> dict[str, str]:
+    """Those of a spec by column, empty ones left out: what `parse_cells` and `spec_from` read back."""
+    cells = dict(zip(SPEC_COLUMNS, spec_cells(spec)))
+    return {column: cell for column, cell in cells.items() if cell or column not in OPTIONAL_CELLS}
+
+
 def latency_cells(latency: Latency) -> list[str]:
     return [format_cell(column, getattr(latency, field)) for column, field in VALUE_COLUMNS.items()]
 

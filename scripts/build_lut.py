@@ -35,6 +35,9 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--every-row", action="store_true", help="measure every row, interpolate none")
     p.add_argument("--schedules", type=int, default=1, metavar="N",
                    help="try N schedules of every kernel and keep the fastest (%(default)s)")  # fmt: skip
+    p.add_argument("--tune", type=int, default=0, metavar="N",
+                   help="N trials of MetaSchedule per row that has a search space, kept where they beat the template; "
+                   "seconds to minutes a row (%(default)s)")  # fmt: skip
     p.add_argument("--force", action="store_true", help="measure anew, whatever machine made the table that is there")
     p.add_argument("--json", action="store_true", help="print the result as JSON")
     return p
@@ -51,6 +54,8 @@ def run(args: argparse.Namespace) -> int:
     start = time.monotonic()
     if args.schedules < 1:
         raise LutError(f"--schedules {args.schedules}: at least 1, the default schedule, is tried")
+    if args.tune < 0:
+        raise LutError(f"--tune {args.tune}: a number of trials, 0 for none")
     result = run_build(
         args.device,
         read_specs(args.specs),
@@ -59,6 +64,7 @@ def run(args: argparse.Namespace) -> int:
         force=args.force,
         every_row=args.every_row,
         schedules=args.schedules,
+        tune=args.tune,
     )
     seconds = time.monotonic() - start
     if args.json:

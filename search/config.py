@@ -140,9 +140,13 @@ class SearchConfig:
 
 @dataclass(frozen=True)
 class ProfileConfig:
-    """How rows are measured that the table lacks. schedules: how many of a kernel's are tried, the fastest kept."""
+    """How rows are measured that the table lacks. schedules: how many of a kernel's are tried, the fastest kept.
+
+    tune: trials of MetaSchedule per row that has a search space, kept where they beat the template.
+    """
 
     schedules: int = ranged(1, 1, 16)
+    tune: int = ranged(0, 0, 4096)
 
 
 @dataclass(frozen=True)

@@ -173,8 +173,16 @@ class Run:
             specs = space_specs(net)
             if self.device.core is None:  # a microcontroller runs no float32
                 specs += [spec for op in float_subnet.schedule().ops if (spec := op.spec({}))]
-            tried = self.config.profile.schedules
-            self.table = build_table(self.device, specs, path, force=force, progress=self.progress, schedules=tried)
+            how = self.config.profile
+            self.table = build_table(
+                self.device,
+                specs,
+                path,
+                force=force,
+                progress=self.progress,
+                schedules=how.schedules,
+                tune=how.tune,
+            )
         return self.table
 
     def refuse_early(self, force: bool) -> LatencyTable:

@@ -75,9 +75,9 @@ def test_a_deployed_network_takes_the_schedules_of_its_rows(tmp_path, monkeypatc
     rows = {key: Latency(1, 1, 1, variant=variant) for key, variant in chosen.items()}
     table = LatencyTable(rows, {"collapse": "act_bits", "isa": HOST})
 
-    def built(key, isa, variant="", threads=1):
+    def built(key, isa, variant="", threads=1, trace=""):
         asked[key] = variant
-        return kernels.build(key, isa, variant, threads)
+        return kernels.build(key, isa, variant, threads, trace)
 
     monkeypatch.setattr("deploy.tvm_build.build_kernel", built)
     module = HostModule(build(program, HOST, tmp_path, table))

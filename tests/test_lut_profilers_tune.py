@@ -60,6 +60,21 @@ def test_the_fastest_is_taken_and_one_alone_is_not_timed():
     assert {spec: made.variant for spec, made in found.items()} == {A: "4x1", B: "3x2"}
 
 
+def test_the_default_stays_unless_it_loses_twice():
+    built = {A: [Built(b"", 0, 0, name) for name in ("6x1", "4x1")]}
+    asked = []
+
+    def timing(made):
+        asked.append(made.variant)
+        first = len(asked) <= 2 * tune.ROUNDS
+        return Timing("time", (5.0 if made.variant == "6x1" else 4.0 if first else 6.0,), 1.0)
+
+    agree = lambda made: Timing("agree", ([],), 1.0)  # noqa: E731
+    [(_, made)] = tune.choose(built, lambda seconds: FakePool(), timing, agree, lambda: None)
+    assert made.variant == "6x1"
+    assert len(asked) == 2 * (tune.ROUNDS + tune.DUELS)
+
+
 def test_schedules_that_disagree_fail_the_row_even_when_they_are_fast():
     found = choose({A: {"6x1": 5.0, "4x1": 1.0}, B: {"3x2": 2.0, "2x2": 1.0}}, wrong=("4x1",))
     assert isinstance(found[A], Failure)

@@ -19,8 +19,10 @@ from .intrinsics import NARROW
 from .isa import get_isa, isa_of_host, target
 from .kinds import KINDS, WITH_WEIGHTS, supported
 from .pack import arguments, layout, pack_constants
+from .plain import untunable
 from .schedule import candidates, parse
 from .signature import Arg
+from .traces import is_tuned, scheduled, variant_of
 
 __all__ = [
     "Arg",
@@ -32,6 +34,7 @@ __all__ = [
     "row_key",
     "supported",
     "target",
+    "untunable",
     "variants",
 ]
 
@@ -94,10 +97,11 @@ def variants(spec: OpSpec, isa: str, count: int, threads: int = 1) -> tuple[str,
     return tuple(map(str, candidates(canonical(key, chosen.stage_bytes, threads), chosen, count, threads)))
 
 
-def build(spec: OpSpec, isa: str, variant: str = "", threads: int = 1) -> Kernel:
+def build(spec: OpSpec, isa: str, variant: str = "", threads: int = 1, trace: str = "") -> Kernel:
     """Generate and compile the kernel of `row_key(spec)`. variant: one of `variants`, "" for the default.
 
-    Raises LutError when it is unsupported. Needs TVM.
+    trace: of a schedule that MetaSchedule found (lut/kernels/traces.py), whose variant has the trace's name. Raises
+    LutError when it is unsupported, or the trace is not the variant's or does not apply. Needs TVM.
     """
     from .emit import Nest, compile_nest
     from .targets import code_size
@@ -108,13 +112,35 @@ def build(spec: OpSpec, isa: str, variant: str = "", threads: int = 1) -> Kernel
     key, chosen, machine = row_key(spec, isa), get_isa(isa), target(isa)
     if (reason := supported(key)) is not None:
         raise LutError(f"{spec}: no kernel: {reason}")
+    if trace or is_tuned(variant):
+        return _build_tuned(key, isa, variant, threads, trace)
     if variant and layout(key) != "conv":
         raise LutError(f"{spec}: variant {variant!r}: its kernel has but one schedule")
     variant = variant or variants(key, isa, 1, threads)[0]
-    symbol = f"{key.kind}_{hashlib.sha256(repr((key, isa, variant, threads)).encode()).hexdigest()[:12]}"
+    symbol = _symbol(key, isa, variant, threads)
     nest: Any = Nest(threads)
     workspace = KINDS[key.kind].emit(nest, key, chosen, *([parse(variant)] if variant else []))
     if threads > 1:
         workspace = -(-workspace // 64) * 64 * threads
     code = compile_nest(nest, symbol, machine)
     return Kernel(symbol, key, isa, code, arguments(key, isa, workspace), workspace, code_size(code), variant, threads)
+
+
+def _symbol(key: OpSpec, isa: str, variant: str, threads: int) -> str:
+    return f"{key.kind}_{hashlib.sha256(repr((key, isa, variant, threads)).encode()).hexdigest()[:12]}"
+
+
+def _build_tuned(key: OpSpec, isa: str, variant: str, threads: int, trace: str) -> Kernel:
+    """The kernel that a trace makes of the operator's plain loops."""
+    from .emit import compile_nest
+    from .lowered import lower
+    from .targets import code_size
+
+    if (reason := untunable(key, isa, threads)) is not None:
+        raise LutError(f"{key}: variant {variant}: not tunable: {reason}")
+    if variant not in ("", variant_of(trace)):
+        raise LutError(f"variant {variant}: its trace is missing, or another one's ({variant_of(trace)})")
+    lowered = lower(*scheduled(key, isa, trace))
+    symbol = _symbol(key, isa, variant_of(trace), threads)
+    code, workspace = compile_nest(lowered, symbol, target(isa)), lowered.workspace_bytes
+    return Kernel(symbol, key, isa, code, arguments(key, isa, workspace), workspace, code_size(code), variant_of(trace))

@@ -32,10 +32,10 @@ LOW = [0, 1, 2, 3, 8, 9, 10, 11]
 
 def _unit(spec: OpSpec, isa: str) -> int:
     """Taps that one load of weights covers."""
-    return 2 if _in_pairs(spec, isa) else 1 if spec.w_bits >= 8 else 8 // spec.w_bits
+    return 2 if in_pairs(spec, isa) else 1 if spec.w_bits >= 8 else 8 // spec.w_bits
 
 
-def _in_pairs(spec: OpSpec, isa: str) -> bool:
+def in_pairs(spec: OpSpec, isa: str) -> bool:
     return get_isa(isa).vectors == "ymm" and spec.w_bits == 8
 
 
@@ -45,7 +45,7 @@ def pack_weights(spec: OpSpec, weights: np.ndarray, isa: str) -> np.ndarray:
     taps = weights.reshape(spec.c_out, -1)
     taps = np.pad(taps, ((0, -spec.c_out % LANES), (0, -taps.shape[1] % unit)))
     w = taps.reshape(-1, LANES, taps.shape[1] // unit, unit).transpose(0, 2, 1, 3)
-    if _in_pairs(spec, isa):
+    if in_pairs(spec, isa):
         w = w[:, :, [*LOW, *(c + 4 for c in LOW)]]
     return pack_bits(w, spec.w_bits, axis=3)
 
@@ -56,7 +56,7 @@ class _Block:
     def __init__(self, nest: Nest, spec: OpSpec, isa: Isa, stage: Staged, packed: Any, block: Any) -> None:
         self.nest, self.spec, self.stage = nest, spec, stage
         self.taps = [(ky, kx) for ky in range(spec.kernel[0]) for kx in range(spec.kernel[1])]
-        self.pairs = _in_pairs(spec, isa.name)
+        self.pairs = in_pairs(spec, isa.name)
         unit = _unit(spec, isa.name)
         size, units = LANES * (2 if self.pairs else 1), -(-len(self.taps) // unit)
         raw = [nest.load(packed, (block * units + i) * size, size) for i in range(units)]

@@ -12,7 +12,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from .isa import LANES
 from .targets import check_object, llvm_target
@@ -210,7 +210,17 @@ def fill(nest: Nest, buffer: Any, start: Any, count: int, value: Any) -> None:
         nest.store(buffer, start + (count - count % wide) + offset, nest.splat(value, lanes), lanes)
 
 
-def compile_nest(nest: Nest, symbol: str, target: dict[str, Any]) -> bytes:
+class Function(Protocol):
+    """What can be compiled: pointers with their buffers, in order, and statements; a `Nest` is one."""
+
+    @property
+    def arguments(self) -> list[Any]: ...
+    @property
+    def part(self) -> Any: ...
+    def body(self) -> Any: ...
+
+
+def compile_nest(nest: Function, symbol: str, target: dict[str, Any]) -> bytes:
     """The object file (ELF bytes) of `int32_t symbol(arguments..., int32_t part)`, which returns 0.
 
     Raises LutError when LLVM does not know the target.

@@ -17,11 +17,13 @@ from ..columns import describe
 from ..device import Device
 from ..errors import LutError
 from ..kernels.isa import require
+from ..kernels.traces import is_tuned
 from ..machine import this_machine
 from ..progress import Progress
+from ..schedules import ScheduleDatabase, schedules_path
 from ..spec import MEASURED, Latency, OpSpec
 from ..table import LatencyTable
-from . import tune
+from . import metaschedule, tune
 from .base import Built, Failure, Timing, spread, summarise
 from .journal import Journal
 from .pool import Pool
@@ -36,7 +38,8 @@ class HostProfiler:
 
     processes: times each row is measured at least, and `most` at most while no two agree within `agree` (relative).
     Limits of one build or timing: `seconds`, `memory_bytes` (address space). Rows in the `journal` are not run again.
-    schedules: how many of a kernel's are tried; variants: those of rows that have one already.
+    schedules: how many of a kernel's are tried; tune: trials of MetaSchedule after that; variants: those of rows that
+    have one already; database: where traces are.
     """
 
     build: str = "lut.profilers.timing:build_linked"
@@ -50,6 +53,8 @@ class HostProfiler:
     memory_bytes: int = 4 * 2**30
     source: str = "host"
     schedules: int = 1
+    tune: int = 0
+    database: ScheduleDatabase | None = None
     variants: Mapping[OpSpec, str] = field(default_factory=dict)
     journal: Journal | None = None
     progress: bool = False
@@ -102,8 +107,8 @@ class HostProfiler:
 
         isa, found = this_machine(device)["isa"], dict[OpSpec, list[Built]]()
         wanted: list[tuple[OpSpec, str]] = []
-        for spec in specs:
-            named = self.variants.get(spec) or (known[spec].variant if spec in known else "")
+        settled = {spec: self.variants.get(spec) or (known[spec].variant if spec in known else "") for spec in specs}
+        for spec, named in settled.items():
             search = self.schedules > 1 and not named
             tried = kernels.variants(spec, isa, self.schedules, device.threads) if search else (named,)
             wanted += [(spec, variant) for variant in tried]
@@ -114,7 +119,9 @@ class HostProfiler:
             Progress(len(wanted), "build", shown=self.progress) as bar,
             Pool([[core] for core in sorted(os.sched_getaffinity(0))], self.seconds, self.memory_bytes) as pool,
         ):
-            tasks = ((key, "build", (self.build, key[0], isa, key[1], device.threads)) for key in wanted)
+            tasks = (
+                (key, "build", (self.build, key[0], isa, key[1], device.threads, *self._trace(*key))) for key in wanted
+            )
             for (spec, _), answer in pool.run(tasks):
                 bar.update()
                 if isinstance(answer, Built):
@@ -124,13 +131,52 @@ class HostProfiler:
                     yield spec, answer
         sound = {spec: made for spec, made in found.items() if spec not in failed}
         with Progress(tune.tasks(sound), "schedules", shown=self.progress and tune.tasks(sound) > 0) as bar:
-            yield from tune.choose(
+            chosen = tune.choose(
                 sound,
                 partial(Pool, [quiet], memory_bytes=self.memory_bytes),
                 lambda made: self._timing(device, made.kernel, tune.WINDOWS),
                 lambda made: self._agreement(device, [each.kernel for each in made]),
                 bar.update,
             )
+            templates = dict[OpSpec, Built]()
+            for spec, answer in chosen:
+                if self.tune and isinstance(answer, Built) and not settled[spec]:
+                    templates[spec] = answer
+                else:
+                    yield spec, answer
+        if templates:
+            yield from self._tuned(templates, isa, device, quiet)
+
+    def _tuned(
+        self, templates: Mapping[OpSpec, Built], isa: str, device: Device, quiet: Sequence[int]
+    ) -> Iterator[tuple[OpSpec, Built | Failure]]:
+        """Each row's template, or what MetaSchedule found that is faster; both are written down."""
+        if self.database is None:
+            raise LutError(f"tune: {self.tune}: traces need a database to be kept in")
+        with (
+            Progress(0, "tune", "trial", self.progress) as bar,
+            Pool([[core] for core in sorted(os.sched_getaffinity(0))], self.seconds, self.memory_bytes) as makers,
+        ):
+            tuner = metaschedule.Tuner(
+                self.build,
+                isa,
+                device.threads,
+                makers,
+                partial(Pool, [quiet], memory_bytes=self.memory_bytes),
+                lambda made: self._timing(device, made.kernel, tune.WINDOWS),
+                lambda made: self._agreement(device, [each.kernel for each in made]),
+            )
+            for spec, answer, entry in metaschedule.tuned(tuner, templates, self.tune, bar):
+                self.database.add(spec, entry)
+                yield spec, answer
+
+    def _trace(self, spec: OpSpec, variant: str) -> tuple[str, ...]:
+        """The trace of a tuned variant, as the last argument of a build."""
+        if not is_tuned(variant):
+            return ()
+        if self.database is None:
+            raise LutError(f"{describe(spec)}: {variant} needs its trace, and no database of schedules was given")
+        return (self.database.trace(spec, variant),)
 
     def _cores(self, device: Device) -> list[int]:
         """The cores of this computer that timings run on."""
@@ -192,7 +238,9 @@ def remeasure(
     """Measure `k` rows of a table again. Raises LutError when one of them no longer runs."""
     device = device or Device.load(table.provenance.get("device", "host-cpu"))
     rows, specs = {}, sentinels(table, k)
-    same = replace(profiler or HostProfiler(), variants={spec: table[spec].variant for spec in specs})
+    database = ScheduleDatabase(schedules_path(table.path), device.name)
+    variants = {spec: table[spec].variant for spec in specs}
+    same = replace(profiler or HostProfiler(), variants=variants, database=database)
     for spec, answer in same.measure(specs, device):
         if isinstance(answer, Failure):
             raise LutError(f"{table.path}: {describe(spec)}: could not be measured again: {answer}")

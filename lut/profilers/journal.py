@@ -16,7 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any
 
-from ..columns import OPTIONAL_CELLS, SPEC_COLUMNS, format_cell, parse_cells, spec_from
+from ..columns import named_cells, parse_cells, spec_from
 from ..errors import LutError
 from ..machine import differences
 from ..spec import OpSpec
@@ -78,17 +78,17 @@ class Journal:
 
     def add_build(self, spec: OpSpec, built: Built) -> None:
         self.built[spec] = replace(built, kernel=b"")
-        self._append({"spec": _to_json(spec), "built": [built.workspace_bytes, built.code_bytes, built.variant]})
+        self._append({"spec": named_cells(spec), "built": [built.workspace_bytes, built.code_bytes, built.variant]})
 
     def add_samples(self, spec: OpSpec, us: Sequence[float]) -> None:
         """One process's samples in microseconds, kept to a tenth of a nanosecond."""
         samples = [round(float(value), 4) for value in us]
         self.samples[spec].append(samples)
-        self._append({"spec": _to_json(spec), "us": samples})
+        self._append({"spec": named_cells(spec), "us": samples})
 
     def add_failure(self, spec: OpSpec, failure: Failure) -> None:
         self.failures[spec] = failure
-        self._append({"spec": _to_json(spec), "failure": [failure.reason, failure.detail]})
+        self._append({"spec": named_cells(spec), "failure": [failure.reason, failure.detail]})
 
     def add_written(self, table: Path) -> None:
         self.written = True
@@ -154,8 +154,3 @@ class Journal:
         else:
             reason, detail = record["failure"]
             self.failures[spec] = Failure(str(reason), str(detail))
-
-
-def _to_json(spec: OpSpec) -> dict[str, str]:
-    cells = {column: format_cell(column, getattr(spec, column)) for column in SPEC_COLUMNS}
-    return {column: cell for column, cell in cells.items() if cell or column not in OPTIONAL_CELLS}

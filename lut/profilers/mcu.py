@@ -32,12 +32,15 @@ class McuProfiler:
     journal: Journal | None = None
     progress: bool = False
     schedules: int = 1
+    tune: int = 0
 
     def measure(self, ops: Iterable[OpSpec], device: Device) -> Iterator[tuple[OpSpec, Latency | Failure]]:
         """Answers come batch by batch. Raises LutError when the toolchain is missing or the device has no core, when
-        more than one schedule is asked for (kernels have one), and when a board is not flashed or not reached."""
+        several schedules or tuning are asked for (kernels have one), and when a board is not flashed or not reached."""
         if self.schedules > 1:
             raise LutError(f"schedules: {self.schedules}; a microcontroller's kernels have one")
+        if self.tune:
+            raise LutError(f"tune: {self.tune}; a microcontroller's kernels are not tuned")
         toolchain()
         source = source_of(device)
         assert device.clock is not None

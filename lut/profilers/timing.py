@@ -67,9 +67,9 @@ def link(kernel: Kernel) -> bytes:
         return compile_c([str(path)], Path(folder, "kernel.so")).read_bytes()
 
 
-def build_linked(spec: OpSpec, isa: str, variant: str = "", threads: int = 1) -> Kernel:
+def build_linked(spec: OpSpec, isa: str, variant: str = "", threads: int = 1, trace: str = "") -> Kernel:
     """A kernel that any number of processes can load without a linker."""
-    kernel = build(spec, isa, variant, threads)
+    kernel = build(spec, isa, variant, threads, trace)
     return replace(kernel, shared=link(kernel))
 
 

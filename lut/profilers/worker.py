@@ -24,9 +24,9 @@ from .base import Built
 PR_SET_PDEATHSIG = 1
 
 
-def build(function: str, spec: OpSpec, isa: str, variant: str, threads: int) -> Built:
-    """The kernel of `function(spec, isa, threads=threads)`, with the variant if one is named."""
-    named = {"variant": variant} if variant else {}
+def build(function: str, spec: OpSpec, isa: str, variant: str, threads: int, trace: str = "") -> Built:
+    """The kernel of `function(spec, isa, threads=threads)`, with the variant, and its trace, if one is named."""
+    named = {name: given for name, given in (("variant", variant), ("trace", trace)) if given}
     kernel = resolve(function)(spec, isa, threads=threads, **named)
     sizes = int(kernel.workspace_bytes), int(kernel.code_bytes)
     return Built(pickle.dumps(kernel), *sizes, str(getattr(kernel, "variant", "")))
