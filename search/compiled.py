@@ -58,7 +58,8 @@ class Compiled:
         self.net, self.batch = net, batch
         self.say = say or (lambda line: print(line, file=sys.stderr, flush=True))
         whole = isinstance(net, QuantNetwork)  # a user's own model may break into several graphs
-        options = None if whole or not any(map(spoilt_if_innermost, net.modules())) else {"layout_optimization": False}
+        spoilt = not whole and any(map(spoilt_if_innermost, net.modules()))
+        options: dict[str, Any] | None = {"layout_optimization": False} if spoilt else None
         self.graph: Any = torch.compile(own_code(net), dynamic=False, fullgraph=whole, options=options)
         self.state = "new"
 
