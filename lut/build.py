@@ -124,7 +124,7 @@ def run_build(
     with Journal.open(journal_path(path), machine, fresh=force) as journal:
         worker = profiler or profiler_of(device)
         worker = replace(worker, journal=journal, progress=progress, schedules=schedules, tune=tune)
-        if isinstance(worker, HostProfiler):
+        if not isinstance(worker, McuProfiler):
             worker = replace(worker, database=ScheduleDatabase(schedules_path(path), device.name))
         for key, failure in failures.items():
             journal.add_failure(key, failure)
@@ -155,7 +155,7 @@ def run_build(
         journal.add_written(path)
     if progress:
         print(account(table), file=sys.stderr)
-        if tune and isinstance(worker, HostProfiler) and worker.database is not None:
+        if tune and not isinstance(worker, McuProfiler) and worker.database is not None:
             print(worker.database.account(todo), file=sys.stderr)
     return BuildResult(table, sum(key in rows for key in todo), failures)
 
