@@ -1,5 +1,0 @@
-#include "kernel.h"
-
-
-enum { ROWS = 0 };
-static kernel *const KERNELS[] = {};
