@@ -6,17 +6,20 @@
 
 One sweep per seed (search/pareto.py): the same code path, data and teacher for every network, and as many epochs for a
 baseline's weights as those of a found network see in warm-up, search and fine-tuning together. The default budgets are
-what the uniform 4-bit network and its 0.75 and 0.5 wide versions cost, rounded up: a rival fits each tightly. Of the
-baselines inside a budget, the one that is best on validation is compared, of equal ones the one that is best on test;
-test accuracy is read once per network. Resumes, within a point as well.
+what the uniform 4-bit network and its 0.75 and 0.5 wide versions cost on the device, rounded up: a rival fits each
+tightly. Of the baselines inside a budget, the one that is best on validation is compared, of equal ones the one that is
+best on test; test accuracy is read once per network. Rivals that the first seed showed to be hopeless (more than MARGIN
+below the best of every budget that they fit, on validation) are not trained for the others. Resumes, within a point as
+well; seeds can be run one by one, in any order but the first's rivals first, and --seeds reads what is finished.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -25,23 +28,35 @@ import numpy as np
 
 from lut.cli import guard
 from lut.errors import InputError
+from lut.files import atomic_write
+from search.baselines import Baseline
 from search.budget import SLACK
 from search.config import RunConfig
-from search.costs import FIELDS
+from search.costs import FIELDS, predicted
 from search.environment import environment
 from search.outcome import table
 from search.pareto import parse_point, run_sweep
+from search.run import Run
+from supernet import extract
 
 CONFIG = Path(__file__).parent / "configs" / "host-cpu.yaml"
-BUDGETS = ("latency=65%,weights=53%", "latency=55%,weights=31%", "latency=30%,weights=15%")
+RIVALS = ("uniform", "width")
+"""Kinds of points (search/pareto.py) that a found network is compared with."""
+TIGHT = (Baseline(4), Baseline(4, 0.75), Baseline(4, 0.5))
+"""The rivals whose costs are the default budgets."""
+FINISHED = "finished.json"
+"""Of a seed: {points}, once all of them are there."""
+MARGIN = 0.02
+"""Top-1 on validation by which a rival must be behind to be given up: five to ten standard errors of seeds."""
 
 
 def parser() -> argparse.ArgumentParser:
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--config", default=str(CONFIG))
     p.add_argument("--set", action="append", default=[], metavar="A.B=VALUE")
-    p.add_argument("--budget", action="append", metavar="A,B", help=f"default: {' and '.join(BUDGETS)}")
+    p.add_argument("--budget", action="append", metavar="A,B", help="default: what the 4-bit rivals cost")
     p.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    p.add_argument("--first", type=int, default=0, metavar="SEED", help="the seed for which every rival is trained")
     p.add_argument("--out", required=True, help="folder; one sweep per seed in it")
     p.add_argument("--json", action="store_true")
     return p
@@ -52,10 +67,40 @@ def fits(point: Mapping[str, Any], limits: Mapping[str, float]) -> bool:
     return all(point[field] is not None and point[field] <= limit * (1 + SLACK) for field, limit in limits.items())
 
 
+def tight_budgets(config: RunConfig, folder: Path) -> tuple[str, ...]:
+    """The default budgets, kept in <folder>/budgets.json: shares of the uniform 8-bit network's latency and weights."""
+    path = folder / "budgets.json"
+    if not path.exists():
+        run = Run(config, folder)
+        run.measure_table(run.supernet(run.sources.model, run.space()), run.float_subnet(run.sources.model))
+        whole, *costs = (costs_of(run, entry) for entry in (Baseline(8), *TIGHT))
+        shares = [[math.ceil(100 * cost[i] / whole[i]) for i in range(2)] for cost in costs]
+        folder.mkdir(parents=True, exist_ok=True)
+        atomic_write(path, json.dumps([f"latency={share[0]}%,weights={share[1]}%" for share in shares]))
+    return tuple(json.loads(path.read_text()))
+
+
+def costs_of(run: Run, entry: Baseline) -> tuple[float, float]:
+    """(latency, packed weights) of a baseline by the run's table."""
+    costs = predicted(extract(*entry.cut(run, run.sources.model)), run.table, run.device)
+    return costs["latency_us"], costs["weights_bytes"]
+
+
+def hopeless(points: Sequence[Mapping[str, Any]], budgets: Sequence[str]) -> set[str]:
+    """Names of the rivals that are behind by more than MARGIN, on validation, in every budget that they fit."""
+    kept, rivals = set(), [p for p in points if p["kind"] in RIVALS]
+    for text in budgets:
+        limits = next(p["limits"] for p in points if p["name"] == text)
+        fitting = [p for p in rivals if fits(p, limits)]
+        best = max((p["validation"] for p in fitting), default=0)
+        kept |= {p["name"] for p in fitting if p["validation"] >= best - MARGIN}
+    return {p["name"] for p in rivals} - kept
+
+
 def compare(points: Sequence[Mapping[str, Any]], budgets: str) -> dict[str, Any]:
     """The found network of one list of budgets, and the best baseline inside it, of one seed."""
     found = next(p for p in points if p["name"] == budgets)
-    rivals = [p for p in points if p["kind"] in ("uniform", "width") and fits(p, found["limits"])]
+    rivals = [p for p in points if p["kind"] in RIVALS and fits(p, found["limits"])]
     best = max(rivals, key=lambda p: (p["validation"], p["top1"]), default=None)
     return {
         "found": found["top1"],
@@ -77,18 +122,41 @@ def summarise(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
 
 def main(argv: list[str] | None = None) -> int:
     args = parser().parse_args(argv)
-    budgets = tuple(args.budget or BUDGETS)
+    folder = Path(args.out)
+
+    def given_up(seed: int, budgets: Sequence[str]) -> Callable[[str], bool]:
+        """Whether a rival's name is hopeless by the first seed's points, which must be finished when it asks."""
+        if seed == args.first:
+            return lambda name: False
+
+        def skip(name: str) -> bool:
+            path = folder / f"seed{args.first}" / FINISHED
+            if not path.exists():
+                raise InputError(
+                    f"{path}: not there yet: --seeds {args.first} has to finish before other seeds' rivals"
+                )
+            return name in hopeless(json.loads(path.read_text())["points"], budgets)
+
+        return skip
 
     def run() -> int:
+        config = RunConfig.read(args.config, args.set)
+        budgets = tuple(args.budget or tight_budgets(config, folder))
         for budget in (budget for text in budgets for budget in parse_point(text)):
             if budget.metric not in FIELDS:
                 raise InputError(f"--budget {budget.metric}: baselines are compared by {', '.join(FIELDS)}")
-        config = RunConfig.read(args.config, args.set)
         config = replace(config, sweep=budgets, budgets=())
         by_budget: dict[str, list[dict[str, Any]]] = {text: [] for text in budgets}
         for seed in args.seeds:
             seeded = replace(config, search=replace(config.search, seed=seed))
-            points = run_sweep(seeded, Path(args.out, f"seed{seed}"), ["python", *sys.argv], contenders=True)
+            points = run_sweep(
+                seeded,
+                folder / f"seed{seed}",
+                ["python", *sys.argv],
+                contenders=True,
+                skip=given_up(seed, budgets),
+            )
+            atomic_write(folder / f"seed{seed}" / FINISHED, json.dumps({"points": points}, indent=1))
             for text in budgets:
                 by_budget[text].append(compare(points, text))
         result = {text: {"seeds": rows, **summarise(rows)} for text, rows in by_budget.items()}

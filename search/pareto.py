@@ -49,11 +49,17 @@ def parse_point(text: str) -> list[Budget]:
 
 
 def run_sweep(
-    config: RunConfig, folder: Path, command: list[str], force: bool = False, contenders: bool = False
+    config: RunConfig,
+    folder: Path,
+    command: list[str],
+    force: bool = False,
+    contenders: bool = False,
+    skip: Callable[[str], bool] = lambda name: False,
 ) -> list[dict[str, Any]]:
-    """All points of `config.sweep` and the baselines, in pareto.json and the report; with `contenders`, of the
-    baselines those alone that are the widest of their bits inside some point's budgets. Raises BudgetError before
-    anything is trained when a point is out of reach, InputError for a damaged file."""
+    """All points of `config.sweep`, then the baselines, in pareto.json and the report; with `contenders`, of the
+    baselines those alone that are the widest of their bits inside some point's budgets. A baseline whose name `skip`
+    accepts, asked when its turn comes, is left out. Raises BudgetError before anything is trained when a point is out
+    of reach, InputError for a damaged file."""
     from .report import write_report
 
     lists = {text: parse_point(text) for text in config.sweep}
@@ -77,14 +83,15 @@ def run_sweep(
         atomic_write(folder / "pareto.json", json.dumps({"points": points}, indent=1))
 
     add("float32", "float", lambda: float_subnet)
-    plain = baselines(run)
-    for entry in widest(run, model, plain, limits.values()) if contenders else plain:
-        add(entry.name, entry.kind, partial(tuned_baseline, run, model, entry))
     if not all(point_path(run, text).exists() for text in limits):
         warm_up(run, net)
     for text, budgets in limits.items():
         found = {"limits": {FIELDS[b.metric]: b.limit for b in budgets if b.metric in FIELDS}}
         add(text, "found", partial(searched, run, model, net, costs, text, budgets), found)
+    plain = baselines(run)
+    for entry in widest(run, model, plain, limits.values()) if contenders else plain:
+        if not skip(entry.name):
+            add(entry.name, entry.kind, partial(tuned_baseline, run, model, entry))
     write_report(folder)
     return points
 

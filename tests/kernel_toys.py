@@ -217,6 +217,8 @@ SHAPES = {
     "tiny": replace(conv(8, 16, 3, 3), width=1, stride=(1, 2)),
     "depthwise": replace(conv(33, 33, 7, 3), groups=33),
     "depthwise5": replace(conv(16, 16, 9, 5, residual=True), groups=16, stride=(2, 1)),
+    "depthwise_wide": replace(conv(18, 18, 3, 3), groups=18, width=41, kernel=(2, 7), pad=(0, 2, 1, 3)),
+    "depthwise_dilated": replace(conv(17, 17, 9, 3), groups=17, dilation=(1, 2), pad=(1, 2, 1, 2)),
     "linear": OpSpec("linear", 1, 65, 10, 1, 1),
 }
 

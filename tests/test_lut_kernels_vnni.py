@@ -1,4 +1,5 @@
-"""VNNI kernels on any x86-64: vpdpbusd alone is replaced by plain arithmetic; layout, tiles and epilogue are the real.
+"""VNNI kernels on any x86-64: what AVX2 lacks (vpdpbusd, packing on 512 bits) is replaced by plain arithmetic; layout,
+tiles and the rest of the epilogue are the real.
 
 The real instruction runs where the machine has it (tests/test_lut_kernels.py takes the host's own instruction set).
 """
@@ -15,7 +16,7 @@ import pytest
 from kernel_toys import BITS, POOLS, SHAPES, check, conv, extremes, native, with_bits
 
 from lut import kernels
-from lut.kernels import intrinsics
+from lut.kernels import intrinsics, requantize
 from lut.spec import OpSpec
 
 pytest.importorskip("tvm")
@@ -35,6 +36,19 @@ def plain(nest: Any, total: Any, inputs: Any, weights: Any, lanes: int) -> Any:
     return total
 
 
+def packing(given: str, lanes: int, made: str, least: int, most: int) -> Any:
+    """A packing instruction on 512 bits: it saturates, and takes a quarter of each operand in turn."""
+    quarters = [range(start, start + lanes // 4) for start in range(0, lanes, lanes // 4)]
+    order = [side + at for quarter in quarters for side in (0, lanes) for at in quarter]
+
+    def pack(nest: Any, *operands: Any) -> Any:
+        low, high = (nest.const(end, given, lanes) for end in (least, most))
+        narrow = [nest.x.max(nest.x.min(v, high), low).astype(f"{made}x{lanes}") for v in operands]
+        return nest.shuffle(narrow, order)
+
+    return pack
+
+
 def emulated(
     monkeypatch: pytest.MonkeyPatch, spec: OpSpec, isa: str, seed: int = 0, extreme: int | None = None
 ) -> None:
@@ -51,10 +65,12 @@ def emulated(
 
     host = kernels.target("avx2" if kernels.isa_of_host() != "llvm" else "llvm")
     monkeypatch.setattr(intrinsics, "vpdpbusd", counted)
+    monkeypatch.setattr(requantize, "vpackssdw", packing("int32", 16, "int16", -32768, 32767))
+    monkeypatch.setattr(requantize, "vpackuswb", packing("int16", 32, "int8", 0, 255))
     monkeypatch.setattr(kernels, "target", lambda isa: host)
     check(spec, isa, seed, extreme, run)
-    multiplied = spec.kind in ("conv2d", "conv2d_add", "linear") and not spec.is_float and not spec.depthwise
-    assert bool(seen) == multiplied
+    weighted = spec.kind in ("conv2d", "conv2d_add", "linear") and not spec.is_float
+    assert bool(seen) == (weighted and not (spec.depthwise and spec.dilation[1] > 1))
 
 
 @pytest.mark.parametrize("isa", ISAS)

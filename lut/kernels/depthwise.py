@@ -21,7 +21,7 @@ from .conv import pack_bits
 from .emit import Nest
 from .isa import LANES, Isa, get_isa
 from .parts import shared_axis
-from .requantize import Epilogue
+from .requantize import Epilogue, Sums
 from .signature import pointers
 from .stage import Rows, Staged, plan_stage, stage_strip
 from .tile import runs
@@ -84,9 +84,9 @@ class _Block:
     def sums(self, pixels: list[Any], start: Any) -> list[Any]:
         """One vector of LANES sums per pixel, on top of `start`; tap by tap, so that the pixels' sums overlap."""
         if self.pairs:
-            return self._sums_of_pairs(pixels)
+            return self._sums_of_pairs(start, pixels)
         if self.spec.w_bits < 8:
-            return self._sums_in_int16(pixels)
+            return self._sums_in_int16(start, pixels)
         return self._add(start, pixels, range(len(self.taps)), "float32x16" if self.spec.is_float else "int32x16")
 
     def _add(self, start: Any, pixels: list[Any], taps: range, dtype: str) -> list[Any]:
@@ -96,8 +96,9 @@ class _Block:
             totals = [self.nest.bind(total + product) for total, product in zip(totals, products)]
         return totals
 
-    def _sums_of_pairs(self, pixels: list[Any]) -> list[Any]:
-        nest, totals = self.nest, [[self.nest.const(0, "int32", 8)] * 2 for _ in pixels]
+    def _sums_of_pairs(self, start: Any, pixels: list[Any]) -> list[Any]:
+        nest = self.nest
+        totals = [[nest.shuffle([start], [c + half for c in LOW]) for half in (0, 4)] for _ in pixels]
         for unit in range(len(self.weights) // 2):
             for total, pixel in zip(totals, pixels):
                 both = [nest.bind(self.load(pixel, 2 * unit + i)) for i in range(2)]
@@ -107,9 +108,9 @@ class _Block:
                     total[half] = nest.bind(total[half] + product)
         return [nest.bind(nest.shuffle(t, [0, 1, 2, 3, 8, 9, 10, 11, 4, 5, 6, 7, 12, 13, 14, 15])) for t in totals]
 
-    def _sums_in_int16(self, pixels: list[Any]) -> list[Any]:
+    def _sums_in_int16(self, start: Any, pixels: list[Any]) -> list[Any]:
         """No more taps at a time than keep 255 max|w| each within int16."""
-        nest, totals = self.nest, [self.nest.const(0, "int32", LANES)] * len(pixels)
+        nest, totals = self.nest, [start] * len(pixels)
         limit = 32767 // (255 * ((1 << (self.spec.w_bits - 1)) - 1))
         for first in range(0, len(self.taps), limit):
             taps = range(first, min(first + limit, len(self.taps)))
@@ -133,7 +134,7 @@ def depthwise(nest: Nest, spec: OpSpec, isa: Isa) -> int:
         body = _Block(nest, spec, isa, stage, bound["weights"], block)
         is_last = True if blocks == 1 else (block == blocks - 1)
         bias, mult = (nest.load(bound[name], block * LANES, LANES) for name in ("bias", "mult"))
-        first = bias if spec.is_float else nest.const(0, "int32", LANES)
+        first = nest.bind(epilogue.start(bias))
         with stage.strips(nest, own) as (top, height):
             stage_strip(nest, spec, stage, bound["in"], top, epilogue.scalar.get("z_in"), block * LANES)
             with nest.loop(height) as row:
@@ -141,7 +142,9 @@ def depthwise(nest: Nest, spec: OpSpec, isa: Isa) -> int:
                     with nest.loop(number) as t:
                         x = start + t * size
                         pixels = [stage.start(spec, top, row, x + dx) for dx in range(size)]
+                        tile = []
                         for dx, total in enumerate(body.sums(pixels, first)):
                             place = ((top + row) * cols + x + dx) * spec.c_out + block * LANES
-                            epilogue.block(total, bias, mult, place, spec.c_out - (blocks - 1) * LANES, is_last)
+                            tile.append(Sums(total, bias, mult, place, is_last))
+                        epilogue.store(tile, spec.c_out - (blocks - 1) * LANES)
     return stage.bytes

@@ -41,7 +41,7 @@ _V3 = frozenset({"avx2", "fma", "bmi2"})
 _AVX512 = frozenset({"avx512f", "avx512bw", "avx512vl", "avx512dq", "avx512_vnni"})
 
 _ISAS = (
-    Isa("avx512vnni", "x86_64", "zmm", "cascadelake", ("-prefer-256-bit",), _AVX512, 12),
+    Isa("avx512vnni", "x86_64", "zmm", "cascadelake", ("-prefer-256-bit",), _AVX512, 24),
     Isa("avxvnni", "x86_64", "ymm", "x86-64-v3", ("+avxvnni",), _V3 | {"avx_vnni"}, 6),
     Isa("avx2", "x86_64", "ymm", "x86-64-v3", (), _V3, 6),
     Isa("neon-dot", "aarch64", "neon", "generic", ("+neon", "+dotprod"), frozenset({"asimd", "asimddp"}), 6),

@@ -13,6 +13,7 @@ from lut.spec import FLOAT_BITS, OpSpec
 from . import copies, elementwise, islands, lookup
 from .conv import conv
 from .depthwise import depthwise
+from .depthwise_dot import depthwise_dot, dotted
 from .emit import Nest
 from .functions import FUNCTIONS, function_of
 from .isa import Isa
@@ -47,7 +48,9 @@ class Kind:
 
 
 def _convolve(nest: Nest, spec: OpSpec, isa: Isa, schedule: Schedule | None = None) -> int:
-    return depthwise(nest, spec, isa) if layout(spec) == "depthwise" else conv(nest, spec, isa, schedule)
+    if layout(spec) == "conv":
+        return conv(nest, spec, isa, schedule)
+    return depthwise_dot(nest, spec, isa) if dotted(spec, isa.name) else depthwise(nest, spec, isa)
 
 
 KINDS = {

@@ -9,7 +9,7 @@ import numpy as np
 
 from lut.spec import OpSpec
 
-from . import conv, depthwise
+from . import conv, depthwise, depthwise_dot
 from .intrinsics import dot
 from .isa import LANES
 from .lookup import ENTRIES, pack_table
@@ -59,7 +59,11 @@ def layout(spec: OpSpec) -> str:
 def _pack_weights(spec: OpSpec, weights: np.ndarray, isa: str) -> np.ndarray:
     if layout(spec) == "none":
         return weights.astype(np.float32).reshape(-1)
-    return {"depthwise": depthwise.pack_weights, "conv": conv.pack_weights}[layout(spec)](spec, weights, isa)
+    if layout(spec) == "conv":
+        return conv.pack_weights(spec, weights, isa)
+    if depthwise_dot.dotted(spec, isa):
+        return depthwise_dot.pack_weights(spec, weights, isa)
+    return depthwise.pack_weights(spec, weights, isa)
 
 
 def _pack_channels(spec: OpSpec, values: np.ndarray) -> np.ndarray:
@@ -75,7 +79,8 @@ def _bias(op: Constants, isa: str) -> np.ndarray:
     """The bias on top of staged inputs: ((sum (x - f) w) << l) + bias' = ((sum x w) << l) + bias, modulo 2^32."""
     assert op.bias is not None
     spec = op.spec
-    if layout(spec) != "conv" or op.weights is None or not (offset := dot(isa, spec.w_bits, spec.in_bits[0]).offset):
+    staged = layout(spec) == "conv" or (layout(spec) == "depthwise" and depthwise_dot.dotted(spec, isa))
+    if not staged or op.weights is None or not (offset := dot(isa, spec.w_bits, spec.in_bits[0]).offset):
         return op.bias
     sums = op.weights.reshape(op.spec.c_out, -1).sum(1, dtype=np.int64)
     return (op.bias + ((offset * sums) << op.shift)).astype(np.uint32).view(np.int32)

@@ -17,6 +17,7 @@ from typing import Any
 from lut.spec import OpSpec
 
 from .depthwise import in_pairs
+from .depthwise_dot import dotted
 from .intrinsics import dot
 from .isa import LANES
 from .pack import layout
@@ -39,10 +40,10 @@ def untunable(spec: OpSpec, isa: str, threads: int = 1) -> str | None:
     if spec.w_bits != 8:
         return f"{spec.w_bits}-bit weights: unpacking them is written by hand"
     if layout(spec) == "depthwise":
-        return "weights in pairs for vpmaddwd" if in_pairs(spec, isa) else None
-    if dot(isa, spec.w_bits, spec.in_bits[0]).reduce > 1:
-        return f"{isa}: its dot product is an instruction that MetaSchedule would not use"
-    return None
+        special = in_pairs(spec, isa) or dotted(spec, isa)
+    else:
+        special = dot(isa, spec.w_bits, spec.in_bits[0]).reduce > 1
+    return f"{isa}: its dot product is an instruction that MetaSchedule would not use" if special else None
 
 
 Index = Callable[[Any, Any, Any, Any], list[Any]]

@@ -1,5 +1,7 @@
 """The fused epilogue: y = clamp(z_out + (((acc << l) + bias) m + ((r - z_r) << l_r) m_r + 2^31 >> 32)), stored narrow.
 
+Where l is 0, as it is unless some multiplier is 1/2 or more, sums start from the bias and neither is added here.
+
 On x86 the 64-bit products come from vpmuldq: an int32 vector (and a copy with its odd lanes moved down) is viewed as
 int64 and sign-extended by (x << 32) >> 32, the one form that LLVM recognises in both operands wherever they were
 computed. Products are summed, 2^31 + 2^32 z_out is added, and the high words of even and odd lanes are blended. On NEON
@@ -10,7 +12,7 @@ points, clamp bounds and shifts are run-time values, so 8-, 4- and 2-bit activat
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from lut.spec import OpSpec
 
@@ -46,6 +48,27 @@ def high_word(nest: Nest, factors: Sequence[tuple[Any, Any]], rounding: Any, lan
     return nest.bind(nest.blend(low, nest.view(sums[1], f"int32x{lanes}"), lanes))
 
 
+def vpackssdw(nest: Nest, first: Any, second: Any) -> Any:
+    """Two int32x16 saturated to int16x32: four elements of the first, four of the second, and so on."""
+    return nest.intrinsic("llvm.x86.avx512.packssdw.512", "int16x32", first, second)
+
+
+def vpackuswb(nest: Nest, first: Any, second: Any) -> Any:
+    """Two int16x32 saturated to unsigned bytes, int8x64: eight elements of the first, eight of the second and so on."""
+    return nest.intrinsic("llvm.x86.avx512.packuswb.512", "int8x64", first, second)
+
+
+class Sums(NamedTuple):
+    """LANES finished sums of consecutive channels. start: where the first goes; is_last: of the tensor's or a group's
+    blocks of channels, a bool or a condition known at run time."""
+
+    total: Any
+    bias: Any
+    mult: Any
+    start: Any
+    is_last: Any
+
+
 class Epilogue:
     """Scalars loaded once per call, and the store of finished sums. `out`, `residual`: NHWC buffers."""
 
@@ -57,6 +80,9 @@ class Epilogue:
         self.scalar = {name: nest.bind(nest.load(params, position)) for position, name in enumerate(names)}
         if not self.float:
             word, half = nest.const(32, "int64"), nest.const(1 << 31, "int64")
+            self.unshifted = nest.bind(
+                nest.x.Select(self.scalar["shift"] == 0, nest.const(-1, "int32"), nest.const(0, "int32"))
+            )
             self.rounding = nest.bind((self.scalar["z_out"].astype("int64") << word) + half)
 
     def shifted(self, value: Any, shift: str, lanes: int) -> Any:
@@ -119,27 +145,61 @@ class Epilogue:
         codes = [nest.intrinsic("llvm.aarch64.neon.sqxtun", "int8x8", pair) for pair in pairs]
         return nest.view(nest.shuffle(codes, list(range(LANES))), "uint8x16")
 
-    def block(self, total: Any, bias: Any, mult: Any, start: Any, valid: int, is_last: Any) -> None:
-        """Store LANES sums (float32: bias included) of consecutive channels at `start`.
+    def start(self, bias: Any, lanes: int = LANES) -> Any:
+        """What sums of channels with these biases start from: the bias itself where nothing is shifted, else 0."""
+        return bias if self.float else bias & self.nest.splat(self.unshifted, lanes)
 
-        Where `is_last` (a bool, or a condition known at run time), only the first `valid` of them. The residual is
-        read a whole block wide: every buffer is readable SLACK bytes past its end.
+    def store(self, tile: Sequence[Sums], valid: int) -> None:
+        """Requantize and store a tile's sums, which began with `start`; of the last blocks only `valid` channels.
+
+        Residuals are read a whole block wide: every buffer is readable SLACK bytes past its end. The code is there
+        twice, since most tensors need no shift.
         """
-        nest = self.nest
-        codes = None if self.residual is None else nest.bind(nest.load(self.residual, start, LANES))
         if self.float:
-            value = total if codes is None else total + codes
-        else:
-            factors = [(nest.bind(self.shifted(total, "shift", LANES) + bias), mult)]
-            value = self.high_word(factors if codes is None else [*factors, self.second(codes, LANES)], LANES)
-        value = nest.bind(self.finish(value, LANES))
+            self._store(tile, valid, False)
+            return
+        for shifted in (False, True):
+            with self.nest.when(self.scalar["shift"] != 0 if shifted else self.scalar["shift"] == 0):
+                self._store(tile, valid, shifted)
+
+    def _store(self, tile: Sequence[Sums], valid: int, shifted: bool) -> None:
+        values = [self.nest.bind(self._value(sums, shifted)) for sums in tile]
+        for sums, value in zip(tile, self._finished(values)):
+            self._put(sums.start, value, valid, sums.is_last)
+
+    def _value(self, sums: Sums, shifted: bool) -> Any:
+        nest = self.nest
+        codes = None if self.residual is None else nest.bind(nest.load(self.residual, sums.start, LANES))
+        if self.float:
+            return sums.total if codes is None else sums.total + codes
+        total = nest.bind(self.shifted(sums.total, "shift", LANES) + sums.bias) if shifted else sums.total
+        factors = [(total, sums.mult)]
+        return self.high_word(factors if codes is None else [*factors, self.second(codes, LANES)], LANES)
+
+    def _finished(self, values: list[Any]) -> list[Any]:
+        """All vectors of a tile through `finish`; with 512-bit registers four at a time."""
+        whole = len(values) // 4 * 4 if self.vectors == "zmm" and self.dtype == "uint8" else 0
+        packed = [code for at in range(0, whole, 4) for code in self._packed_four(values[at : at + 4])]
+        return packed + [self.nest.bind(self.finish(value, LANES)) for value in values[whole:]]
+
+    def _packed_four(self, values: list[Any]) -> list[Any]:
+        """As `_packed`, which leaves the four vectors' channels in turn, four by four."""
+        nest = self.nest
+        words = [vpackssdw(nest, *values[at : at + 2]) for at in (0, 2)]
+        codes = nest.view(vpackuswb(nest, *words), "int32x16")
+        order = [4 * word + vector for vector in range(4) for word in range(4)]
+        whole = nest.bind(self._clamped(nest.view(nest.shuffle([nest.bind(codes)], order), "uint8x64"), "uint8", 64))
+        return [nest.shuffle([whole], list(range(at, at + LANES))) for at in range(0, 64, LANES)]
+
+    def _put(self, start: Any, value: Any, valid: int, is_last: Any) -> None:
+        nest = self.nest
         if is_last is False or valid == LANES:
             nest.store(self.out, start, value, LANES)
-            return
-        if is_last is not True:
+        elif is_last is True:
+            nest.store_some(self.out, start, value, self.dtype, valid)
+        else:
+            value = nest.bind(value)
             with nest.when(nest.x.Not(is_last)):
                 nest.store(self.out, start, value, LANES)
             with nest.when(is_last):
                 nest.store_some(self.out, start, value, self.dtype, valid)
-            return
-        nest.store_some(self.out, start, value, self.dtype, valid)

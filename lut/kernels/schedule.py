@@ -19,6 +19,10 @@ from .parts import UNEVEN, shared_axis
 from .tile import Layout
 
 
+IN_FLIGHT = 6
+"""LANES-wide sums below which a tile waits for the latency of its multiplications."""
+
+
 @dataclass(frozen=True, order=True)
 class Schedule:
     """pixels: of a tile, in whole rows where they are short. blocks: of LANES outputs each."""
@@ -56,7 +60,7 @@ def shared(spec: OpSpec, isa: Isa, schedule: Schedule, threads: int) -> tuple[st
 def default(spec: OpSpec, isa: Isa, threads: int = 1) -> Schedule:
     """One thread's, unless it leaves several with uneven shares: then what takes the largest share least time.
 
-    A tile's time is that of its sums, or of half of what registers hold where it has fewer (they wait on each other).
+    A tile's time is that of its sums, or of IN_FLIGHT where it has fewer (they wait on each other).
     """
     first = _default(spec, isa)
     if threads == 1 or shared(spec, isa, first, threads)[1] <= UNEVEN:
@@ -68,7 +72,7 @@ def default(spec: OpSpec, isa: Isa, threads: int = 1) -> Schedule:
         uneven = shared(spec, isa, schedule, threads)[1]
         tall, wide = schedule.tile(rows, cols)
         tiles = rows // tall * -(-cols // wide) * (blocks // schedule.blocks)
-        return uneven * tiles * max(tall * wide * schedule.blocks, limit // 2), uneven
+        return uneven * tiles * max(tall * wide * schedule.blocks, min(limit // 2, IN_FLIGHT)), uneven
 
     smaller = (Schedule(p, d) for d in range(1, limit + 1) if blocks % d == 0 for p in range(1, limit // d + 1))
     return min([first, *smaller], key=time)
@@ -80,8 +84,9 @@ def _default(spec: OpSpec, isa: Isa) -> Schedule:
     blocks, limit = _blocks_and_limit(spec, isa)
     tall, wide = Schedule(limit, 1).tile(rows, cols)
     deep = next(d for d in range(max(1, limit // (tall * wide)), 0, -1) if blocks % d == 0)
-    if deep == 1 and blocks % 2 == 0 and limit >= 12:
-        wide, deep = min(wide, limit // 2 // tall), 2  # each broadcast input then serves two blocks
+    if deep == 1 and limit >= 12:
+        deep = next((d for d in (2, 3) if blocks % d == 0), 1)  # each broadcast input then serves several blocks
+        wide = min(wide, limit // deep // tall)
     return Schedule(tall * wide, deep)
 
 

@@ -67,7 +67,7 @@ class Staged:
             yield rows.first + done, height
 
 
-def _lines(spec: OpSpec, rows: int) -> int:
+def lines(spec: OpSpec, rows: int) -> int:
     """Input rows that `rows` output rows need."""
     return (rows - 1) * spec.stride[0] + spec.dilation[0] * (spec.kernel[0] - 1) + 1
 
@@ -78,18 +78,25 @@ def in_place(spec: OpSpec, source: Any, rows: int) -> Staged:
 
 
 def plan_stage(
-    spec: OpSpec, workspace: Any, dtype: str, channels: int, budget: int, rows: int, tall: int = 1
+    spec: OpSpec,
+    workspace: Any,
+    dtype: str,
+    channels: int,
+    budget: int,
+    rows: int,
+    tall: int = 1,
+    width: int | None = None,
 ) -> Staged:
     """Strips of as many of a part's `rows` (a multiple of `tall`) as stay within `budget` bytes, evened out.
 
-    channels: all of the input's, or a block of them.
+    channels: all of the input's, or a block of them. width: what a staged row holds of them, default its padded pixels.
     """
-    width = spec.pad[1] + spec.width + spec.pad[3]
+    width = spec.pad[1] + spec.width + spec.pad[3] if width is None else width
     line = width * channels * np.dtype(dtype).itemsize
-    fitting = [r for r in range(tall, rows + 1, tall) if _lines(spec, r) * line <= budget]
+    fitting = [r for r in range(tall, rows + 1, tall) if lines(spec, r) * line <= budget]
     strips = -(-rows // max(fitting, default=tall))
     per_strip = -(-rows // strips // tall) * tall
-    return Staged(workspace, dtype, width, channels, per_strip, True, _lines(spec, per_strip) * line + SLACK)
+    return Staged(workspace, dtype, width, channels, per_strip, True, lines(spec, per_strip) * line + SLACK)
 
 
 def stage_strip(nest: Nest, spec: OpSpec, stage: Staged, source: Any, top: Any, zero: Any, channel: Any = 0) -> None:
@@ -110,7 +117,7 @@ def stage_strip(nest: Nest, spec: OpSpec, stage: Staged, source: Any, top: Any, 
         return codes.astype(f"{stage.dtype}x{lanes}" if lanes > 1 else stage.dtype)
 
     convert = None if stage.dtype == in_dtype(spec) else converted
-    with nest.loop(_lines(spec, stage.rows)) as i:
+    with nest.loop(lines(spec, stage.rows)) as i:
         y, line = top * spec.stride[0] + i - above, stage.offset(i, 0)
         inside = x.all(y >= 0, y < spec.height)
         with nest.when(inside):

@@ -15,7 +15,7 @@ from lut.spec import OpSpec
 from .emit import Nest
 from .intrinsics import Dot
 from .isa import LANES
-from .requantize import Epilogue
+from .requantize import Epilogue, Sums
 from .stage import Staged
 
 
@@ -74,14 +74,19 @@ class Tile:
         slots = [(p, d, part) for p in range(len(pixels)) for d in range(deep) for part in range(how.parts)]
         channels = [(block + d) * LANES for d in range(deep)]
         sums = nest.local(how.accumulator, len(slots) * how.lanes)
-        for slot, (_, d, _) in enumerate(slots):
-            zero = nest.load(self.bias, channels[d], LANES) if self.spec.is_float else nest.const(0, "int32", how.lanes)
-            nest.store(sums, slot * how.lanes, zero, how.lanes)
+        starts_at: dict[tuple[int, int], Any] = {}
+        for d, channel in enumerate(channels):
+            for part in range(how.parts):
+                bias = nest.load(self.bias, channel + part * how.lanes, how.lanes)
+                starts_at[d, part] = nest.bind(self.epilogue.start(bias, how.lanes))
+        for slot, (_, d, part) in enumerate(slots):
+            nest.store(sums, slot * how.lanes, starts_at[d, part], how.lanes)
         if how.limit:
             self._reduce_narrow(sums, weights, starts, pixels)
         else:
             self._reduce(sums, how.lanes, weights, starts, pixels, (0, form.taps), (0, form.vectors))
         tail = form.outputs - (form.blocks - 1) * LANES
+        tile = []
         for p, place in enumerate(places):
             for d, channel in enumerate(channels):
                 slot = (p * deep + d) * how.parts
@@ -89,7 +94,8 @@ class Tile:
                 total = halves[0] if how.parts == 1 else nest.shuffle(halves, list(range(LANES)))
                 bias, mult = (nest.load(buffer, channel, LANES) for buffer in (self.bias, self.mult))
                 is_last = last if d == deep - 1 else False
-                self.epilogue.block(nest.bind(total), bias, mult, place + d * LANES, tail, is_last)
+                tile.append(Sums(nest.bind(total), bias, mult, place + d * LANES, is_last))
+        self.epilogue.store(tile, tail)
 
     def _reduce(
         self, sums: Any, lanes: int, weights: Any, starts: list[Any], pixels: list[Any], taps: Any, vectors: Any
