@@ -22,7 +22,7 @@ from lut.spec import OpSpec
 
 needs_tvm = pytest.mark.skipif(shutil.which("cc") is None, reason="needs a C compiler")
 FEW_ROWS = {
-    "classifier": OpSpec("linear", 1, 40, 100, 1, 1),
+    "classifier": OpSpec("linear", 1, 40, 120, 1, 1),
     "last pixels": conv(24, 33, 1, 3),
     "groups": replace(conv(12, 54, 1, 1), groups=3),
     "pointwise": conv(20, 18, 7, 1),

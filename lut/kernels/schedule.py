@@ -18,7 +18,6 @@ from .isa import Isa
 from .parts import UNEVEN, shared_axis
 from .tile import Layout
 
-
 IN_FLIGHT = 6
 """LANES-wide sums below which a tile waits for the latency of its multiplications."""
 
