@@ -18,6 +18,7 @@ from .keys import keys_of
 from .machine import this_machine
 from .plan import plan
 from .profilers.base import Failure, spread
+from .profilers.chain import measure_op_us
 from .profilers.host import HostProfiler
 from .profilers.journal import Journal, journal_path
 from .profilers.mcu import McuProfiler
@@ -74,7 +75,8 @@ def build_table(
     are tried; the row's is the fastest. tune: trials of MetaSchedule per row; what is faster is kept in the database of
     schedules beside the table. force: start over, whatever machine made the table that is there. Raises
     LutError when that table belongs to another machine (with the command that rebuilds it), or when no row at all could
-    be measured. An interrupted build resumes from its journal.
+    be measured. An interrupted build resumes from its journal. The header of a table of this computer says what an
+    operator costs in a network beyond its row (lut/profilers/chain.py), measured once there are rows for it.
     """
     return run_build(
         device,
@@ -139,8 +141,12 @@ def run_build(
         if not rows:
             first = next(iter(failures.items()), None)
             raise LutError(f"{path}: no row was measured" + (f"; {describe(first[0])}: {first[1]}" if first else ""))
+        constants = {name: text for name, text in old.provenance.items() if name.startswith("calibration_")}
+        if not constants and profiler is None and device.runner == "host" and device.core is None:
+            op_us = measure_op_us(rows, device, progress)
+            constants = {} if op_us is None else {"calibration_op_us": f"{op_us:.4f}"}
         provenance = {
-            **{name: text for name, text in old.provenance.items() if name.startswith("calibration_")},
+            **constants,
             **machine,
             "collapse": "act_bits" if device.act_storage == "byte" else "packed",
             "interpolation": "kriging",

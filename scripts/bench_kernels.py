@@ -55,7 +55,7 @@ def bare(isa: str, bits: int) -> tuple[Kernel, int] | None:
     """(a kernel that does nothing but multiply and add, with as many sums as tiles have; its products); None where
     that is more than one instruction."""
     how, nest, sums = dot(isa, bits, bits), Nest(), get_isa(isa).blocks
-    if how.limit:
+    if bits == 8 and (how.reduce < 4 or how.limit):
         return None
     sizes = {
         "in": (how.staged, 64),

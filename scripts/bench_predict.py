@@ -37,7 +37,7 @@ from supernet import SearchSpace, Supernet, extract
 from supernet.networks import NETWORKS
 
 SIZES = {"resnet8": (3, 32), "resnet20": (3, 32), "mobilenet_v2": (3, 96)}
-SHARES = (0.75, 0.6, 0.45, 0.35, 0.25)
+SHARES = (0.9, 0.75, 0.6, 0.5, 0.4)
 FOUR_BITS = ("resnet8", "resnet20")
 
 

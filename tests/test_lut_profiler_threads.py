@@ -57,11 +57,11 @@ int pthread_create(void *a, const void *b, void *c, void *d) {
 STARVED = """
 import ctypes, pickle, sys
 import numpy as np
-from lut.profilers.timing import _harness, load_kernel, pointers, random_arguments
+from lut.profilers.timing import harness, load_kernel, pointers, random_arguments
 kernel, us = pickle.load(open(sys.argv[1], "rb")), np.zeros(4)
 stride, window, out = ctypes.c_size_t(kernel.stride), ctypes.c_double(50.0), ctypes.c_void_p(us.ctypes.data)
 arrays = random_arguments(kernel)
-print(_harness().time_kernel(load_kernel(kernel), pointers(arrays), kernel.threads, stride, 4, window, out))
+print(harness().time_kernel(load_kernel(kernel), pointers(arrays), kernel.threads, stride, 4, window, out))
 """
 
 

@@ -1,6 +1,6 @@
-/* Times one kernel: the number of calls per window is found first, then each window's mean time per call is kept. A
-   kernel of several threads runs on as many, each on a core of its own; they wait for each other after every call, as in
-   a deployed network. */
+/* Times one kernel, or a chain of them one after the other: the number of calls per window is found first, then each
+   window's mean time per call, or per pass over the chain, is kept. Kernels of several threads run on as many, each on a
+   core of its own; they wait for each other after every call, as in a deployed network. */
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE
 #endif
@@ -16,13 +16,18 @@ enum { MOST_THREADS = 256 };
 typedef int32_t kernel(const void *in, const void *in2, void *out, const void *weights, const void *bias,
                        const void *mult, const void *params, void *workspace, int32_t part);
 
-/* What all threads share. stride: between their workspaces; calls: of the next window, 0 to end. */
+/* A kernel with its arguments; stride: from one thread's workspace to the next one's. */
 typedef struct {
-    arrivals parts[MOST_THREADS];
     kernel *f;
     void **a;
     size_t stride;
-    int32_t threads;
+} link;
+
+/* What all threads share. calls: of the next window, 0 to end. */
+typedef struct {
+    arrivals parts[MOST_THREADS];
+    const link *chain;
+    int32_t count, threads;
     long calls;
 } team;
 typedef struct {
@@ -39,25 +44,35 @@ static double now_us(void) {
 
 /* An aligned local makes every call leave from the same stack offset within a cache line: spilled vectors then cross
    lines, or don't, alike in every process and in a deployed network, which does the same. */
-static double run(kernel *f, void **a, long calls) {
+static double run(const link *chain, int32_t count, long calls) {
     char anchor[64] __attribute__((aligned(64)));
     __asm__ volatile("" ::"r"(anchor) : "memory");
+    kernel *f = chain->f;
+    void **a = chain->a;
     double start = now_us();
-    for (long i = 0; i < calls; i++) f(a[0], a[1], a[2], a[3], a[4], a[5], a[6], a[7], 0);
+    if (count == 1)
+        for (long i = 0; i < calls; i++) f(a[0], a[1], a[2], a[3], a[4], a[5], a[6], a[7], 0);
+    else
+        for (long i = 0; i < calls; i++)
+            for (int32_t k = 0; k < count; k++) {
+                a = chain[k].a;
+                chain[k].f(a[0], a[1], a[2], a[3], a[4], a[5], a[6], a[7], 0);
+            }
     return now_us() - start;
 }
 
 static double run_part(team *t, int32_t part, long calls) {
     char anchor[64] __attribute__((aligned(64)));
     __asm__ volatile("" ::"r"(anchor) : "memory");
-    kernel *f = t->f;
-    void **a = t->a, *workspace = a[7] ? (char *)a[7] + part * t->stride : 0;
-    int32_t threads = t->threads;
+    int32_t threads = t->threads, count = t->count;
     double start = now_us();
-    for (long i = 0; i < calls; i++) {
-        f(a[0], a[1], a[2], a[3], a[4], a[5], a[6], workspace, part);
-        barrier(t->parts, threads, part);
-    }
+    for (long i = 0; i < calls; i++)
+        for (int32_t k = 0; k < count; k++) {
+            const link *l = t->chain + k;
+            void **a = l->a, *workspace = a[7] ? (char *)a[7] + part * l->stride : 0;
+            l->f(a[0], a[1], a[2], a[3], a[4], a[5], a[6], workspace, part);
+            barrier(t->parts, threads, part);
+        }
     return now_us() - start;
 }
 
@@ -83,7 +98,7 @@ static void *help(void *of) {
 }
 
 static double window(team *t, long calls) {
-    if (t->threads == 1) return run(t->f, t->a, calls);
+    if (t->threads == 1) return run(t->chain, t->count, calls);
     t->calls = calls;
     barrier(t->parts, t->threads, 0);
     return run_part(t, 0, calls);
@@ -114,13 +129,13 @@ static int start(team *t, member *members) {
     return 0;
 }
 
-/* us[windows]. Returns 0, or the error of a thread that could not be started. */
-int time_kernel(kernel *f, void **arguments, int32_t threads, size_t stride, int windows, double window_us, double *us) {
+/* us[windows], of a pass over the whole chain. Returns 0, or the error of a thread that could not be started. */
+int time_chain(const link *chain, int32_t count, int32_t threads, int windows, double window_us, double *us) {
     static team t;
     static member members[MOST_THREADS];
     if (threads > MOST_THREADS) return EAGAIN;
     memset(&t, 0, sizeof t);
-    t.f = f, t.a = arguments, t.threads = threads, t.stride = stride;
+    t.chain = chain, t.count = count, t.threads = threads;
     int error = start(&t, members);
     if (error) return error;
     cpu_set_t before;
@@ -137,4 +152,9 @@ int time_kernel(kernel *f, void **arguments, int32_t threads, size_t stride, int
     for (int32_t part = 1; part < threads; part++) pthread_join(members[part].thread, 0);
     if (known) pthread_setaffinity_np(pthread_self(), sizeof before, &before);
     return 0;
+}
+
+int time_kernel(kernel *f, void **arguments, int32_t threads, size_t stride, int windows, double window_us, double *us) {
+    link one = {f, arguments, stride};
+    return time_chain(&one, 1, threads, windows, window_us, us);
 }

@@ -54,7 +54,7 @@ def compile_c(arguments: list[str], output: Path, machine: str | None = None) ->
 
 
 @functools.cache
-def _harness() -> ctypes.CDLL:
+def harness() -> ctypes.CDLL:
     with tempfile.TemporaryDirectory() as folder:
         return ctypes.CDLL(str(compile_c(["-pthread", str(SOURCE)], Path(folder, "timing.so"))))
 
@@ -141,6 +141,6 @@ def measure(kernel: Kernel, windows: int = 60, window_us: float = 500.0) -> np.n
     arrays, us = random_arguments(kernel), np.zeros(windows)
     stride, window, out = ctypes.c_size_t(kernel.stride), ctypes.c_double(window_us), ctypes.c_void_p(us.ctypes.data)
     team = (kernel.threads, stride)
-    if error := _harness().time_kernel(load_kernel(kernel), pointers(arrays), *team, windows, window, out):
+    if error := harness().time_kernel(load_kernel(kernel), pointers(arrays), *team, windows, window, out):
         raise LutError(f"threads: {kernel.threads} could not be started: {os.strerror(error)}")
     return us

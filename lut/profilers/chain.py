@@ -1,0 +1,120 @@
+"""What an operator costs inside a network beyond its row, measured: rows one after the other, beside each alone.
+
+    op_us = (time of a pass over n operators - sum of their times alone) / n
+
+A row is timed in a loop of its own, so its weights, its code and its branches are in the nearest caches; in a network
+other operators were there in between. The pass is laid out as a network is: every operator reads what the one before it
+wrote, in two buffers that they take in turn, with weights of its own. The constant becomes the table's
+`calibration_op_us` (lut/calibrate.py).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import pickle
+import random
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from ..device import Device
+from ..kernels import Kernel
+from ..kernels.traces import is_tuned
+from ..machine import this_machine
+from ..progress import Progress
+from ..spec import Latency, OpSpec
+from .base import Failure
+from .memory import slab
+from .pool import Pool
+from .quiet import quiet_cores
+from .timing import OUT, harness, load_kernel, pointers, random_arguments
+
+OPS, CHAINS, PROCESSES = 12, 4, 3
+"""Operators of a chain; chains of different rows; processes that time each."""
+ROUNDS, WINDOWS, WINDOW_US = 6, 10, 300.0
+WEIGHTED = ("conv2d", "conv2d_add", "linear")
+SECONDS, MEMORY = 60.0, 4 * 2**30
+BUILD = "lut.profilers.timing:build_linked"
+
+
+class _Link(ctypes.Structure):
+    """`link` of timing.c."""
+
+    _fields_ = (("f", ctypes.c_void_p), ("a", ctypes.POINTER(ctypes.c_void_p)), ("stride", ctypes.c_size_t))
+
+
+def _laid_out(kernels: Sequence[Kernel]) -> list[list[np.ndarray | None]]:
+    """Arguments of each: random ones, but for activations, which are in two buffers that all share."""
+    given = [random_arguments(kernel, seed) for seed, kernel in enumerate(kernels)]
+    largest = max(array.nbytes for arrays in given for array in arrays if array is not None)
+    buffers = slab([largest, largest])
+    for turn, arrays in enumerate(given):
+        for place, array in enumerate(arrays[: OUT + 1]):
+            if array is not None:
+                buffer = buffers[(turn + (place != 0)) % 2][: array.nbytes].view(array.dtype)
+                buffer[:] = array
+                arrays[place] = buffer
+    return given
+
+
+def beyond(pickled: Sequence[bytes]) -> float:
+    """op_us of one chain of kernels, in this process: the lowest times of interleaved rounds. Negative within noise."""
+    kernels: list[Kernel] = [pickle.loads(kernel) for kernel in pickled]
+    functions = [load_kernel(kernel) for kernel in kernels]
+    arguments = [pointers(arrays) for arrays in _laid_out(kernels)]
+    links = (_Link * len(kernels))()
+    for link, kernel, function, arrays in zip(links, kernels, functions, arguments):
+        link.f, link.stride = ctypes.cast(function, ctypes.c_void_p).value, kernel.stride
+        link.a = ctypes.cast(arrays, ctypes.POINTER(ctypes.c_void_p))
+    chains = [(links, len(links)), *((ctypes.byref(link), 1) for link in links)]
+    least = [float("inf")] * len(chains)
+    us = np.zeros(WINDOWS)
+    for _ in range(ROUNDS):
+        for i, (start, count) in enumerate(chains):
+            spent = harness().time_chain(
+                start, count, kernels[0].threads, WINDOWS, ctypes.c_double(WINDOW_US), ctypes.c_void_p(us.ctypes.data)
+            )
+            if spent:
+                raise OSError(spent, os.strerror(spent))
+            least[i] = min(least[i], float(us.min()))
+    return (least[0] - sum(least[1:])) / len(kernels)
+
+
+def chains(rows: Mapping[OpSpec, Latency]) -> list[list[OpSpec]]:
+    """Rows for up to CHAINS chains: integer operators with weights, measured with a template, drawn at random."""
+    fitting = [
+        spec
+        for spec, row in rows.items()
+        if spec.kind in WEIGHTED and not spec.is_float and spec.out_bits <= 8 and not is_tuned(row.variant)
+        and row.source == "host"
+    ]  # fmt: skip
+    random.Random(0).shuffle(fitting)
+    cut = [fitting[start : start + OPS] for start in range(0, min(len(fitting), OPS * CHAINS), OPS)]
+    return [chain for chain in cut if len(chain) == OPS]
+
+
+def measure_op_us(rows: Mapping[OpSpec, Latency], device: Device, progress: bool = False) -> float | None:
+    """Microseconds per operator beyond its row, 0 or above: the median over chains; None where there are too few rows
+    or no chain could be measured."""
+    drawn, isa = chains(rows), this_machine(device)["isa"]
+    specs = [spec for chain in drawn for spec in chain]
+    samples: list[list[float]] = [[] for _ in drawn]
+    with Progress(len(specs) + PROCESSES * len(drawn), "chains", "step", progress) as bar:
+        built: dict[OpSpec, bytes] = {}
+        with Pool([[core] for core in sorted(os.sched_getaffinity(0))], SECONDS, MEMORY) as pool:
+            tasks: list[Any] = [(s, "build", (BUILD, s, isa, rows[s].variant, device.threads)) for s in specs]
+            for spec, made in pool.run(tasks):
+                bar.update()
+                if not isinstance(made, Failure):
+                    built[spec] = made.kernel
+        for _ in range(PROCESSES):
+            sound = [(i, [built[s] for s in chain]) for i, chain in enumerate(drawn) if built.keys() >= set(chain)]
+            with Pool([quiet_cores(device)], SECONDS, MEMORY) as pool:
+                for i, us in pool.run((i, "call", ("lut.profilers.chain:beyond", chain)) for i, chain in sound):
+                    bar.update()
+                    if not isinstance(us, Failure):
+                        samples[i].append(us)
+    found = [float(np.median(each)) for each in samples if each]
+    return max(0.0, float(np.median(found))) if found else None
