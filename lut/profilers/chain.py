@@ -63,7 +63,8 @@ def beyond(pickled: Sequence[bytes]) -> float:
     """op_us of one chain of kernels, in this process: the lowest times of interleaved rounds. Negative within noise."""
     kernels: list[Kernel] = [pickle.loads(kernel) for kernel in pickled]
     functions = [load_kernel(kernel) for kernel in kernels]
-    arguments = [pointers(arrays) for arrays in _laid_out(kernels)]
+    memory = _laid_out(kernels)  # kept alive: pointers are bare addresses
+    arguments = [pointers(arrays) for arrays in memory]
     links = (_Link * len(kernels))()
     for link, kernel, function, arrays in zip(links, kernels, functions, arguments):
         link.f, link.stride = ctypes.cast(function, ctypes.c_void_p).value, kernel.stride

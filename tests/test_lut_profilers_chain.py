@@ -1,0 +1,159 @@
+"""What an operator costs in a network beyond its row: which rows make a chain, how it is laid out, what comes of it."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import pickle
+import shutil
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pytest
+from kernel_toys import HOST, conv
+
+import lut.build
+from lut.calibrate import Calibration
+from lut.device import Device
+from lut.profilers import chain
+from lut.profilers.base import Built, Failure
+from lut.spec import Latency, OpSpec
+
+DEVICE = Device.load("host-cpu")
+ROW = Latency(1.0, 1.0, 1.0, 5, source="host")
+
+
+def rows(count: int, **more) -> dict[OpSpec, Latency]:
+    return {replace(conv(4, 4 + i, 8, 3), **more): ROW for i in range(count)}
+
+
+def test_chains_are_distinct_rows_of_integer_operators_with_weights():
+    fitting = rows(2 * chain.OPS + 5)
+    others = {
+        **rows(3, w_bits=32, in_bits=(32,), out_bits=32),
+        **rows(3, out_bits=16),
+        **rows(3, kind="avg_pool", w_bits=8, groups=1),
+        **{spec: replace(ROW, source="interpolated") for spec in rows(3, height=9)},
+        **{spec: replace(ROW, variant="meta-schedule:0123456789ab") for spec in rows(3, height=10)},
+    }
+    drawn = chain.chains({**others, **fitting})
+    assert [len(each) for each in drawn] == [chain.OPS] * 2
+    specs = [spec for each in drawn for spec in each]
+    assert set(specs) <= set(fitting) and len(set(specs)) == len(specs)
+    assert drawn == chain.chains({**others, **fitting}) and specs != sorted(specs, key=lambda s: s.c_out)
+    assert chain.chains(rows(chain.OPS - 1)) == []
+    assert len(chain.chains(rows(100))) == chain.CHAINS
+
+
+@pytest.mark.skipif(shutil.which("cc") is None, reason="needs a C compiler")
+@pytest.mark.parametrize("threads", [1, 2])
+def test_operators_read_what_the_one_before_wrote(threads: int) -> None:
+    pytest.importorskip("tvm")
+    from lut.profilers.timing import build_linked
+
+    specs = [conv(16, 16, 8, 3), conv(16, 16, 8, 3, residual=True), conv(16, 16, 8, 1)]
+    kernels = [build_linked(spec, HOST, threads=threads) for spec in specs]
+    arguments = chain._laid_out(kernels)
+    for before, after in itertools.pairwise(arguments):
+        assert before[2].ctypes.data == after[0].ctypes.data
+    assert arguments[1][1].ctypes.data == arguments[1][2].ctypes.data  # a sum is written over its input
+    assert arguments[0][3].ctypes.data != arguments[2][3].ctypes.data
+    found = chain.beyond([pickle.dumps(kernel) for kernel in kernels])
+    assert math.isfinite(found) and abs(found) < 1000
+
+
+class Answers:
+    """A pool whose workers answer what they are told to."""
+
+    def __init__(self, us: list[float | Failure], broken: set[OpSpec]):
+        self.us, self.broken, self.asked = us, broken, []
+
+    def __call__(self, *_: object) -> Answers:
+        return self
+
+    def __enter__(self) -> Answers:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def run(self, tasks):
+        for key, call, arguments in tasks:
+            self.asked.append(call)
+            if call == "build":
+                yield key, Failure("crash", "") if key in self.broken else Built(b"", 0, 0)
+            else:
+                assert arguments[0] == "lut.profilers.chain:beyond" and len(arguments[1]) == chain.OPS
+                yield key, self.us[key]
+
+
+@pytest.mark.parametrize(
+    ("us", "expected"),
+    [
+        ([0.1, 0.3, 0.2, 0.9], 0.25),
+        ([-0.2, -0.1, -0.1, 0.1], 0.0),
+        ([Failure("timeout", ""), 0.4, 0.4, 0.4], 0.4),
+        ([Failure("crash", "")] * 4, None),
+    ],
+)
+def test_the_median_chain_counts(us, expected, monkeypatch) -> None:
+    monkeypatch.setattr(chain, "Pool", Answers(us, set()))
+    assert chain.measure_op_us(rows(200), DEVICE) == (expected if expected is None else pytest.approx(expected))
+
+
+def test_a_chain_with_a_kernel_that_does_not_build_is_left_out(monkeypatch) -> None:
+    table = rows(200)
+    pool = Answers([5.0, 0.1, 0.2, 0.3], {chain.chains(table)[0][3]})
+    monkeypatch.setattr(chain, "Pool", pool)
+    assert chain.measure_op_us(table, DEVICE) == pytest.approx(0.2)
+    assert pool.asked.count("call") == 3 * chain.PROCESSES
+    assert chain.measure_op_us(rows(3), DEVICE) is None
+
+
+@dataclass(frozen=True)
+class Profiler:
+    """Answers without measuring."""
+
+    journal: object = None
+    progress: bool = False
+    schedules: int = 1
+    tune: int = 0
+    database: object = None
+
+    def measure(self, ops, device):
+        yield from ((spec, ROW) for spec in ops)
+
+
+def test_a_table_measures_it_once_and_keeps_it(tmp_path, monkeypatch) -> None:
+    answers = [None, 0.25]
+    monkeypatch.setattr(lut.build, "profiler_of", lambda device: Profiler())
+    monkeypatch.setattr(lut.build, "measure_op_us", lambda rows, device, progress: answers.pop(0))
+
+    def built(count: int) -> Calibration:
+        path, specs = tmp_path / "t.csv", list(rows(count))
+        return Calibration.of(lut.build.build_table(DEVICE, specs, path, every_row=True, progress=False))
+
+    assert built(2) == Calibration()  # too few rows: None
+    assert built(4) == Calibration(op_us=0.25)
+    assert built(6) == Calibration(op_us=0.25) and not answers
+
+
+def test_a_pass_over_a_chain_takes_longer_than_a_row() -> None:
+    pytest.importorskip("tvm")
+    if shutil.which("cc") is None:
+        pytest.skip("needs a C compiler")
+    import ctypes
+
+    from lut.profilers.timing import build_linked, harness, load_kernel, pointers, random_arguments
+
+    kernel = build_linked(conv(32, 32, 16, 3), HOST)
+    memory = random_arguments(kernel)
+    function, arrays = load_kernel(kernel), pointers(memory)
+    links = (chain._Link * 8)()
+    for link in links:
+        link.f = ctypes.cast(function, ctypes.c_void_p).value
+        link.a = ctypes.cast(arrays, ctypes.POINTER(ctypes.c_void_p))
+    us = np.zeros((2, 10))
+    for count, out in zip((1, 8), us):
+        assert harness().time_chain(links, count, 1, 10, ctypes.c_double(200.0), ctypes.c_void_p(out.ctypes.data)) == 0
+    assert us[1].min() > 2 * us[0].min() > 0
