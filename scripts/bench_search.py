@@ -10,7 +10,7 @@ what the uniform 4-bit network and its 0.75 and 0.5 wide versions cost on the de
 tightly. Of the baselines inside a budget, the one that is best on validation is compared, of equal ones the one that is
 best on test; test accuracy is read once per network. Rivals that the first seed showed to be hopeless (more than MARGIN
 below the best of every budget that they fit, on validation) are not trained for the others. Resumes, within a point as
-well; seeds can be run one by one, in any order but the first's rivals first, and --seeds reads what is finished.
+well. Seeds may be run by themselves, side by side too (--seeds 1 --first 0); all together then print the result.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--set", action="append", default=[], metavar="A.B=VALUE")
     p.add_argument("--budget", action="append", metavar="A,B", help="default: what the 4-bit rivals cost")
     p.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    p.add_argument("--first", type=int, default=0, metavar="SEED", help="the seed for which every rival is trained")
+    p.add_argument("--first", type=int, metavar="SEED", help="for which every rival is trained; default: of --seeds")
     p.add_argument("--out", required=True, help="folder; one sweep per seed in it")
     p.add_argument("--json", action="store_true")
     return p
@@ -76,7 +76,8 @@ def tight_budgets(config: RunConfig, folder: Path) -> tuple[str, ...]:
         whole, *costs = (costs_of(run, entry) for entry in (Baseline(8), *TIGHT))
         shares = [[math.ceil(100 * cost[i] / whole[i]) for i in range(2)] for cost in costs]
         folder.mkdir(parents=True, exist_ok=True)
-        atomic_write(path, json.dumps([f"latency={share[0]}%,weights={share[1]}%" for share in shares]))
+        texts = dict.fromkeys(f"latency={latency}%,weights={weights}%" for latency, weights in shares)
+        atomic_write(path, json.dumps(list(texts)))
     return tuple(json.loads(path.read_text()))
 
 
@@ -122,19 +123,17 @@ def summarise(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
 
 def main(argv: list[str] | None = None) -> int:
     args = parser().parse_args(argv)
-    folder = Path(args.out)
+    folder, first = Path(args.out), args.seeds[0] if args.first is None else args.first
 
     def given_up(seed: int, budgets: Sequence[str]) -> Callable[[str], bool]:
         """Whether a rival's name is hopeless by the first seed's points, which must be finished when it asks."""
-        if seed == args.first:
+        if seed == first:
             return lambda name: False
 
         def skip(name: str) -> bool:
-            path = folder / f"seed{args.first}" / FINISHED
+            path = folder / f"seed{first}" / FINISHED
             if not path.exists():
-                raise InputError(
-                    f"{path}: not there yet: --seeds {args.first} has to finish before other seeds' rivals"
-                )
+                raise InputError(f"{path}: not there yet: --seeds {first} has to finish before other seeds' rivals")
             return name in hopeless(json.loads(path.read_text())["points"], budgets)
 
         return skip

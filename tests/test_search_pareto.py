@@ -47,12 +47,12 @@ def test_points_and_baselines_are_those_of_the_report(finished):
     kinds = [(p["kind"], p["name"]) for p in points]
     assert kinds == [
         ("float", "float32"),
+        ("found", SWEEP[0]),
+        ("found", SWEEP[1]),
         ("uniform", "uniform 8-bit"),
         ("uniform", "uniform 4-bit"),
         ("width", "8-bit, 0.5 wide"),
         ("width", "4-bit, 0.5 wide"),
-        ("found", SWEEP[0]),
-        ("found", SWEEP[1]),
     ]
     assert json.loads((folder / "pareto.json").read_text()) == {"points": points}
     assert "<svg" in context(folder)["pareto_plot"]

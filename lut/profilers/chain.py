@@ -62,7 +62,7 @@ def _laid_out(kernels: Sequence[Kernel]) -> list[list[np.ndarray | None]]:
 def beyond(pickled: Sequence[bytes]) -> float:
     """op_us of one chain of kernels, in this process: the lowest times of interleaved rounds. Negative within noise."""
     kernels: list[Kernel] = [pickle.loads(kernel) for kernel in pickled]
-    functions = [load_kernel(kernel) for kernel in kernels]
+    functions: list[Any] = [load_kernel(kernel) for kernel in kernels]
     memory = _laid_out(kernels)  # kept alive: pointers are bare addresses
     arguments = [pointers(arrays) for arrays in memory]
     links = (_Link * len(kernels))()
