@@ -120,6 +120,10 @@ def make_objective(config: SearchConfig, budgets: Sequence[Budget]) -> Objective
     return OBJECTIVES[config.objective](budgets, *([] if config.penalty is None else [config.penalty]))
 
 
+STEPS_PER_UPDATE = 16
+"""Architecture steps between two updates of the objective, about: the alphas follow the multipliers in between."""
+
+
 class SearchLoop:
     """The state of a search and its steps; `run_search` drives it epoch by epoch."""
 
@@ -160,7 +164,7 @@ class SearchLoop:
         watch, config = Stopwatch(), self.config
         searching = self.epoch >= config.warmup_epochs
         phase = "search" if searching else "warmup"
-        total, seen, seen_costs = 0.0, 0, []
+        total, seen, seen_costs, since = 0.0, 0, list[dict[str, float]](), 0
         validation = self.batches_without_end("validation") if searching and config.update == "alternate" else None
         self.net.train()
         for step, (x, y) in enumerate(self.batches("train")):
@@ -169,18 +173,21 @@ class SearchLoop:
             self.relaxation.anneal(min(max(0.0, (done - config.warmup_epochs) / max(config.epochs, 1)), 1.0))
             where = f"{phase}: epoch {self.epoch}, step {step}"
             if searching and config.update == "joint":
-                task, expected = self.joint_step(x, y, where)
-                seen_costs.append(expected)
+                task, costs = self.joint_step(x, y, where)
+                seen_costs.append(costs)
             else:
                 task = self.weight_step(x, y, where)
                 if validation is not None and (step + 1) % config.arch_every == 0:
                     seen_costs.append(self.arch_step(*next(validation), where))
+            if self.due(len(seen_costs)) > self.due(since):
+                self.objective.update(mean(seen_costs[since:]))
+                since = len(seen_costs)
             total, seen = total + task * len(x), seen + len(x)
             progress.step(epoch=self.epoch, loss=total / seen)
         require_batches(seen, "train")
-        expected = {m: sum(c[m] for c in seen_costs) / len(seen_costs) for m in self.costs} if seen_costs else {}
+        expected = mean(seen_costs)
         if expected:
-            self.objective.update(expected)
+            self.objective.end_epoch(expected)
         score = evaluate(self.net, self.data, "validation", self.metric)
         row = {"phase": phase, "epoch": self.epoch, "loss": total / seen, "metric": score}
         if searching:
@@ -189,6 +196,11 @@ class SearchLoop:
         self.epoch += 1
         self.history.append(row)
         return row
+
+    def due(self, done: int) -> int:
+        """Updates of the objective that `done` of an epoch's architecture steps ask for: evenly, one at the end."""
+        whole = self.steps if self.config.update == "joint" else self.steps // self.config.arch_every
+        return done * max(1, round(whole / STEPS_PER_UPDATE)) // max(whole, 1)
 
     def weight_step(self, x: Tensor, y: Any, where: str) -> float:
         """Weights alone, on a training batch; the task loss."""
@@ -285,6 +297,11 @@ class SearchLoop:
         self.order.set_state(state["order"])
         self.noise.set_state(state["noise"])
         self.epoch, self.history = state["epoch"], list(state["history"])
+
+
+def mean(costs: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """By metric; empty for none."""
+    return {metric: sum(each[metric] for each in costs) / len(costs) for metric in costs[0]} if costs else {}
 
 
 def entropy(choices: Iterable[Choice], probabilities: Tensor) -> dict[str, float]:

@@ -1,14 +1,15 @@
 """Objectives: one scalar from the task loss and the expected costs E_m.
 
     lagrangian  CE + sum_m (max(0, l_m + r_m g_m)^2 - l_m^2) / (2 r_m),  g_m = E_m / limit_m - 1
-                after each epoch: l_m <- max(0, l_m + r_m g_m); r_m doubles while the violation does not halve
+                every few steps: l_m <- max(0, l_m + r_m g_m); after each epoch r_m doubles unless the violation halved
     linear      CE + lambda sum_m E_m                      ProxylessNAS (Cai 2019), eq. 6
     power       CE prod_m (E_m / limit_m)^w                MnasNet (Tan 2019), eq. 2, as a loss
     log         CE beta (log E)^gamma                      DNAS (Wu 2018), eq. 11; FBNet (Wu 2019), eq. 2
 
 The first is the augmented Lagrangian for inequalities (Rockafellar 1973; Nocedal & Wright, ch. 17): the multipliers
 find the exchange rate between loss and cost that the budgets imply, so none is chosen by hand, and a budget that is
-kept costs nothing. Costs are in base units (us, bytes, counts).
+kept costs nothing. They move with the alphas' steps, so that a search of two long epochs finds it as one of many short
+ones does. Costs are in base units (us, bytes, counts).
 """
 
 from __future__ import annotations
@@ -25,10 +26,12 @@ Costs = Mapping[str, Tensor]
 
 
 class Objective(Protocol):
-    """__call__: task () and costs () by metric -> (). update: once per epoch, with the epoch's mean costs."""
+    """__call__: task () and costs () by metric -> (). update: every few steps, with the mean costs since the last time;
+    end_epoch: with the epoch's."""
 
     def __call__(self, task: Tensor, costs: Costs) -> Tensor: ...
     def update(self, costs: Mapping[str, float]) -> None: ...
+    def end_epoch(self, costs: Mapping[str, float]) -> None: ...
     def state_dict(self) -> dict[str, Any]: ...
     def load_state_dict(self, state: dict[str, Any]) -> None: ...
 
@@ -55,6 +58,10 @@ class Lagrangian:
         for metric, limit in self.limits.items():
             gap = costs[metric] / limit - 1
             self.multipliers[metric] = max(0.0, self.multipliers[metric] + self.penalties[metric] * gap)
+
+    def end_epoch(self, costs: Mapping[str, float]) -> None:
+        for metric, limit in self.limits.items():
+            gap = costs[metric] / limit - 1
             if gap > 0.5 * self._violations.get(metric, float("inf")):
                 self.penalties[metric] = min(self.growth * self.penalties[metric], self.ceiling)
             self._violations[metric] = max(0.0, gap)
@@ -76,6 +83,9 @@ class _Fixed:
     """An objective whose trade-off a person chose: nothing to update, no state."""
 
     def update(self, costs: Mapping[str, float]) -> None:
+        return None
+
+    def end_epoch(self, costs: Mapping[str, float]) -> None:
         return None
 
     def state_dict(self) -> dict[str, Any]:

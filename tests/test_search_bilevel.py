@@ -5,6 +5,7 @@ import dataclasses
 import itertools
 import json
 import math
+from functools import partial
 
 import pytest
 import torch
@@ -60,6 +61,56 @@ def test_a_weight_step_moves_no_alpha_and_an_architecture_step_nothing_else():
     before = copy.deepcopy(net.state_dict())
     steps.joint_step(x, y, "here")
     assert {"alpha", "good.weight", "norm.running_mean"} <= moved(net, before)
+
+
+class Heard:
+    """An objective that notes what it is told."""
+
+    def __init__(self):
+        self.told = []
+
+    def __call__(self, task, costs):
+        return task
+
+    def update(self, costs):
+        self.told.append(("update", costs["bitops"]))
+
+    def end_epoch(self, costs):
+        self.told.append(("end", costs["bitops"]))
+
+    def state_dict(self):
+        return {}
+
+
+@pytest.mark.parametrize(
+    ("update", "count", "arch_every", "updates"),
+    [("alternate", 48, 1, 1), ("joint", 48, 1, 1), ("alternate", 48 * 16, 1, 3), ("joint", 48 * 16, 1, 3),
+     ("alternate", 48 * 16, 4, 1), ("alternate", 40 * 16, 1, 2), ("alternate", 48, 5, 0)],
+)  # fmt: skip
+def test_the_objective_follows_the_steps_not_the_epochs(update, count, arch_every, updates):
+    """About one update for 16 architecture steps, each with the mean since the last; one for a short epoch."""
+    config = dataclasses.replace(SHORT, warmup_epochs=1, update=update, arch_every=arch_every)
+    data = Blobs(count)
+    steps, seen, inner = loop(ToyNet(), data, config), [], {}
+
+    def noted(name, *arguments):
+        found = inner[name](*arguments)
+        seen.append((found[1] if name == "joint_step" else found)["bitops"])
+        return found
+
+    for name in ("arch_step", "joint_step"):
+        inner[name] = getattr(steps, name)
+        setattr(steps, name, partial(noted, name))
+    steps.objective = Heard()
+    with Progress("search", 3) as progress:
+        steps.run_epoch(progress)  # of warm-up
+        assert steps.objective.told == []
+        row = steps.run_epoch(progress)
+    told = steps.objective.told
+    assert [word for word, _ in told] == ["update"] * updates + ["end"] * (updates > 0)
+    parts = [seen[len(seen) * i // updates : len(seen) * (i + 1) // updates] for i in range(updates)]
+    assert [value for word, value in told if word == "update"] == pytest.approx([sum(p) / len(p) for p in parts])
+    assert not updates or told[-1][1] == pytest.approx(sum(seen) / len(seen)) == row["costs"]["bitops"]
 
 
 def test_the_pinned_choice_stays():
