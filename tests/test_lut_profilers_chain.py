@@ -149,11 +149,11 @@ def test_a_pass_over_a_chain_takes_longer_than_a_row() -> None:
     kernel = build_linked(conv(32, 32, 16, 3), HOST)
     memory = random_arguments(kernel)
     function, arrays = load_kernel(kernel), pointers(memory)
-    links = (chain._Link * 8)()
-    for link in links:
-        link.f = ctypes.cast(function, ctypes.c_void_p).value
-        link.a = ctypes.cast(arrays, ctypes.POINTER(ctypes.c_void_p))
+    steps = (chain._Step * 8)()
+    for step in steps:
+        step.f = ctypes.cast(function, ctypes.c_void_p).value
+        step.a = ctypes.cast(arrays, ctypes.POINTER(ctypes.c_void_p))
     us = np.zeros((2, 10))
     for count, out in zip((1, 8), us):
-        assert harness().time_chain(links, count, 1, 10, ctypes.c_double(200.0), ctypes.c_void_p(out.ctypes.data)) == 0
+        assert harness().time_chain(steps, count, 1, 10, ctypes.c_double(200.0), ctypes.c_void_p(out.ctypes.data)) == 0
     assert us[1].min() > 2 * us[0].min() > 0

@@ -39,8 +39,8 @@ SECONDS, MEMORY = 60.0, 4 * 2**30
 BUILD = "lut.profilers.timing:build_linked"
 
 
-class _Link(ctypes.Structure):
-    """`link` of timing.c."""
+class _Step(ctypes.Structure):
+    """`step` of timing.c."""
 
     _fields_ = (("f", ctypes.c_void_p), ("a", ctypes.POINTER(ctypes.c_void_p)), ("stride", ctypes.c_size_t))
 
@@ -65,11 +65,11 @@ def beyond(pickled: Sequence[bytes]) -> float:
     functions: list[Any] = [load_kernel(kernel) for kernel in kernels]
     memory = _laid_out(kernels)  # kept alive: pointers are bare addresses
     arguments = [pointers(arrays) for arrays in memory]
-    links = (_Link * len(kernels))()
-    for link, kernel, function, arrays in zip(links, kernels, functions, arguments):
-        link.f, link.stride = ctypes.cast(function, ctypes.c_void_p).value, kernel.stride
-        link.a = ctypes.cast(arrays, ctypes.POINTER(ctypes.c_void_p))
-    chains = [(links, len(links)), *((ctypes.byref(link), 1) for link in links)]
+    steps = (_Step * len(kernels))()
+    for step, kernel, function, arrays in zip(steps, kernels, functions, arguments):
+        step.f, step.stride = ctypes.cast(function, ctypes.c_void_p).value, kernel.stride
+        step.a = ctypes.cast(arrays, ctypes.POINTER(ctypes.c_void_p))
+    chains = [(steps, len(steps)), *((ctypes.byref(step), 1) for step in steps)]
     least = [float("inf")] * len(chains)
     us = np.zeros(WINDOWS)
     for _ in range(ROUNDS):

@@ -21,12 +21,12 @@ typedef struct {
     kernel *f;
     void **a;
     size_t stride;
-} link;
+} step;
 
 /* What all threads share. calls: of the next window, 0 to end. */
 typedef struct {
     arrivals parts[MOST_THREADS];
-    const link *chain;
+    const step *chain;
     int32_t count, threads;
     long calls;
 } team;
@@ -44,7 +44,7 @@ static double now_us(void) {
 
 /* An aligned local makes every call leave from the same stack offset within a cache line: spilled vectors then cross
    lines, or don't, alike in every process and in a deployed network, which does the same. */
-static double run(const link *chain, int32_t count, long calls) {
+static double run(const step *chain, int32_t count, long calls) {
     char anchor[64] __attribute__((aligned(64)));
     __asm__ volatile("" ::"r"(anchor) : "memory");
     kernel *f = chain->f;
@@ -68,7 +68,7 @@ static double run_part(team *t, int32_t part, long calls) {
     double start = now_us();
     for (long i = 0; i < calls; i++)
         for (int32_t k = 0; k < count; k++) {
-            const link *l = t->chain + k;
+            const step *l = t->chain + k;
             void **a = l->a, *workspace = a[7] ? (char *)a[7] + part * l->stride : 0;
             l->f(a[0], a[1], a[2], a[3], a[4], a[5], a[6], workspace, part);
             barrier(t->parts, threads, part);
@@ -130,7 +130,7 @@ static int start(team *t, member *members) {
 }
 
 /* us[windows], of a pass over the whole chain. Returns 0, or the error of a thread that could not be started. */
-int time_chain(const link *chain, int32_t count, int32_t threads, int windows, double window_us, double *us) {
+int time_chain(const step *chain, int32_t count, int32_t threads, int windows, double window_us, double *us) {
     static team t;
     static member members[MOST_THREADS];
     if (threads > MOST_THREADS) return EAGAIN;
@@ -155,6 +155,6 @@ int time_chain(const link *chain, int32_t count, int32_t threads, int windows, d
 }
 
 int time_kernel(kernel *f, void **arguments, int32_t threads, size_t stride, int windows, double window_us, double *us) {
-    link one = {f, arguments, stride};
+    step one = {f, arguments, stride};
     return time_chain(&one, 1, threads, windows, window_us, us);
 }
