@@ -8,9 +8,9 @@ A row is the middle of a chain of equal layers, so that a runtime's call overhea
 call of each costs at all is in the row of the empty network (one 1x1 convolution of one pixel). Contenders take turns,
 ROUNDS times; the lowest window of each counts, and of an empty call the lowest of the whole run. Ours alone pays for
 turning the image's bytes into codes. On x86 without VNNI ONNX Runtime by default saturates sums of two products, so its
-scores are wrong; it is shown as a contender of its own, and every setting is asked whether it does (a convolution of
-the largest codes and weights). The speedup is over the best that is right there; the last column counts the wrong ones
-too.
+scores are wrong; its default is a contender of its own beside the exact setting, and every setting is asked whether it
+saturates (a convolution of the largest codes and weights). The speedup is over the best that is right there; the last
+column counts the wrong ones too.
 """
 
 from __future__ import annotations

@@ -174,10 +174,10 @@ def litert(program: Program, threads: int, largest: bool = False) -> dict[str, S
     return {"XNNPACK": prepare(False), "XNNPACK, latest": prepare(True)}
 
 
-SATURATING = "ONNX Runtime, saturating"
+DEFAULT = "ONNX Runtime, default"
 RIVALS: dict[str, Callable[..., dict[str, Session]]] = {
     "ONNX Runtime": onnxruntime,
-    SATURATING: partial(onnxruntime, exact=False),
+    DEFAULT: partial(onnxruntime, exact=False),
     "OpenVINO": openvino,
     "LiteRT": litert,
 }
