@@ -18,12 +18,10 @@ import numpy as np
 from lut.spec import OpSpec
 
 from .conv import pack_bits
+from .depthwise_frame import Frame
 from .emit import Nest
 from .isa import LANES, Isa, get_isa
-from .parts import shared_axis
-from .requantize import Epilogue, Sums
-from .signature import pointers
-from .stage import Rows, Staged, plan_stage, stage_strip
+from .stage import Staged, plan_stage, stage_strip
 from .tile import runs
 
 LOW = [0, 1, 2, 3, 8, 9, 10, 11]
@@ -122,29 +120,18 @@ class _Block:
 def depthwise(nest: Nest, spec: OpSpec, isa: Isa) -> int:
     """Emit a depthwise conv2d or conv2d_add; returns a part's workspace in bytes."""
     dtype = "float32" if spec.is_float else "int16" if isa.vectors in ("ymm", "neon") else "uint8"
-    bound = pointers(nest, spec, "float32" if spec.is_float else "int8" if spec.w_bits == 8 else "uint8", dtype)
-    residual = bound["in2"] if spec.kind == "conv2d_add" else None
-    epilogue = Epilogue(nest, spec, bound["params"], bound["out"], isa.name, residual)
-    rows, cols = spec.out_size()
-    blocks = -(-spec.c_out // LANES)
-    by_rows = shared_axis(nest.threads, rows=rows, blocks=blocks)[0] == "rows"
-    own = Rows.share(nest, rows) if by_rows else Rows(0, rows, rows)
-    stage = plan_stage(spec, bound["workspace"], dtype, LANES, isa.stage_bytes, own.most)
-    with (nest.loop if by_rows else nest.share)(blocks) as block:
-        body = _Block(nest, spec, isa, stage, bound["weights"], block)
-        is_last = True if blocks == 1 else (block == blocks - 1)
-        bias, mult = (nest.load(bound[name], block * LANES, LANES) for name in ("bias", "mult"))
-        first = nest.bind(epilogue.start(bias))
-        with stage.strips(nest, own) as (top, height):
-            stage_strip(nest, spec, stage, bound["in"], top, epilogue.scalar.get("z_in"), block * LANES)
+    weights = "float32" if spec.is_float else "int8" if spec.w_bits == 8 else "uint8"
+    frame = Frame(nest, spec, isa, weights, dtype)
+    stage = plan_stage(spec, frame.bound["workspace"], dtype, LANES, isa.stage_bytes, frame.own.most)
+    with frame.each_block(frame.blocks) as block:
+        body = _Block(nest, spec, isa, stage, frame.bound["weights"], block)
+        first = frame.enter(block)
+        with stage.strips(nest, frame.own) as (top, height):
+            stage_strip(nest, spec, stage, frame.bound["in"], top, frame.zero, block * LANES)
             with nest.loop(height) as row:
-                for start, number, size in runs(cols, isa.blocks * 2 // 3):
+                for start, number, size in runs(frame.cols, frame.limit):
                     with nest.loop(number) as t:
                         x = start + t * size
                         pixels = [stage.start(spec, top, row, x + dx) for dx in range(size)]
-                        tile = []
-                        for dx, total in enumerate(body.sums(pixels, first)):
-                            place = ((top + row) * cols + x + dx) * spec.c_out + block * LANES
-                            tile.append(Sums(total, bias, mult, place, is_last))
-                        epilogue.store(tile, spec.c_out - (blocks - 1) * LANES)
+                        frame.store(body.sums(pixels, first), top + row, x)
     return stage.bytes

@@ -18,13 +18,11 @@ import numpy as np
 from lut.spec import OpSpec
 
 from .conv import pack_bits
+from .depthwise_frame import Frame
 from .emit import Nest
 from .intrinsics import FLIP, Dot, dot
 from .isa import LANES, Isa
-from .parts import shared_axis
-from .requantize import Epilogue, Sums
-from .signature import pointers
-from .stage import Rows, Staged, lines, plan_stage
+from .stage import Staged, lines, plan_stage
 from .tile import runs
 
 TAPS, STEP = 4, 2
@@ -159,32 +157,20 @@ def _tiles(spec: OpSpec, limit: int) -> list[tuple[int, int, int]]:
 def depthwise_dot(nest: Nest, spec: OpSpec, isa: Isa) -> int:
     """Emit a depthwise conv2d or conv2d_add that is `dotted`; returns a part's workspace in bytes."""
     how = dot(isa.name, spec.w_bits, spec.in_bits[0])
-    bound = pointers(nest, spec, how.weight_dtype, how.staged)
-    residual = bound["in2"] if spec.kind == "conv2d_add" else None
-    epilogue = Epilogue(nest, spec, bound["params"], bound["out"], isa.name, residual)
-    rows, cols = spec.out_size()
-    blocks = -(-spec.c_out // LANES)
-    by_rows = shared_axis(nest.threads, rows=rows, blocks=blocks)[0] == "rows"
-    own = Rows.share(nest, rows) if by_rows else Rows(0, rows, rows)
+    frame = Frame(nest, spec, isa, how.weight_dtype, how.staged)
     budget = isa.stage_bytes // 2  # what is read and written has its place in the cache, too
-    quads = plan_stage(spec, bound["workspace"], how.staged, QUAD, budget, own.most, width=_width(spec))
-    each_block = nest.loop if by_rows else nest.share
-    with quads.strips(nest, own) as (top, height), each_block(blocks) as block:
-        body = _Block(nest, spec, how, quads, bound["weights"], block)
-        is_last = True if blocks == 1 else (block == blocks - 1)
-        bias, mult = (nest.bind(nest.load(bound[name], block * LANES, LANES)) for name in ("bias", "mult"))
-        first = nest.bind(epilogue.start(bias))
-        _stage_quads(nest, spec, quads, bound["in"], top, epilogue.scalar["z_in"], block * LANES)
+    workspace = frame.bound["workspace"]
+    quads = plan_stage(spec, workspace, how.staged, QUAD, budget, frame.own.most, width=_width(spec))
+    with quads.strips(nest, frame.own) as (top, height), frame.each_block(frame.blocks) as block:
+        body = _Block(nest, spec, how, quads, frame.bound["weights"], block)
+        first = frame.enter(block)
+        _stage_quads(nest, spec, quads, frame.bound["in"], top, frame.zero, block * LANES)
         with nest.loop(height) as row:
-            for start, number, size in _tiles(spec, isa.blocks * 2 // 3):
+            for start, number, size in _tiles(spec, frame.limit):
                 with nest.loop(number) as t:
                     pixels = []
                     for x in range(start, start + size):
                         quad, phase = divmod(x * spec.stride[1], STEP)
                         pixels.append((phase, quad + t * (size * spec.stride[1] // STEP)))
-                    tile = []
-                    for dx, total in enumerate(body.sums(first, row, pixels)):
-                        place = ((top + row) * cols + start + t * size + dx) * spec.c_out + block * LANES
-                        tile.append(Sums(total, bias, mult, place, is_last))
-                    epilogue.store(tile, spec.c_out - (blocks - 1) * LANES)
+                    frame.store(body.sums(first, row, pixels), top + row, start + t * size)
     return quads.bytes
