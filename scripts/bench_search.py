@@ -29,6 +29,7 @@ import numpy as np
 from lut.cli import guard
 from lut.errors import InputError
 from lut.files import atomic_write
+from lut.strict import dump
 from search.baselines import Baseline
 from search.budget import SLACK
 from search.config import RunConfig
@@ -45,7 +46,7 @@ RIVALS = ("uniform", "width")
 TIGHT = (Baseline(4), Baseline(4, 0.75), Baseline(4, 0.5))
 """The rivals whose costs are the default budgets."""
 FINISHED = "finished.json"
-"""Of a seed: {points}, once all of them are there."""
+"""Of a seed, once all of its points are there: {points, settings, environment}."""
 MARGIN = 0.02
 """Top-1 on validation by which a rival must be behind to be given up: five to ten standard errors of seeds."""
 
@@ -138,6 +139,21 @@ def main(argv: list[str] | None = None) -> int:
 
         return skip
 
+    def points_of(seed: int, config: RunConfig) -> list[dict[str, Any]]:
+        """All points of a seed; of one that is finished no other file than FINISHED is needed."""
+        path, settings = folder / f"seed{seed}" / FINISHED, dump(replace(config, search=replace(config.search, seed=0)))
+        if path.exists():
+            kept = json.loads(path.read_text())
+            if kept["settings"] != settings:
+                raise InputError(f"{path}: a seed with other settings; give another --out")
+            return kept["points"]
+        command = ["python", *sys.argv]
+        skip = given_up(seed, config.sweep)
+        points = run_sweep(config, path.parent, command, contenders=True, skip=skip)
+        about = environment(command, seed)
+        atomic_write(path, json.dumps({"points": points, "settings": settings, "environment": about}, indent=1))
+        return points
+
     def run() -> int:
         config = RunConfig.read(args.config, args.set)
         budgets = tuple(args.budget or tight_budgets(config, folder))
@@ -147,15 +163,7 @@ def main(argv: list[str] | None = None) -> int:
         config = replace(config, sweep=budgets, budgets=())
         by_budget: dict[str, list[dict[str, Any]]] = {text: [] for text in budgets}
         for seed in args.seeds:
-            seeded = replace(config, search=replace(config.search, seed=seed))
-            points = run_sweep(
-                seeded,
-                folder / f"seed{seed}",
-                ["python", *sys.argv],
-                contenders=True,
-                skip=given_up(seed, budgets),
-            )
-            atomic_write(folder / f"seed{seed}" / FINISHED, json.dumps({"points": points}, indent=1))
+            points = points_of(seed, replace(config, search=replace(config.search, seed=seed)))
             for text in budgets:
                 by_budget[text].append(compare(points, text))
         result = {text: {"seeds": rows, **summarise(rows)} for text, rows in by_budget.items()}

@@ -1,6 +1,7 @@
 """Found networks against rivals: who is compared, who is given up, and a small bench from beginning to end."""
 
 import json
+import shutil
 
 import pytest
 import small_run
@@ -72,6 +73,12 @@ def test_a_bench_of_two_seeds(tmp_path, capsys, monkeypatch):
     assert names[0] - names[1] == {"4-bit, 0.5 wide"} and asked[0] == tuple(budgets)
     assert all(text in printed for text in budgets)
 
+    for path in (tmp_path / "bench").glob("seed*/*"):
+        if path.name != bench_search.FINISHED:
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+    monkeypatch.setattr(bench_search, "run_sweep", lambda *_, **__: pytest.fail("ran again"))
     assert bench_search.main([*argv, "--seeds", "0", "1", "--json"]) == 0  # from what is finished
     assert list(json.loads(capsys.readouterr().out)["budgets"]) == budgets
     assert bench_search.main([*argv, "--budget", "top1=3"]) == 2
+    assert bench_search.main([*argv, "--seeds", "0", "--set", "search.lr=0.01"]) == 2
+    assert "a seed with other settings" in capsys.readouterr().err
