@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import itertools
 import math
 import pickle
@@ -17,6 +18,7 @@ from lut.calibrate import Calibration
 from lut.device import Device
 from lut.profilers import chain
 from lut.profilers.base import Built, Failure
+from lut.profilers.timing import compile_c, harness, pointers
 from lut.spec import Latency, OpSpec
 
 DEVICE = Device.load("host-cpu")
@@ -138,22 +140,26 @@ def test_a_table_measures_it_once_and_keeps_it(tmp_path, monkeypatch) -> None:
     assert built(6) == Calibration(op_us=0.25) and not answers
 
 
-def test_a_pass_over_a_chain_takes_longer_than_a_row() -> None:
-    pytest.importorskip("tvm")
-    if shutil.which("cc") is None:
-        pytest.skip("needs a C compiler")
-    import ctypes
-
-    from lut.profilers.timing import build_linked, harness, load_kernel, pointers, random_arguments
-
-    kernel = build_linked(conv(32, 32, 16, 3), HOST)
-    memory = random_arguments(kernel)
-    function, arrays = load_kernel(kernel), pointers(memory)
-    steps = (chain._Step * 8)()
-    for step in steps:
-        step.f = ctypes.cast(function, ctypes.c_void_p).value
-        step.a = ctypes.cast(arrays, ctypes.POINTER(ctypes.c_void_p))
-    us = np.zeros((2, 10))
-    for count, out in zip((1, 8), us):
-        assert harness().time_chain(steps, count, 1, 10, ctypes.c_double(200.0), ctypes.c_void_p(out.ctypes.data)) == 0
-    assert us[1].min() > 2 * us[0].min() > 0
+@pytest.mark.skipif(shutil.which("cc") is None, reason="needs a C compiler")
+@pytest.mark.parametrize("threads", [1, 2])
+def test_every_pass_calls_every_operator_once_on_every_thread(threads: int, tmp_path) -> None:
+    source = tmp_path / "count.c"
+    source.write_text("""
+        #include <stdint.h>
+        int32_t count(void *a, void *b, int64_t *seen, void *c, void *d, void *e, void *f, void *g, int32_t part) {
+            seen[part]++;
+            return 0;
+        }""")
+    function = ctypes.CDLL(str(compile_c([str(source)], tmp_path / "count.so"))).count
+    seen, us = np.zeros((3, 16), np.int64), np.zeros(4)
+    arrays = [pointers([None, None, row, *[None] * 5]) for row in seen]
+    steps = (chain._Step * 3)()
+    for step, given in zip(steps, arrays):
+        step.f, step.a = (
+            ctypes.cast(function, ctypes.c_void_p).value,
+            ctypes.cast(given, ctypes.POINTER(ctypes.c_void_p)),
+        )
+    out = ctypes.c_void_p(us.ctypes.data)
+    assert harness().time_chain(steps, 3, threads, len(us), ctypes.c_double(50.0), out) == 0
+    assert (seen[:, :threads] == seen[0, 0]).all() and seen[0, 0] > len(us) and not seen[:, threads:].any()
+    assert (us > 0).all()
