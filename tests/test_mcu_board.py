@@ -231,7 +231,7 @@ def test_a_flash_command_that_does_not_do(
         flash(replace(NUCLEO, serial=Serial("tty9", flash=command)), Path("x.elf"))
 
 
-def test_descriptions_that_do_not_do() -> None:
+def test_descriptions_that_do_not_do(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"serial.flash: openocd does not say where \{image\} goes"):
         Serial("tty9", flash=("openocd",))
     with pytest.raises(ValueError, match="port must be named, baud and seconds positive"):
@@ -243,4 +243,4 @@ def test_descriptions_that_do_not_do() -> None:
     with pytest.raises(LutError, match="device cortex-m4: runner: simulator; a board has runner: serial"):
         serial_of(M4)
     with pytest.raises(LutError, match="few to measure rows"):
-        board_rows.build(replace(NUCLEO, ram=8 << 10), [], Path("."), "1")
+        board_rows.build(replace(NUCLEO, ram=8 << 10), [], tmp_path, "1")
