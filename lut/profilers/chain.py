@@ -74,11 +74,11 @@ def beyond(pickled: Sequence[bytes]) -> float:
     us = np.zeros(WINDOWS)
     for _ in range(ROUNDS):
         for i, (start, count) in enumerate(chains):
-            spent = harness().time_chain(
+            error = harness().time_chain(
                 start, count, kernels[0].threads, WINDOWS, ctypes.c_double(WINDOW_US), ctypes.c_void_p(us.ctypes.data)
             )
-            if spent:
-                raise OSError(spent, os.strerror(spent))
+            if error:
+                raise OSError(error, os.strerror(error))
             least[i] = min(least[i], float(us.min()))
     return (least[0] - sum(least[1:])) / len(kernels)
 
