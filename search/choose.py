@@ -2,6 +2,7 @@
 
 The argmax of every choice when it is inside the budgets, and the n most probable architectures that `solve` finds
 there; each is extracted, its batch-norm statistics are estimated anew, and the best on the validation split is taken.
+What it leaves of the budgets is filled (`fill.py`).
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from .budget import Budget
 from .config import SearchConfig
 from .costs import Costs, expected_costs, network_costs, resolve
 from .evaluate import Metric, evaluate, reestimate_batchnorm, require_own, top1
+from .fill import fill
 from .solve import cost_of, solve
 from .user_code import as_data
 
@@ -37,7 +39,7 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Found:
-    """arch: the chosen one. candidates: all that were scored, best first. budgets: resolved. result: the search's."""
+    """arch: the chosen one. candidates: as `choose` gives them. budgets: resolved. result: the search's."""
 
     arch: Arch
     candidates: tuple[Candidate, ...]
@@ -56,7 +58,8 @@ def choose(
     metric: Metric = top1,
     seed: int = 0,
 ) -> list[Candidate]:
-    """Architectures inside `budgets` (resolved), best on validation first. Raises BudgetError when none fits."""
+    """Architectures inside `budgets` (resolved): the best on validation with its budgets filled, which is the chosen
+    one, then all that were compared, best first. Raises BudgetError when none fits."""
     schedule = net.schedule()
     argmax = net.arch()
     predicted = {name: cost_of(schedule, cost, argmax.choices) for name, cost in costs.items()}
@@ -64,12 +67,15 @@ def choose(
     if all(budget.fits(predicted[budget.metric]) for budget in budgets):
         archs.insert(0, replace(argmax, predicted=predicted, seed=seed))
     distinct = list({tuple(sorted(arch.choices.items())): arch for arch in archs}.values())
-    candidates = []
-    for arch in distinct:
+
+    def scored(arch: Arch) -> Candidate:
         subnet = extract(net, replace(arch, space=net.space.hash()))
         reestimate_batchnorm(subnet, data, batches=10, seed=seed)
-        candidates.append(Candidate(subnet.arch, evaluate(subnet, data, "validation", metric)))
-    return sorted(candidates, key=lambda candidate: -candidate.metric)
+        return Candidate(subnet.arch, evaluate(subnet, data, "validation", metric))
+
+    compared = sorted(map(scored, distinct), key=lambda candidate: -candidate.metric)
+    filled = fill(net.choices(), schedule, compared[0].arch, costs, budgets)
+    return compared if filled.choices == compared[0].arch.choices else [scored(filled), *compared]
 
 
 def search(

@@ -1,0 +1,108 @@
+"""Budgets that an architecture leaves, filled: against brute force over all architectures above it."""
+
+import math
+
+import numpy as np
+import pytest
+from schedules import HashTable, assignments, random_schedule
+
+from cost_models.counts import COUNTS
+from cost_models.memory import PeakRam
+from cost_models.table import TableLatency
+from search.budget import Budget, BudgetError
+from search.fill import CLOSED, MARGIN, ORDERED, fill, octave_scores
+from search.solve import cost_of, solve
+from supernet.arch import Arch
+from supernet.choice import Choice
+
+SEEDS = range(12)
+
+
+def problem(seed):
+    """Choices, schedule, costs, and every architecture with its costs."""
+    choices, schedule = random_schedule(seed, layers=4 - seed % 2, max_options=2 + seed % 2, skip=seed % 3 == 0)
+    costs = {"latency": TableLatency(HashTable({})), "weights": COUNTS["weights"], "ram": PeakRam(schedule, "packed")}
+    every = [(v, {m: cost_of(schedule, c, v) for m, c in costs.items()}) for v in assignments(choices)]
+    return choices, schedule, costs, every
+
+
+def octaves(choices, values, start):
+    """Capacity that `values` have beyond `start`, None where an option is lower or another operator."""
+    total = 0.0
+    for choice in choices:
+        new, old = values[choice.name], start[choice.name]
+        if new != old and not (choice.kind in ORDERED and new > old > 0):
+            return None
+        total += math.log2(new / old) if new != old else 0
+    return total
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_it_is_what_brute_force_finds(seed):
+    choices, schedule, costs, every = problem(seed)
+    generator, raised = np.random.default_rng(seed), 0
+    for metrics in (("weights",), ("latency",), ("weights", "ram"), ("latency", "weights", "ram")):
+        limits = {m: float(np.quantile([p[m] for _, p in every], generator.uniform(0.4, 0.9))) for m in metrics}
+        budgets = [Budget(m, limit, "") for m, limit in limits.items()]
+        inside = [values for values, p in every if all(b.fits(p[b.metric]) for b in budgets)]
+        if not inside:
+            continue
+        start = inside[generator.integers(len(inside))]
+        own = {m: cost_of(schedule, costs[m], start) for m in metrics}
+        room = {m: min(limit, max(own[m], MARGIN.get(m, 1) * limit)) for m, limit in limits.items()}
+        reached = [octaves(choices, v, start) for v, p in every if all(p[m] <= room[m] * (1 + 1e-9) for m in metrics)]
+        filled = fill(choices, schedule, Arch(start, "abc", seed=3), costs, budgets)
+        assert octaves(choices, filled.choices, start) == pytest.approx(max(g for g in reached if g is not None))
+        assert all(b.fits(cost_of(schedule, costs[b.metric], filled.choices)) for b in budgets)
+        assert (filled.space, filled.seed) == ("abc", 3)
+        raised += filled.choices != start
+    assert raised
+
+
+def test_a_prediction_is_filled_up_to_a_margin_and_a_count_to_its_end():
+    choices, schedule, _, _ = problem(1)
+    lowest, highest = ({c.name: c.options[end] for c in choices} for end in (0, -1))
+    cost = COUNTS["weights"]
+    whole = cost_of(schedule, cost, highest)
+    assert cost_of(schedule, cost, lowest) < whole
+    for metric, share in (("latency", MARGIN["latency"]), ("weights", 1.0)):
+        for limit, expected in ((whole / share, True), (whole / share - 1, False)):
+            filled = fill(choices, schedule, Arch(lowest), {metric: cost}, [Budget(metric, limit, "")])
+            assert (cost_of(schedule, cost, filled.choices) == whole) == expected, (metric, limit)
+
+
+def test_what_is_at_its_limit_stays_as_it_is():
+    choices, schedule, costs, every = problem(2)
+    for values, predicted in every[:: max(1, len(every) // 10)]:
+        arch = Arch(values, "abc", {"weights": 1.0}, 7)
+        budgets = [Budget("weights", predicted["weights"] / (1 + 0.9e-9), "")]  # inside by the rounding error alone
+        filled = fill(choices, schedule, arch, costs, budgets)
+        assert cost_of(schedule, costs["weights"], filled.choices) <= predicted["weights"]
+        assert octaves(choices, filled.choices, values) is not None
+
+
+def test_operators_have_no_order():
+    choices, schedule = random_schedule(3, skip=True)
+    absent = next(c for c in choices if 0 in c.options)
+    costs, loose = {"weights": COUNTS["weights"]}, [Budget("weights", 1e9, "B")]
+    zeros = np.zeros((len(choices), 3))
+    zeros[absent.index, absent.position(0)] = 1
+    (arch,) = solve(choices, schedule, zeros, costs, loose, n=1)
+    filled = fill(choices, schedule, arch, costs, loose)
+    highest = {c.name: c.options[-1] for c in choices}
+    assert filled.choices == {**highest, absent.name: 0}, "a layer that is absent stays absent"
+    operator, width = Choice("edge.op", "op", (0, 1, 2), 0), Choice("edge.width", "width", (2, 4, 8), 1)
+    scores = octave_scores((operator, width), Arch({"edge.op": 1, "edge.width": 4}))
+    assert scores.tolist() == [[-CLOSED, 0, -CLOSED], [-CLOSED, 0, 1]]
+
+
+@pytest.mark.parametrize("error", [TimeoutError("no"), BudgetError("no", {})])
+def test_without_a_solution_it_is_the_architecture_itself(monkeypatch, error):
+    choices, schedule, costs, every = problem(0)
+    arch = Arch(every[0][0])
+
+    def fails(*args, **options):
+        raise error
+
+    monkeypatch.setattr("search.fill.solve", fails)
+    assert fill(choices, schedule, arch, costs, [Budget("weights", 1e9, "B")]) is arch
