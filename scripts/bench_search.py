@@ -43,7 +43,7 @@ from supernet import extract
 CONFIG = Path(__file__).parent / "configs" / "host-cpu.yaml"
 RIVALS = ("uniform", "width")
 """Kinds of points (search/pareto.py) that a found network is compared with."""
-TIGHT = (Baseline(4), Baseline(4, 0.75), Baseline(4, 0.5))
+TIGHT = (Baseline(4, 4), Baseline(4, 4, 0.75), Baseline(4, 4, 0.5))
 """The rivals whose costs are the default budgets."""
 FINISHED = "finished.json"
 """Of a seed, once all of its points are there: {points, settings, environment}."""
@@ -74,7 +74,7 @@ def tight_budgets(config: RunConfig, folder: Path) -> tuple[str, ...]:
     if not path.exists():
         run = Run(config, folder)
         run.measure_table(run.supernet(run.sources.model, run.space()), run.float_subnet(run.sources.model))
-        whole, *costs = (costs_of(run, entry) for entry in (Baseline(8), *TIGHT))
+        whole, *costs = (costs_of(run, entry) for entry in (Baseline(8, 8), *TIGHT))
         shares = [[math.ceil(100 * cost[i] / whole[i]) for i in range(2)] for cost in costs]
         folder.mkdir(parents=True, exist_ok=True)
         texts = dict.fromkeys(f"latency={latency}%,weights={weights}%" for latency, weights in shares)

@@ -17,21 +17,24 @@ from .budget import Budget
 from .costs import FIELDS, predicted
 from .run import Run
 
-UNIFORM_BITS = (8, 4, 2)
-NARROWED_BITS = (8, 4)
-"""Bits of the baselines at full width, and of the narrower ones."""
+UNIFORM_BITS = ((8, 8), (4, 4), (2, 2), (4, 8), (2, 8))
+NARROWED_BITS = ((8, 8), (4, 4), (4, 8))
+"""Bits of weights and activations of the baselines at full width, and of the narrower ones."""
 
 
 @dataclass(frozen=True)
 class Baseline:
-    """The same bits and the same share of channels everywhere. kind: `uniform` at full width, else `width`."""
+    """The same bits (of weights, and of activations) and the same share of channels everywhere. kind: `uniform` at full
+    width, else `width`."""
 
     bits: int
+    act_bits: int
     width: float = 1.0
 
     @property
     def name(self) -> str:
-        return f"uniform {self.bits}-bit" if self.width == 1 else f"{self.bits}-bit, {self.width:g} wide"
+        bits = f"{self.bits}-bit" if self.bits == self.act_bits else f"W{self.bits}A{self.act_bits}"
+        return f"uniform {bits}" if self.width == 1 else f"{bits}, {self.width:g} wide"
 
     @property
     def kind(self) -> str:
@@ -40,17 +43,18 @@ class Baseline:
     def cut(self, run: Run, model: nn.Module) -> tuple[Supernet, Arch]:
         """A supernet that holds it, and its choices."""
         widths = tuple(sorted({self.width, 1.0}))
-        space = replace(run.space(), weight_bits=(self.bits,), act_bits=(self.bits,), widths=widths, pin={})
+        space = replace(run.space(), weight_bits=(self.bits,), act_bits=(self.act_bits,), widths=widths, pin={})
         net = run.supernet(copy.deepcopy(model), space)
-        return net, net.uniform(self.bits, self.bits, self.width)
+        return net, net.uniform(self.bits, self.act_bits, self.width)
 
 
 def baselines(run: Run) -> list[Baseline]:
     """The networks that need no search and whose bits and widths the space holds."""
     space = run.space()
-    bits = [b for b in UNIFORM_BITS if b in space.weight_bits and b in space.act_bits]
-    widths = sorted((w for w in run.config.space.widths if w < 1), reverse=True)
-    return [Baseline(b) for b in bits] + [Baseline(b, w) for b in bits if b in NARROWED_BITS for w in widths]
+    bits = [(w, a) for w, a in UNIFORM_BITS if w in space.weight_bits and a in space.act_bits]
+    widths = sorted((share for share in run.config.space.widths if share < 1), reverse=True)
+    full = [Baseline(*b) for b in bits]
+    return full + [Baseline(*b, share) for b in bits if b in NARROWED_BITS for share in widths]
 
 
 def widest(run: Run, model: nn.Module, plain: Sequence[Baseline], limits: Iterable[Sequence[Budget]]) -> list[Baseline]:
@@ -63,7 +67,8 @@ def widest(run: Run, model: nn.Module, plain: Sequence[Baseline], limits: Iterab
 
     kept = set()
     for budgets in limits:
-        for bits in {entry.bits for entry in plain}:
-            fitting = [entry for entry in plain if entry.bits == bits and inside(entry, budgets)]
+        for bits in {(entry.bits, entry.act_bits) for entry in plain}:
+            same = [entry for entry in plain if (entry.bits, entry.act_bits) == bits]
+            fitting = [entry for entry in same if inside(entry, budgets)]
             kept |= set(sorted(fitting, key=lambda entry: entry.width)[-1:])
     return [entry for entry in plain if entry in kept]

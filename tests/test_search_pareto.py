@@ -51,8 +51,11 @@ def test_points_and_baselines_are_those_of_the_report(finished):
         ("found", SWEEP[1]),
         ("uniform", "uniform 8-bit"),
         ("uniform", "uniform 4-bit"),
+        ("uniform", "uniform W4A8"),
+        ("uniform", "uniform W2A8"),
         ("width", "8-bit, 0.5 wide"),
         ("width", "4-bit, 0.5 wide"),
+        ("width", "W4A8, 0.5 wide"),
     ]
     assert json.loads((folder / "pareto.json").read_text()) == {"points": points}
     assert "<svg" in context(folder)["pareto_plot"]
@@ -111,10 +114,11 @@ def test_contenders_are_the_widest_inside_some_budgets(files, finished, tmp_path
 
     inside = {p["name"]: p["weights_bytes"] / uniform for p in points}
     half8, full4 = inside["8-bit, 0.5 wide"], inside["uniform 4-bit"]
-    assert half8 < full4 < 1
-    assert names(1.0) == ["uniform 8-bit", "uniform 4-bit"]
-    assert names(full4) == ["uniform 4-bit", "8-bit, 0.5 wide"]
-    assert names(half8) == ["8-bit, 0.5 wide", "4-bit, 0.5 wide"]
+    assert half8 < full4 == inside["uniform W4A8"] < 1
+    assert half8 < inside["uniform W2A8"] < full4
+    assert names(1.0) == ["uniform 8-bit", "uniform 4-bit", "uniform W4A8", "uniform W2A8"]
+    assert names(full4) == ["uniform 4-bit", "uniform W4A8", "uniform W2A8", "8-bit, 0.5 wide"]
+    assert names(half8) == ["8-bit, 0.5 wide", "4-bit, 0.5 wide", "W4A8, 0.5 wide"]
     assert names(1.0, half8) == [entry.name for entry in plain]
     assert names(0.01) == []
 
