@@ -66,7 +66,7 @@ def compile_object(device: Device, source: Path, folder: Path, defines: Mapping[
     """An object in `folder`, made with the kernels' and the firmware's headers. LutError has the complaint."""
     target = folder / f"{source.stem}.o"
     given = [f"-D{name}={value}" for name, value in (defines or {}).items()]
-    headers = [f"-I{path}" for path in (FIRMWARE, KERNELS, folder)]
+    headers = [f"-I{path}" for path in (FIRMWARE, KERNELS, KERNELS / 'dsp', folder)]
     flags = [*core_of(device).flags, *LANGUAGE, *headers, *given]
     run_tool([toolchain().gcc, *flags, "-c", str(source), "-o", str(target)])
     return target

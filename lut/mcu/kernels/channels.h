@@ -23,7 +23,7 @@ INLINE void store_channels(const struct conv s, const struct params *p, const in
     }
     uint32_t word = 0;
 #pragma GCC unroll 4
-    for (int i = 0; i < count; i++) word |= saturate8(codes[i]) << (8 * i);
-    store_codes(out, clamp_bytes(word, repeat(p->low), repeat(p->high)), s.out_bits, count);
+    for (int i = 0; i < count; i++) word |= code_byte(p, codes[i]) << (8 * i);
+    store_codes(out, bound_bytes(p, word), s.out_bits, count);
 }
 #endif

@@ -92,7 +92,7 @@ INLINE void max_pool(const struct conv s, const uint8_t *in, char *out) {
                         const int at_y = row + ky * s.dilation_h, at_x = col + kx * s.dilation_w;
                         if ((unsigned)at_y >= (unsigned)s.height || (unsigned)at_x >= (unsigned)s.width) continue;
                         const uint32_t code = get_code(in + (at_y * s.width + at_x) * pitch, s.in_bits, c);
-                        most = code > most ? code : most;
+                        most = larger(code, most);
                     }
                 write_code(&to, s.out_bits, (int32_t)most);
             }

@@ -1,12 +1,9 @@
-/* conv2d, conv2d_add and linear: the patches of two output pixels are staged, then all channels run over them in pairs.
-
-   weights: for every two channels, words of one and of the other in turn, then both biases and both multipliers
-   (lut/mcu/pack.py): one pointer runs through all that a block reads. workspace: the column, then a line of bytes where channels are no multiple of 4. */
-#ifndef CONV_H
-#define CONV_H
-#include "block.h"
+/* Where the codes of convolutions go: two channels of two pixels at once. */
+#ifndef STORE_H
+#define STORE_H
+#include "codes.h"
 #include "requantize.h"
-#include "stage.h"
+#include "shape.h"
 
 /* Where two channels of two pixels go. out: of the first pixel's channel, in2: with 8 bits too, below of its first one;
    next, next2: bytes to the second pixel. pending: codes of a byte that is not full. */
@@ -76,46 +73,9 @@ INLINE const int32_t *store_block(const struct conv s, const struct params *p, c
         }
         return scale + 4;
     }
-    uint32_t word = saturate8(codes[0]) | saturate8(codes[1]) << 16;
-    if (count == 2) word |= saturate8(codes[2]) << 8 | saturate8(codes[3]) << 24;
-    put_codes(s, to, channel, clamp_bytes(word, repeat(p->low), repeat(p->high)), count);
+    uint32_t word = code_byte(p, codes[0]) | code_byte(p, codes[1]) << 16;
+    if (count == 2) word |= code_byte(p, codes[2]) << 8 | code_byte(p, codes[3]) << 24;
+    put_codes(s, to, channel, bound_bytes(p, word), count);
     return scale + 4;
-}
-
-INLINE void conv(const struct conv s, const void *in, const void *in2, void *out, const void *weights,
-                 const void *params, void *workspace) {
-    const struct params p = *(const struct params *)params;
-    const int column_words = s.words * 32 / s.bits;
-    const int out_pitch = PITCH(s.c_out, s.out_bits), in2_pitch = PITCH(s.c_out, s.in2_bits);
-    uint32_t *column = workspace, *end = column + column_words;
-    uint8_t *line = (uint8_t *)end;
-    for (int i = ROUND4(PATCH(s)); i < column_words; i++) column[i] = 0;
-    for (int i = PATCH(s); i < ROUND4(PATCH(s)); i++) line[i] = 0;
-    struct target first = {in2, out, out_pitch, in2_pitch, 0};
-    int y = 0, x = 0;
-    for (int left = s.rows * s.cols; left > 0; left -= 2) {
-        int32_t start[2] = {0, 0};
-        for (int pixel = 0; pixel < 2; pixel++) { /* an odd last one is computed twice */
-            uint32_t sum = stage(s, in, y, x, p.z_in, column + pixel, line);
-            if (s.bits < 8) start[pixel] = -(int32_t)(sum << (s.bits - 1));
-            if (left == 1) continue;
-            if (++x == s.cols) x = 0, y++;
-        }
-        if (left == 1) first.next = 0, first.next2 = 0;
-        struct target to = first;
-        const uint32_t *w = weights;
-        for (int channel = 0; channel < s.c_out / 2 * 2; channel += 2) {
-            int32_t sums[4] = {start[0], start[1], start[0], start[1]};
-            w = block(s.bits, s.unroll, w, column, end, sums);
-            w = (const uint32_t *)store_block(s, &p, sums, (const int32_t *)w, &to, channel, 2);
-        }
-        if (s.c_out % 2) {
-            int32_t sums[4] = {start[0], start[1], 0, 0};
-            w = block(s.bits, s.unroll, w, column, end, sums);
-            store_block(s, &p, sums, (const int32_t *)w, &to, s.c_out - 1, 1);
-        }
-        first.out += 2 * out_pitch;
-        if (s.residual) first.in2 += 2 * in2_pitch;
-    }
 }
 #endif

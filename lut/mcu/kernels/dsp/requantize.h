@@ -3,6 +3,21 @@
 #define REQUANTIZE_H
 #include "kernel.h"
 
+/* Four bytes at once; the bounds repeat theirs in every byte. */
+INLINE uint32_t clamp_bytes(uint32_t codes, uint32_t low, uint32_t high) {
+    codes -= saturating_subtract(codes, high);
+    return codes + saturating_subtract(low, codes);
+}
+
+/* Codes become bytes in two steps: each saturates to one, and a word of four is held within the bounds. */
+INLINE uint32_t code_byte(const struct params *p, int32_t code) {
+    (void)p;
+    return saturate8(code);
+}
+INLINE uint32_t bound_bytes(const struct params *p, uint32_t word) {
+    return clamp_bytes(word, repeat(p->low), repeat(p->high));
+}
+
 #define BIASED(sum, bias) "lsl %[" sum "], %[" sum "], %[l]\n add %[" sum "], %[" sum "], " bias "\n"
 #define SCALED(sum, mult) "smmlar %[" sum "], %[" sum "], " mult ", %[z]\n usat %[" sum "], #8, %[" sum "]\n"
 #define JOINED(second, third, fourth)                                                                        \
@@ -20,7 +35,7 @@ INLINE uint32_t requantize_block(const struct params *p, const int32_t sums[4], 
     __asm__ volatile("ldmia %[s]!, {r4, r5, r6, r7}\n" BIASED("a", "r4") BIASED("b", "r4") BIASED("c", "r5")
                          BIASED("d", "r5") SCALED("a", "r6") SCALED("b", "r6") SCALED("c", "r7") SCALED("d", "r7")
                              JOINED("c", "b", "d") OPERANDS);
-    return clamp_bytes((uint32_t)a, repeat(p->low), repeat(p->high));
+    return bound_bytes(p, (uint32_t)a);
 }
 
 /* Four channels of a pixel; scale: four biases, four multipliers, and then what comes next. */
@@ -29,6 +44,6 @@ INLINE uint32_t requantize_channels(const struct params *p, const int32_t sums[4
     __asm__ volatile("ldmia %[s]!, {r4, r5, r6, r7}\n" BIASED("a", "r4") BIASED("b", "r5") BIASED("c", "r6")
                          BIASED("d", "r7") "ldmia %[s]!, {r4, r5, r6, r7}\n" SCALED("a", "r4") SCALED("b", "r5")
                              SCALED("c", "r6") SCALED("d", "r7") JOINED("b", "c", "d") OPERANDS);
-    return clamp_bytes((uint32_t)a, repeat(p->low), repeat(p->high));
+    return bound_bytes(p, (uint32_t)a);
 }
 #endif
