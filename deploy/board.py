@@ -25,6 +25,6 @@ def run_on_board(project: Project, program: Program, device: Device, images: np.
     scores = np.stack([np.frombuffer(answer.output, "<i2") for answer in answers])
     scores = dense(scores, places(program, ALIGNMENT))
     cycles, stack = median_low(a.cycles for a in answers), max(a.stack_bytes for a in answers)
-    size = memories(elf)
+    size = memories(device, elf)
     assert device.clock is not None
     return Simulation(scores, cycles, cycles / device.clock * 1e6, "board", size["flash"], size["ram"], stack)

@@ -12,10 +12,9 @@ from lut.device import Device
 from lut.errors import LutError
 from lut.mcu.cycles import model_of
 from lut.mcu.flash import waits
-from lut.mcu.image import core_of, memories
+from lut.mcu.image import core_of, memories, tools_of
 from lut.mcu.image import overflow as image_overflow
 from lut.mcu.qemu import run
-from lut.mcu.toolchain import toolchain
 
 from .c_project import ALIGNMENT, Project
 from .program import Program
@@ -42,7 +41,7 @@ class Simulation:
 
 def build(project: Project, device: Device) -> Path:
     """Run the project's Makefile. LutError when the image exceeds a memory, by how much, or the compiler complains."""
-    toolchain()
+    tools_of(device)
     command = ["make", "-s", "-C", str(project.folder)]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=BUILD_SECONDS)
@@ -58,7 +57,7 @@ def simulate(project: Project, program: Program, device: Device, images: np.ndar
     elf, folder = build(project, device), project.folder
     (folder / "images.bin").write_bytes(np.uint32(len(images)).tobytes() + images.tobytes())
     ran = run(device, elf, folder, SECONDS_PER_IMAGE * max(len(images), 1))
-    model, size = model_of(core_of(device)), memories(elf)
+    model, size = model_of(core_of(device)), memories(device, elf)
     counts = {model.cycles(region, ran.listing) for region in ran.regions}
     if len(counts) != 1:
         raise LutError(f"{program.name}: inferences took {sorted(counts)} cycles; expected one number")

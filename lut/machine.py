@@ -70,10 +70,10 @@ def this_machine(device: Device) -> dict[str, str]:
 def _microcontroller(device: Device, core: Core) -> dict[str, str]:
     """Provenance of a microcontroller's row; its cycles do not depend on this computer."""
     from .mcu.emit import source_hash
-    from .mcu.toolchain import toolchain
+    from .mcu.image import tools_of
 
     try:
-        compiler, simulator = toolchain().versions
+        compiler, simulator = tools_of(device).versions
     except LutError:
         compiler, simulator = "none", "none"
     clock, simulated = f"{(device.clock or 0) / 1e6:g}", device.runner == "simulator"

@@ -102,13 +102,13 @@ def test_the_nucleo_links_rows_and_networks_where_its_memories_are(tmp_path: Pat
     """Not run: there is no board here."""
     project = write(program(8), NUCLEO, tmp_path / "net")
     elf = build(project, NUCLEO)
-    assert memories(elf)["ram"] == project.ram_bytes
+    assert memories(NUCLEO, elf)["ram"] == project.ram_bytes
     rows, _ = board_rows.build(NUCLEO, [emit.kernel(conv(8, 4, 4, 3))], tmp_path, "1")
     for image in (elf, rows):
         header = image.read_bytes()
         entry = int.from_bytes(header[24:28], "little")
         assert 0x08000000 <= entry < 0x08000000 + (2 << 20)
-    assert memories(rows)["ram"] <= 640 << 10
+    assert memories(NUCLEO, rows)["ram"] <= 640 << 10
     assert (
         "openocd -f board/st_nucleo_l4.cfg -c 'program small_8.elf verify" in (project.folder / "Makefile").read_text()
     )

@@ -53,7 +53,7 @@ def test_memories_are_those_of_the_linked_image(net, table, tmp_path: Path) -> N
     for number, arch in enumerate((net.uniform(8, 8), small)):
         subnet = extract(net, arch)
         project = write(lower(subnet, "net"), M4, tmp_path / str(number))
-        linked, said = memories(build(project, M4)), predicted(subnet, table, M4)
+        linked, said = memories(M4, build(project, M4)), predicted(subnet, table, M4)
         assert said["ram_bytes"] == linked["ram"] == project.ram_bytes
         assert said["flash_bytes"] == pytest.approx(linked["flash"], rel=0.03)
         assert said["flash_bytes"] == pytest.approx(cost_of(schedule, costs["flash"], arch.choices))

@@ -17,7 +17,7 @@ from lut.kernels.signature import NAMES
 
 from .board import attached
 from .emit import Kernel
-from .image import FIRMWARE, board_of, code_bytes, compile_object, link, linker_script
+from .image import board_of, code_bytes, compile_object, firmware, link, linker_script
 from .rows import Arguments, Result, declare
 from .serial_line import SerialLine
 
@@ -50,11 +50,11 @@ def build(device: Device, kernels: Sequence[Kernel], folder: Path, program: str)
     if pool <= HEADER:
         raise LutError(f"device {device.name}: {device.ram} bytes of RAM are too few to measure rows")
     defines = {"POOL_BYTES": pool, "PROGRAM": f'"{program}"'}
-    sources = ("serve_rows.c", "serve.c", "start.c", "memory.c", board_of(device).serial)
-    firmware = [compile_object(device, FIRMWARE / name, folder, defines) for name in sources]
+    sources = ("serve_rows.c", "serve.c", "start.c", "core.c", "memory.c", board_of(device).serial)
+    others = [compile_object(device, firmware(device, name), folder, defines) for name in sources]
     script = folder / "link.ld"
     script.write_text(linker_script(device, device.flash, device.ram, "Rows of a table.", STACK_BYTES))
-    return link(device, [*objects, *firmware], script, folder / "rows.elf"), code_bytes(objects)
+    return link(device, [*objects, *others], script, folder / "rows.elf"), code_bytes(device, objects)
 
 
 def execute(device: Device, kernels: Sequence[Kernel], arguments: Sequence[Arguments]) -> list[Result]:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from lut.columns import nearest
 from lut.device import Core
 from lut.errors import LutError
 from lut.spec import Source
 
-from . import cortex_m4
+from . import cortex_m4, riscv
 from .trace import Listing, Region
 
 
@@ -22,7 +23,11 @@ class Model:
     source: Source
 
 
-MODELS = {"cortex-m4": Model(cortex_m4.cycles, "cycle-model")}
+RISCV_CORES = ("ibex", "cv32e40p")
+MODELS = {
+    "cortex-m4": Model(cortex_m4.cycles, "cycle-model"),
+    **{core: Model(partial(riscv.cycles, core=core), "cycle-model") for core in RISCV_CORES},
+}
 
 
 def model_of(core: Core) -> Model:

@@ -12,7 +12,7 @@ from lut.columns import nearest
 from lut.device import Core, Device
 from lut.errors import LutError
 
-from .toolchain import run_tool, toolchain
+from .toolchain import Toolchain, run_tool, toolchain
 
 FOLDER = Path(__file__).parent
 FIRMWARE, KERNELS = FOLDER / "firmware", FOLDER / "kernels"
@@ -23,9 +23,12 @@ STACK_BYTES = 2048
 
 @dataclass(frozen=True)
 class Board:
-    """Where a board has its memories. pool: (address, bytes) of RAM that no image uses; serial: the firmware's file for
-    its serial line."""
+    """family: of toolchain.FAMILIES, whose start-up is in firmware/; kernels: folder of its instruction set in kernels/.
+    Where it has its memories; pool: (address, bytes) of RAM that no image uses; serial: the firmware's file for its
+    serial line."""
 
+    family: str
+    kernels: str
     flash: int
     ram: int
     flash_bytes: int
@@ -35,10 +38,12 @@ class Board:
 
 
 BOARDS = {
-    "mps2-an386": Board(0x0, 0x20000000, 4 << 20, 4 << 20, (0x21000000, 16 << 20), "serial_mps2.c"),
-    "nucleo-l4r5zi": Board(0x08000000, 0x20000000, 2 << 20, 640 << 10, (0, 0), "serial_nucleo_l4r5zi.c"),
+    "mps2-an386": Board("arm", "dsp", 0x0, 0x20000000, 4 << 20, 4 << 20, (0x21000000, 16 << 20), "serial_mps2.c"),
+    "nucleo-l4r5zi": Board("arm", "dsp", 0x08000000, 0x20000000, 2 << 20, 640 << 10, (0, 0), "serial_nucleo_l4r5zi.c"),
+    "virt": Board("riscv", "scalar", 0x80000000, 0x81000000, 16 << 20, 16 << 20, (0x82000000, 32 << 20), ""),
 }
-"""Simulated ones by the name that QEMU has for them. Arm AN386: 4 MiB of SSRAM twice, 16 MiB of PSRAM; RM0432."""
+"""Simulated ones by the name that QEMU has for them. Arm AN386: 4 MiB of SSRAM twice, 16 MiB of PSRAM; RM0432. QEMU's
+riscv32 virt: 128 MiB of RAM at 0x80000000, cut into what a part would have; the RTL's memory is the same."""
 
 
 def core_of(device: Device) -> Core:
@@ -55,6 +60,23 @@ def board_of(device: Device) -> Board:
     return BOARDS[core_of(device).machine]
 
 
+def tools_of(device: Device) -> Toolchain:
+    """Raises LutError when something of it is missing."""
+    return toolchain(board_of(device).family)
+
+
+def firmware(device: Device, name: str) -> Path:
+    """A file of the firmware: the family's own, or what all share."""
+    own = FIRMWARE / board_of(device).family / name
+    return own if own.exists() else FIRMWARE / name
+
+
+def include_paths(device: Device) -> tuple[Path, ...]:
+    """Folders of the headers of kernels and firmware."""
+    board = board_of(device)
+    return KERNELS, KERNELS / board.kernels, FIRMWARE, FIRMWARE / board.family
+
+
 def linker_script(device: Device, flash: int, ram: int, comment: str, stack: int = STACK_BYTES) -> str:
     """flash, ram, stack: bytes."""
     board = board_of(device)
@@ -66,9 +88,9 @@ def compile_object(device: Device, source: Path, folder: Path, defines: Mapping[
     """An object in `folder`, made with the kernels' and the firmware's headers. LutError has the complaint."""
     target = folder / f"{source.stem}.o"
     given = [f"-D{name}={value}" for name, value in (defines or {}).items()]
-    headers = [f"-I{path}" for path in (FIRMWARE, KERNELS, KERNELS / 'dsp', folder)]
+    headers = [f"-I{path}" for path in (*include_paths(device), folder)]
     flags = [*core_of(device).flags, *LANGUAGE, *headers, *given]
-    run_tool([toolchain().gcc, *flags, "-c", str(source), "-o", str(target)])
+    run_tool([tools_of(device).gcc, *flags, "-c", str(source), "-o", str(target)])
     return target
 
 
@@ -83,7 +105,7 @@ def overflow(device: Device, complaint: str) -> LutError | None:
 
 def link(device: Device, objects: Sequence[Path], script: Path, output: Path) -> Path:
     """An image. LutError says by how much it is larger than the memories that the script names."""
-    command = [toolchain().gcc, *core_of(device).flags, *LINK, f"-T{script}", *map(str, objects), "-lgcc"]
+    command = [tools_of(device).gcc, *core_of(device).flags, *LINK, f"-T{script}", *map(str, objects), "-lgcc"]
     try:
         run_tool([*command, "-o", str(output)])
     except LutError as error:
@@ -91,13 +113,13 @@ def link(device: Device, objects: Sequence[Path], script: Path, output: Path) ->
     return output
 
 
-def code_bytes(objects: Sequence[Path]) -> list[int]:
+def code_bytes(device: Device, objects: Sequence[Path]) -> list[int]:
     """Of each object: instructions and constants, in bytes."""
-    lines = run_tool([toolchain().size, *map(str, objects)]).splitlines()[1:]
+    lines = run_tool([tools_of(device).size, *map(str, objects)]).splitlines()[1:]
     return [int(line.split()[0]) for line in lines]
 
 
-def memories(image: Path) -> dict[str, int]:
+def memories(device: Device, image: Path) -> dict[str, int]:
     """Bytes of `flash` (instructions, constants, initial values) and `ram` (data, stack) that a linked image takes."""
-    text, data, bss = map(int, run_tool([toolchain().size, str(image)]).splitlines()[1].split()[:3])
+    text, data, bss = map(int, run_tool([tools_of(device).size, str(image)]).splitlines()[1].split()[:3])
     return {"flash": text + data, "ram": data + bss}

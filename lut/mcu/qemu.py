@@ -15,8 +15,8 @@ from lut.device import Device
 from lut.errors import LutError
 
 from .flash import plugin_options
-from .image import FOLDER, core_of
-from .toolchain import run_tool, toolchain
+from .image import FOLDER, core_of, tools_of
+from .toolchain import run_tool
 from .trace import Instruction, Region, listing, regions
 
 
@@ -34,17 +34,17 @@ class Run:
 
 
 @functools.cache
-def _plugin() -> bytes:
+def _plugin(cc: str) -> bytes:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "count.so")
         source = str(FOLDER / "plugin" / "count.c")
-        run_tool([toolchain().cc, "-O2", "-std=gnu11", "-fPIC", "-shared", source, "-o", str(path)])
+        run_tool([cc, "-O2", "-std=gnu11", "-fPIC", "-shared", source, "-o", str(path)])
         return path.read_bytes()
 
 
-def _marks(image: Path) -> dict[str, int]:
+def _marks(device: Device, image: Path) -> dict[str, int]:
     """Addresses of the two marks."""
-    words = [line.split() for line in run_tool([toolchain().nm, str(image)]).splitlines()]
+    words = [line.split() for line in run_tool([tools_of(device).nm, str(image)]).splitlines()]
     return {name: int(address, 16) for address, _, name in words if name in ("mark_begin", "mark_end")}
 
 
@@ -69,15 +69,16 @@ def _run(command: list[str], folder: Path, seconds: float) -> tuple[int, str]:
 def run(device: Device, image: Path, folder: Path, seconds: float) -> Run:
     """Run an image whose files are in `folder`. Raises Hang, and LutError when it faults or ends with another status
     than 0: with what it printed."""
-    marks, plugin, counts = _marks(image), folder / "count.so", folder / "counts"
-    plugin.write_bytes(_plugin())
+    tools = tools_of(device)
+    marks, plugin, counts = _marks(device, image), folder / "count.so", folder / "counts"
+    plugin.write_bytes(_plugin(tools.cc))
     begin, end = (hex(marks[name]) for name in ("mark_begin", "mark_end"))
-    command = [toolchain().qemu, "-M", core_of(device).machine, "-display", "none", "-monitor", "none"]
+    command = [tools.qemu, "-M", core_of(device).machine, *tools.options, "-display", "none", "-monitor", "none"]
     command += ["-serial", "none", "-semihosting-config", "enable=on,target=native", "-kernel", str(image)]
     command += ["-plugin", f"{plugin},begin={begin},end={end},out={counts}{plugin_options(device)}"]
     status, output = _run(command, folder, seconds)
     if status:
         how = signal.Signals(-status).name if status < 0 else f"exit status {status}"
         raise LutError(f"{image.name}: {how}: {output.strip()[-500:] or 'it printed nothing'}")
-    disassembly = run_tool([toolchain().objdump, "-d", "--no-show-raw-insn", str(image)])
+    disassembly = run_tool([tools.objdump, "-d", "--no-show-raw-insn", str(image)])
     return Run(output, regions(counts.read_text().splitlines()), listing(disassembly))

@@ -16,7 +16,7 @@ from lut.kernels.signature import NAMES
 from .cycles import model_of
 from .emit import Kernel
 from .flash import constants_pool, waits
-from .image import FIRMWARE, board_of, code_bytes, compile_object, core_of, link, linker_script
+from .image import board_of, code_bytes, compile_object, core_of, firmware, link, linker_script
 from .qemu import run
 
 Arguments = Mapping[str, np.ndarray]
@@ -70,13 +70,13 @@ def build(device: Device, kernels: Sequence[Kernel], folder: Path) -> tuple[Path
     """(image, code bytes of each kernel)."""
     board, objects, held = board_of(device), declare(device, kernels, folder), constants_pool(device)
     pool = {"POOL": f"{board.pool[0]:#x}u", "POOL_BYTES": f"{board.pool[1] - held:#x}u", "HELD_BYTES": f"{held:#x}u"}
-    firmware = [compile_object(device, FIRMWARE / name, folder, pool) for name in FIRMWARE_SOURCES]
+    others = [compile_object(device, firmware(device, name), folder, pool) for name in FIRMWARE_SOURCES]
     script = folder / "link.ld"
     script.write_text(linker_script(device, board.flash_bytes, board.ram_bytes, "Rows of a table.", 1 << 16))
-    return link(device, [*objects, *firmware], script, folder / "rows.elf"), code_bytes(objects)
+    return link(device, [*objects, *others], script, folder / "rows.elf"), code_bytes(device, objects)
 
 
-FIRMWARE_SOURCES = ("rows.c", "start.c", "semihosting.c", "memory.c")
+FIRMWARE_SOURCES = ("rows.c", "start.c", "core.c", "semihosting.c", "memory.c")
 
 
 def execute(

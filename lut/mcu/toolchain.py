@@ -15,21 +15,44 @@ from pathlib import Path
 
 from lut.errors import LutError
 
-PREFIX = "arm-none-eabi-"
-PACKAGES = "gcc-arm-none-eabi qemu-system-arm gcc"
-INSTALL = f"make toolchain, or apt-get install --no-install-recommends {PACKAGES}"
-LEAST = {f"{PREFIX}gcc": 10, "qemu-system-arm": 6, "cc": 0}
+
+@dataclass(frozen=True)
+class Family:
+    """What compiles for an architecture and simulates it: prefix of the GNU tools, QEMU with its options, and Debian's
+    packages."""
+
+    prefix: str
+    qemu: str
+    options: tuple[str, ...]
+    packages: str
+
+    @property
+    def install(self) -> str:
+        return f"make toolchain, or apt-get install --no-install-recommends {self.packages}"
+
+
+FAMILIES = {
+    "arm": Family("arm-none-eabi-", "qemu-system-arm", (), "gcc-arm-none-eabi qemu-system-arm gcc"),
+    "riscv": Family(
+        "riscv64-unknown-elf-",
+        "qemu-system-riscv32",
+        ("-bios", "none"),
+        "gcc-riscv64-unknown-elf qemu-system-misc gcc",
+    ),
+}
+LEAST_GCC, LEAST_QEMU = 10, 6
 
 
 @dataclass(frozen=True)
 class Toolchain:
-    """Paths of the programs; versions: of compiler and simulator, in words, for provenance."""
+    """Paths of the programs, options of the simulator; versions: of compiler and simulator, in words, for provenance."""
 
     gcc: str
     objdump: str
     nm: str
     size: str
     qemu: str
+    options: tuple[str, ...]
     cc: str
     versions: tuple[str, str]
 
@@ -45,27 +68,38 @@ def run_tool(command: list[str], seconds: float = 120.0, folder: Path | None = N
     return done.stdout
 
 
-def _found(name: str) -> str:
+def found(name: str, install: str) -> str:
+    """The program's path. LutError with the command that installs it."""
     path = shutil.which(name)
     if path is None:
-        raise LutError(f"{name}: not found; install it: {INSTALL}")
+        raise LutError(f"{name}: not found; install it: {install}")
     return path
 
 
-def _version(name: str) -> str:
+def _version(name: str, least: int, install: str) -> str:
     """Of a program's --version, its first dotted number. LutError when it is too old."""
-    line = run_tool([_found(name), "--version"], 20.0).partition("\n")[0]
+    line = run_tool([found(name, install), "--version"], 20.0).partition("\n")[0]
     numbers = re.findall(r"[0-9]+\.[0-9]+[0-9.]*", line)
     version = numbers[-1] if numbers and name.endswith("gcc") else numbers[0] if numbers else "0"
-    if int(version.partition(".")[0]) < LEAST[name]:
-        raise LutError(f"{name}: version {version} is too old, {LEAST[name]} is the least; {INSTALL}")
+    if int(version.partition(".")[0]) < least:
+        raise LutError(f"{name}: version {version} is too old, {least} is the least; {install}")
     return version
 
 
 @functools.cache
-def toolchain() -> Toolchain:
-    """What is installed here. LutError with the packages when something is missing or too old."""
-    gcc, qemu = _version(f"{PREFIX}gcc"), _version("qemu-system-arm")
-    versions = f"{PREFIX}gcc {gcc}", f"qemu {qemu}"
-    tools = {name: _found(f"{PREFIX}{name}") for name in ("gcc", "objdump", "nm", "size")}
-    return Toolchain(**tools, qemu=_found("qemu-system-arm"), cc=_found("cc"), versions=versions)
+def toolchain(family: str = "arm") -> Toolchain:
+    """What is installed here for one of FAMILIES. LutError with the packages when something is missing or too old."""
+    made = FAMILIES[family]
+    gcc = _version(f"{made.prefix}gcc", LEAST_GCC, made.install)
+    qemu = _version(made.qemu, LEAST_QEMU, made.install)
+    gcc_path, objdump, nm, size = (found(made.prefix + name, made.install) for name in ("gcc", "objdump", "nm", "size"))
+    return Toolchain(
+        gcc=gcc_path,
+        objdump=objdump,
+        nm=nm,
+        size=size,
+        qemu=found(made.qemu, made.install),
+        options=made.options,
+        cc=found("cc", made.install),
+        versions=(f"{made.prefix}gcc {gcc}", f"qemu {qemu}"),
+    )

@@ -77,6 +77,6 @@ def listing(disassembly: str) -> dict[int, Instruction]:
     addresses = [int(address, 16) for address, _, _ in lines]
     following = [*addresses[1:], -1]
     return {
-        address: Instruction(re.sub(r"\.[nw]$", "", mnemonic), re.split(r"[;@]", operands)[0].strip(), after)
+        address: Instruction(re.sub(r"\.[nw]$", "", mnemonic), re.split(r"[;@]|\s#\s", operands)[0].strip(), after)
         for address, after, (_, mnemonic, operands) in zip(addresses, following, lines)
     }

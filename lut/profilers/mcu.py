@@ -16,7 +16,6 @@ from ..errors import LutError
 from ..mcu import board_rows, cycles, emit, image, rows
 from ..mcu.qemu import Hang
 from ..mcu.serial_line import Silent, Unreachable
-from ..mcu.toolchain import toolchain
 from ..progress import Progress
 from ..spec import Latency, OpSpec, Source
 from .base import Built, Failure
@@ -41,7 +40,7 @@ class McuProfiler:
             raise LutError(f"schedules: {self.schedules}; a microcontroller's kernels have one")
         if self.tune:
             raise LutError(f"tune: {self.tune}; a microcontroller's kernels are not tuned")
-        toolchain()
+        image.tools_of(device)
         source = source_of(device)
         assert device.clock is not None
         specs = list(dict.fromkeys(ops))

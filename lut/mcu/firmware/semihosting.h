@@ -1,4 +1,4 @@
-/* Files of the simulator's host, by Arm's semihosting (BKPT 0xAB). */
+/* Files of the simulator's host, by Arm's semihosting, which RISC-V has too. */
 #ifndef SEMIHOSTING_H
 #define SEMIHOSTING_H
 #include <stdint.h>

@@ -67,6 +67,6 @@ INLINE uint32_t stage(const struct conv s, const uint8_t *in, int y, int x, int3
         }
     }
     if (LINED(s)) spread(s, 8, &to, line, ROUND4(PATCH(s)));
-    return to.sum;
+    return patch_sum(s, &to);
 }
 #endif

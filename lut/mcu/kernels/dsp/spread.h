@@ -15,6 +15,11 @@ struct place {
     uint32_t *column, sum;
 };
 
+INLINE uint32_t patch_sum(const struct conv s, const struct place *from) {
+    (void)s;
+    return from->sum;
+}
+
 INLINE void spread_word(const struct conv s, const int bits, struct place *to, uint32_t word) {
     const int summed = s.bits < 8;
     if (bits == 8) {

@@ -1,0 +1,20 @@
+/* Vectors of a Cortex-M. A fault ends the program and says so. */
+#include "core.h"
+
+#include "port.h"
+
+extern uint32_t image_stack_top;
+void image_start(void);
+
+#define CFSR (*(volatile uint32_t *)0xE000ED28) /* configurable fault status */
+
+static void fault(void) {
+    char words[] = "fault: status 0x........\n";
+    for (int i = 0; i < 8; i++) words[16 + i] = "0123456789abcdef"[CFSR >> (28 - 4 * i) & 15];
+    port_print(words);
+    port_exit(99);
+}
+
+__attribute__((section(".vectors"), used)) static void (*const vectors[])(void) = {
+    (void (*)(void)) & image_stack_top, image_start, fault, fault, fault, fault, fault, fault,
+    fault, fault, fault, fault, fault, fault, fault, fault};

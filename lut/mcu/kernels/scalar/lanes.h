@@ -1,0 +1,32 @@
+/* Cores without instructions for parts of a word, such as RV32IMC. Nothing here branches on data: cycles must not depend
+   on them. */
+#ifndef LANES_H
+#define LANES_H
+#include <stdint.h>
+
+/* zero + ((acc mult + 2^31) >> 32) */
+INLINE int32_t rescale(int32_t acc, int32_t mult, int32_t zero) {
+    const int64_t product = (int64_t)acc * mult;
+    return zero + (int32_t)(product >> 32) + (int32_t)((uint32_t)product >> 31);
+}
+
+INLINE int32_t clamp(int32_t code, int32_t low, int32_t high) {
+    code -= low;
+    code &= ~(code >> 31);
+    code -= high - low;
+    code &= code >> 31;
+    return code + high;
+}
+
+/* Of codes. */
+INLINE uint32_t larger(uint32_t a, uint32_t b) {
+    const int32_t more = (int32_t)(a - b);
+    return b + (uint32_t)(more & ~(more >> 31));
+}
+
+/* Byte by byte a - b. */
+INLINE uint32_t subtract_bytes(uint32_t a, uint32_t b) {
+    const uint32_t top = 0x80808080;
+    return ((a | top) - (b & ~top)) ^ ((a ^ ~b) & top);
+}
+#endif
