@@ -67,13 +67,15 @@ class Supports:
 class Core:
     """What compiles for a microcontroller, and simulates it.
 
-    machine: the board, by its name in lut/mcu/image.py; of a simulated one `qemu-system-arm -M` knows it. flags: of the
+    machine: the board, by its name in lut/mcu/image.py; of a simulated one QEMU's `-M` knows it. flags: of the
     C compiler, code generation only. cycle_model: what makes cycles of counted instructions (lut/mcu/cycles.py); a
-    board on a serial line counts its own.
+    board on a serial line counts its own. rtl: the core whose RTL runs whole networks (lut/mcu/rtl.py), where there is
+    one.
     """
 
     machine: str
     cycle_model: str = ""
+    rtl: str = ""
     flags: tuple[str, ...] = ()
 
 

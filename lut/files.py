@@ -1,4 +1,5 @@
-"""Atomic writes: a reader sees the old file or the new one, never a part of either."""
+"""Files: atomic writes (a reader sees the old file or the new one, never a part of either), and the folder of what is
+kept for later."""
 
 import os
 import tempfile
@@ -26,3 +27,8 @@ def atomic_write(path: str | Path, data: str | bytes) -> None:
         if isinstance(error, OSError):
             error.filename = str(path)
         raise
+
+
+def cache_folder() -> Path:
+    """Where downloads and simulators are kept: $XDG_CACHE_HOME/lutier or ~/.cache/lutier."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "lutier"

@@ -15,12 +15,13 @@ import torch
 import torch.nn.functional as F
 
 from lut.errors import InputError
+from lut.files import cache_folder
 from supernet.networks.common import Size, pair
 from supernet.networks.weights import ENVIRONMENT, data_folders
 
 from .archives import Arrays, read_cifar10_binary, read_idx, read_npz, read_webp_zip
 from .dataset import SPLITS, Dataset, DataSource, from_arrays, stratified_split
-from .download import cache_folder, fetch
+from .download import fetch
 from .image_folder import class_names, read_images, split_folders
 
 __all__ = ["DATASETS", "SPLITS", "DataSource", "Dataset", "image_folder", "load"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import time
 import urllib.error
 import urllib.request
@@ -16,11 +15,6 @@ from lut.errors import InputError
 from lut.files import atomic_write
 
 STALL_SECONDS, TOTAL_SECONDS, CHUNK = 20.0, 900.0, 1 << 20
-
-
-def cache_folder() -> Path:
-    """Where downloads are kept: $XDG_CACHE_HOME/lutier or ~/.cache/lutier."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "lutier"
 
 
 def fetch(url: str, sha256: str, folder: Path) -> Path:

@@ -36,8 +36,8 @@ class Result:
     waits: int = 0
 
 
-def _file(kernels: Sequence[Kernel], arguments: Sequence[Arguments]) -> bytes:
-    """`rows.in` (firmware/rows.c)."""
+def write_arguments(kernels: Sequence[Kernel], arguments: Sequence[Arguments], folder: Path) -> None:
+    """`rows.in` (firmware/rows.c). Raises LutError for an argument of the wrong size."""
     parts = []
     for kernel, given in zip(kernels, arguments):
         sizes = [kernel.sizes[name] for name in NAMES]
@@ -47,7 +47,17 @@ def _file(kernels: Sequence[Kernel], arguments: Sequence[Arguments]) -> bytes:
             if len(raw) != size:
                 raise LutError(f"{kernel.spec}: {name} has {len(raw)} bytes, the kernel reads {size}")
             parts.append(raw)
-    return b"".join(parts)
+    (folder / "rows.in").write_bytes(b"".join(parts))
+
+
+def read_outputs(kernels: Sequence[Kernel], folder: Path) -> list[tuple[int, np.ndarray]]:
+    """(bytes of stack, bytes of output) of each kernel, from `rows.out`."""
+    raw, at, found = np.fromfile(folder / "rows.out", np.uint8), 0, []
+    for kernel in kernels:
+        behind = at + 4 + kernel.sizes["out"]
+        found.append((int(raw[at : at + 4].view("<u4")[0]), raw[at + 4 : behind]))
+        at = behind
+    return found
 
 
 def declare(device: Device, kernels: Sequence[Kernel], folder: Path) -> list[Path]:
@@ -83,19 +93,16 @@ def execute(
     device: Device, kernels: Sequence[Kernel], arguments: Sequence[Arguments], seconds: float = 60.0
 ) -> list[Result]:
     """One result per kernel. Raises LutError when a kernel does not compile, faults, or writes behind an argument, and
-    qemu.Hang when they take longer than `seconds` together."""
+    process.Hang when they take longer than `seconds` together."""
     model = model_of(core_of(device))
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         image, code = build(device, kernels, folder)
-        (folder / "rows.in").write_bytes(_file(kernels, arguments))
+        write_arguments(kernels, arguments, folder)
         ran = run(device, image, folder, seconds)
-        raw = np.fromfile(folder / "rows.out", np.uint8)
-    results, at = [], 0
-    for kernel, region, size in zip(kernels, ran.regions, code):
-        stack = int(raw[at : at + 4].view("<u4")[0])
-        output = raw[at + 4 : at + 4 + kernel.sizes["out"]]
-        at += 4 + kernel.sizes["out"]
+        outputs = read_outputs(kernels, folder)
+    results = []
+    for (stack, output), region, size in zip(outputs, ran.regions, code):
         waiting = waits(device, region)
         cycles = model.cycles(region, ran.listing) + waiting
         results.append(Result(output, cycles, region.instructions, size, stack, waiting))

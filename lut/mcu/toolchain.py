@@ -18,12 +18,13 @@ from lut.errors import LutError
 
 @dataclass(frozen=True)
 class Family:
-    """What compiles for an architecture and simulates it: prefix of the GNU tools, QEMU with its options, and Debian's
-    packages."""
+    """What compiles for an architecture and simulates it: prefix of the GNU tools, QEMU with its options and those of the
+    plugin (plugin/count.c), and Debian's packages."""
 
     prefix: str
     qemu: str
     options: tuple[str, ...]
+    plugin: str
     packages: str
 
     @property
@@ -32,11 +33,12 @@ class Family:
 
 
 FAMILIES = {
-    "arm": Family("arm-none-eabi-", "qemu-system-arm", (), "gcc-arm-none-eabi qemu-system-arm gcc"),
+    "arm": Family("arm-none-eabi-", "qemu-system-arm", (), "", "gcc-arm-none-eabi qemu-system-arm gcc"),
     "riscv": Family(
         "riscv64-unknown-elf-",
         "qemu-system-riscv32",
         ("-bios", "none"),
+        ",crossing=1",
         "gcc-riscv64-unknown-elf qemu-system-misc gcc",
     ),
 }
@@ -45,7 +47,7 @@ LEAST_GCC, LEAST_QEMU = 10, 6
 
 @dataclass(frozen=True)
 class Toolchain:
-    """Paths of the programs, options of the simulator; versions: of compiler and simulator, in words, for provenance."""
+    """Paths of the programs, options of the simulator and its plugin; versions: of compiler and simulator, in words, for provenance."""
 
     gcc: str
     objdump: str
@@ -53,6 +55,7 @@ class Toolchain:
     size: str
     qemu: str
     options: tuple[str, ...]
+    plugin: str
     cc: str
     versions: tuple[str, str]
 
@@ -100,6 +103,7 @@ def toolchain(family: str = "arm") -> Toolchain:
         size=size,
         qemu=found(made.qemu, made.install),
         options=made.options,
+        plugin=made.plugin,
         cc=found("cc", made.install),
         versions=(f"{made.prefix}gcc {gcc}", f"qemu {qemu}"),
     )

@@ -14,7 +14,7 @@ import numpy as np
 from ..device import Device
 from ..errors import LutError
 from ..mcu import board_rows, cycles, emit, image, rows
-from ..mcu.qemu import Hang
+from ..mcu.process import Hang
 from ..mcu.serial_line import Silent, Unreachable
 from ..progress import Progress
 from ..spec import Latency, OpSpec, Source

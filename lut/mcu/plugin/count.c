@@ -5,7 +5,8 @@
        R <instructions>
        B <first address> <instructions> <times>         a block of consecutive instructions
        E <last address> <next block's address> <times>  what was executed after a block's last instruction
-       U <address> <extra accesses>                     unaligned loads and stores, one for each additional access
+       U <address> <extra accesses>                     unaligned loads and stores: of an Arm each additional access, which
+                                                        cuts at halfwords; with crossing=1 those across two words
        F <by instructions> <by data>                    reads of flash (cache.h), where its ranges are given
    Debian packages no qemu-plugin.h, so what is needed of it is declared here. */
 #include <inttypes.h>
@@ -61,7 +62,7 @@ struct edge {
 static struct block *blocks, *previous;
 static struct access *accesses;
 static uint64_t begin, end, instructions;
-static bool counting;
+static bool counting, crossing;
 static FILE *out;
 
 static void write_region(void) {
@@ -123,8 +124,12 @@ static void on_access(unsigned cpu, qemu_plugin_meminfo_t info, uint64_t address
     if (!counting) return;
     if (flash.ranges && !qemu_plugin_mem_is_store(info)) load(address);
     unsigned shift = qemu_plugin_mem_size_shift(info), at = address & 3;
-    if (shift == 1 && at & 1) ((struct access *)data)->unaligned += 1;
-    if (shift == 2 && at) ((struct access *)data)->unaligned += at == 2 ? 1 : 2;
+    if (crossing)
+        ((struct access *)data)->unaligned += at + (1u << shift) > 4;
+    else if (shift == 1)
+        ((struct access *)data)->unaligned += at & 1;
+    else if (shift == 2 && at)
+        ((struct access *)data)->unaligned += at == 2 ? 1 : 2;
 }
 
 static void on_translation(qemu_plugin_id_t id, struct qemu_plugin_tb *tb) {
@@ -162,7 +167,7 @@ static bool add_range(const char *text) {
     return true;
 }
 
-/* Arguments: begin=ADDRESS, end=ADDRESS, out=FILE; of flash any number of flash=FROM-TO, and line=BYTES, read=BYTES,
+/* Arguments: begin=ADDRESS, end=ADDRESS, out=FILE; crossing=1; of flash any number of flash=FROM-TO, and line=BYTES, read=BYTES,
    instructions=LINES, data=LINES. */
 EXPORT int qemu_plugin_install(qemu_plugin_id_t id, const struct qemu_info *info, int count, char **arguments) {
     (void)info;
@@ -172,6 +177,7 @@ EXPORT int qemu_plugin_install(qemu_plugin_id_t id, const struct qemu_info *info
         if (!strncmp(arguments[i], "begin=", 6)) begin = strtoull(value, NULL, 0);
         if (!strncmp(arguments[i], "end=", 4)) end = strtoull(value, NULL, 0);
         if (!strncmp(arguments[i], "out=", 4)) out = fopen(value, "w");
+        if (!strncmp(arguments[i], "crossing=", 9)) crossing = atoi(value);
         if (!strncmp(arguments[i], "flash=", 6) && !add_range(value)) return 1;
         if (!strncmp(arguments[i], "line=", 5)) flash.line_bytes = (unsigned)atoi(value);
         if (!strncmp(arguments[i], "read=", 5)) flash.read_bytes = (unsigned)atoi(value);
