@@ -21,8 +21,9 @@ from lut.device import Device, Storage
 from lut.errors import LutError
 from lut.files import atomic_write
 from lut.mcu.emit import Kernel, kernel, row_key
-from lut.mcu.image import FIRMWARE, KERNELS, LANGUAGE, LINK, STACK_BYTES, board_of, core_of, linker_script
+from lut.mcu.image import LANGUAGE, LINK, STACK_BYTES, board_of, core_of, firmware, kernel_headers, linker_script
 from lut.mcu.pack import pack_constants
+from lut.mcu.toolchain import FAMILIES
 
 from . import layout
 from .network_source import identifier, numbers
@@ -31,9 +32,9 @@ from .results import places, room
 
 FOLDER = Path(__file__).parent
 ALIGNMENT = 4
-FIRMWARE_FILES = ("start.c", "memory.c", "port.h")
+FIRMWARE_FILES = ("start.c", "core.c", "core.h", "memory.c", "port.h")
 SIMULATE = """run: $name.elf
-	qemu-system-arm -M $machine -display none -monitor none -serial none \\
+	$qemu -M $machine -display none -monitor none -serial none \\
 		-semihosting-config enable=on,target=native -kernel $name.elf"""
 
 
@@ -140,14 +141,16 @@ void {name}_run(const uint8_t *image, int16_t *scores);
 """
     assert device.flash is not None and device.ram is not None
     main, files_of_port = _port(device)
-    firmware = [*FIRMWARE_FILES, *files_of_port]
+    fixed = [*FIRMWARE_FILES, *files_of_port]
     sources = [f"{name}.c", "main.c", *(f"{symbol}.c" for symbol in distinct)]
-    sources += [file for file in firmware if file.endswith(".c")]
-    core = core_of(device)
+    sources += [file for file in fixed if file.endswith(".c")]
+    core, family = core_of(device), FAMILIES[board_of(device).family]
+    qemu = " ".join((family.qemu, *family.options))
     makefile = Template((FOLDER / "mcu_makefile.in").read_text()).substitute(
         name=name,
         device=device.name,
-        run=Template(_run_target(device)).substitute(name=name, machine=core.machine),
+        cross=family.prefix,
+        run=Template(_run_target(device)).substitute(name=name, machine=core.machine, qemu=qemu),
         flags=" ".join([*core.flags, *LANGUAGE]),
         link=" ".join(LINK),
         objects=" ".join(source.removesuffix(".c") + ".o" for source in sources),
@@ -167,8 +170,8 @@ void {name}_run(const uint8_t *image, int16_t *scores);
         f"{name}.json": json.dumps(_description(project, device), indent=1) + "\n",
     }
     files |= {f"{symbol}.c": made.source for symbol, made in distinct.items()}
-    files |= {file: (FIRMWARE / file).read_bytes() for file in firmware}
-    files |= {path.name: path.read_bytes() for path in sorted(KERNELS.glob("*.h"))}
+    files |= {file: firmware(device, file).read_bytes() for file in fixed}
+    files |= {path.name: path.read_bytes() for path in kernel_headers(device)}
     for file, data in files.items():
         atomic_write(folder / file, data)
     return project

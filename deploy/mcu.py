@@ -1,8 +1,9 @@
-"""A network's C project, built with its own Makefile and run in the simulator: scores, cycles, bytes."""
+"""A network's C project, built with its own Makefile and run in simulators: scores, cycles, bytes."""
 
 from __future__ import annotations
 
 import subprocess
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,12 +16,14 @@ from lut.mcu.flash import waits
 from lut.mcu.image import core_of, memories, tools_of
 from lut.mcu.image import overflow as image_overflow
 from lut.mcu.qemu import run
+from lut.mcu.rtl import run_rtl
 
 from .c_project import ALIGNMENT, Project
 from .program import Program
 from .results import dense, places
 
 SECONDS_PER_IMAGE, BUILD_SECONDS = 30.0, 300.0
+RTL_IMAGES, RTL_SECONDS = 1, 1800.0
 
 
 @dataclass(frozen=True)
@@ -53,9 +56,11 @@ def build(project: Project, device: Device) -> Path:
 
 
 def simulate(project: Project, program: Program, device: Device, images: np.ndarray) -> Simulation:
-    """Build, and run uint8 images (n, h, w, c). Raises LutError as `build`, and when the image faults or hangs."""
+    """Build, and run uint8 images (n, h, w, c); the first of them on the core's RTL too, where the device names one,
+    which gives the cycles then. Raises LutError as `build`, when the image faults or hangs, and when RTL gives other
+    scores."""
     elf, folder = build(project, device), project.folder
-    (folder / "images.bin").write_bytes(np.uint32(len(images)).tobytes() + images.tobytes())
+    write_images(images, folder)
     ran = run(device, elf, folder, SECONDS_PER_IMAGE * max(len(images), 1))
     model, size = model_of(core_of(device)), memories(device, elf)
     counts = {model.cycles(region, ran.listing) for region in ran.regions}
@@ -64,8 +69,30 @@ def simulate(project: Project, program: Program, device: Device, images: np.ndar
     waiting = round(sum(waits(device, region) for region in ran.regions) / len(ran.regions))
     cycles = counts.pop() + waiting
     assert device.clock is not None
-    scores = np.fromfile(folder / "scores.bin", "<i2").reshape(len(images), -1)
-    scores = dense(scores, places(program, ALIGNMENT))
+    raw, source = (folder / "scores.bin").read_bytes(), model.source
+    if core_of(device).rtl:
+        cycles, source = on_rtl(elf, device, images[:RTL_IMAGES], raw), "rtl"
+    scores = dense(np.frombuffer(raw, "<i2").reshape(len(images), -1), places(program, ALIGNMENT))
     stack = int(ran.output.rpartition("stack ")[2])
     us = cycles / device.clock * 1e6
-    return Simulation(scores, cycles, us, model.source, size["flash"], size["ram"], stack, waiting)
+    return Simulation(scores, cycles, us, source, size["flash"], size["ram"], stack, waiting)
+
+
+def write_images(images: np.ndarray, folder: Path) -> None:
+    """As mcu_main.c reads them."""
+    (folder / "images.bin").write_bytes(np.uint32(len(images)).tobytes() + images.tobytes())
+
+
+def on_rtl(elf: Path, device: Device, images: np.ndarray, scores: bytes) -> int:
+    """Cycles of an inference on the core's RTL. scores: what QEMU began with. Raises LutError when they differ, as the
+    cycles of inferences may not."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        write_images(images, folder)
+        ran = run_rtl(device, elf, folder, RTL_SECONDS)
+        given = (folder / "scores.bin").read_bytes()
+    if not given or not scores.startswith(given):
+        raise LutError(f"{elf.stem}: RTL's scores are not QEMU's")
+    if len(set(ran.cycles)) != 1:
+        raise LutError(f"{elf.stem}: inferences took {sorted(set(ran.cycles))} cycles; expected one number")
+    return ran.cycles[0]

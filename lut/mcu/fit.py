@@ -21,28 +21,53 @@ from lut.errors import LutError
 from lut.profilers.mcu import random_arguments
 from lut.spec import OpSpec
 
-from .emit import kernel
+from .emit import Kernel
 from .qemu import run
 from .riscv import CLASSES, classes
 from .rows import build, read_outputs, write_arguments
 from .rtl import run_rtl
+from .shapes import sizes
 
 SECONDS = 300.0
 """Of a simulator, for one image."""
+
+
+PROBES = {
+    "calls": "for (int i = 0; i < 90; i++) x = more(more(x));",
+    "few_calls": "for (int i = 0; i < 10; i++) x = more(x);",
+    "jumps": '__asm__ volatile(".rept 20\\nla t0, 1f\\nnop\\njr t0\\n1:\\n.endr" ::: "t0");',
+}
+"""Code of classes that kernels have the same few of: calls and indirect jumps."""
+
+
+def probes() -> list[Kernel]:
+    """Their arguments are those of an operator on one code, which they leave alone."""
+    spec = OpSpec("unary", 1, 1, 1, 1, 1)
+    frame = """#include "kernel.h"
+
+__attribute__((noipa)) static int more(int x) {{ return x + 1; }}
+
+KERNEL({name}) {{
+    (void)in, (void)in2, (void)out, (void)weights, (void)bias, (void)mult, (void)params, (void)workspace;
+    int x = 0;
+    {code}
+    (void)more(x);
+}}
+"""
+    return [Kernel(name, spec, frame.format(name=name, code=code), sizes(spec)) for name, code in PROBES.items()]
 
 
 @dataclass(frozen=True)
 class Sample:
     """A kernel: how often it executed each class, and its true cycles."""
 
-    spec: OpSpec
+    symbol: str
     counts: Counter[str]
     cycles: int
 
 
-def observe(device: Device, specs: Sequence[OpSpec]) -> list[Sample]:
-    """Run kernels of one image on random arguments. Raises LutError where QEMU's and RTL's outputs differ."""
-    kernels = [kernel(spec, device.act_storage) for spec in specs]
+def observe(device: Device, kernels: Sequence[Kernel]) -> list[Sample]:
+    """Run kernels in one image on random arguments. Raises LutError where QEMU's and RTL's outputs differ."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         image, _ = build(device, kernels, folder)
@@ -50,12 +75,12 @@ def observe(device: Device, specs: Sequence[OpSpec]) -> list[Sample]:
         counted = run(device, image, folder, SECONDS)
         expected = read_outputs(kernels, folder)
         measured = run_rtl(device, image, folder, SECONDS).cycles
-        for spec, (_, output), (_, other) in zip(specs, expected, read_outputs(kernels, folder)):
+        for made, (_, output), (_, other) in zip(kernels, expected, read_outputs(kernels, folder)):
             if not np.array_equal(output, other):
-                raise LutError(f"{spec}: RTL's output is not QEMU's")
+                raise LutError(f"{made.spec}: RTL's output is not QEMU's")
     return [
-        Sample(spec, classes(region, counted.listing), cycles)
-        for spec, region, cycles in zip(specs, counted.regions, measured)
+        Sample(made.symbol, classes(region, counted.listing), cycles)
+        for made, region, cycles in zip(kernels, counted.regions, measured)
     ]
 
 

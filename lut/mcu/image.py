@@ -77,6 +77,11 @@ def include_paths(device: Device) -> tuple[Path, ...]:
     return KERNELS, KERNELS / board.kernels, FIRMWARE, FIRMWARE / board.family
 
 
+def kernel_headers(device: Device) -> list[Path]:
+    """Those that all instruction sets share, and the board's own."""
+    return sorted([*KERNELS.glob("*.h"), *(KERNELS / board_of(device).kernels).glob("*.h")])
+
+
 def linker_script(device: Device, flash: int, ram: int, comment: str, stack: int = STACK_BYTES) -> str:
     """flash, ram, stack: bytes."""
     board = board_of(device)

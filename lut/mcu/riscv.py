@@ -4,10 +4,9 @@
 
 Classes are those that such pipelines tell apart; a core's cycles per class are fitted to its RTL (fits/<core>.json, made
 by scripts/fit_cycles.py). One class is counted on top of another: `taken` of `branch`, `load_use` of `load`.
-  alu, mul, mulh, div, load, store, branch, jump, indirect   every instruction is one of these
+  alu, mul, mulh, load, store, branch, jump, indirect   every instruction is one of these; kernels do not divide
   taken          a conditional branch that was
   load_use       an instruction that needs what the load right before it brings
-  indirect_use   an indirect jump whose register the instruction right before it makes
   target         a jump to a four-byte instruction that does not start at a multiple of 4
   split          a load or store across two words
   marks          1: the instructions around what is measured
@@ -27,8 +26,8 @@ from .trace import Instruction, Listing, Region
 
 FITS = Path(__file__).parent / "fits"
 CLASSES = (
-    "marks", "alu", "mul", "mulh", "div", "load", "load_use", "store", "split", "branch", "taken", "jump", "indirect",
-    "indirect_use", "target",
+    "marks", "alu", "mul", "mulh", "load", "load_use", "store", "split", "branch", "taken", "jump", "indirect",
+    "target",
 )  # fmt: skip
 
 _KINDS = {
@@ -36,7 +35,6 @@ _KINDS = {
     "|sgtz|sgt|sgtu|zext\\.b|li|lui|mv|auipc|nop",
     "mul": "mul",
     "mulh": "mulh|mulhu|mulhsu",
-    "div": "div|divu|rem|remu",
     "load": "lb|lbu|lh|lhu|lw",
     "store": "sb|sh|sw",
     "branch": "beq|bne|blt|bltu|bge|bgeu|bgt|bgtu|ble|bleu|beqz|bnez|bltz|bgez|blez|bgtz",
@@ -70,14 +68,9 @@ def needs(instruction: Instruction) -> set[str]:
     return set(_REGISTER.findall(text))
 
 
-def _after(instruction: Instruction, before: Instruction) -> str | None:
-    """The class that it costs to follow `before` in sequence."""
-    written = result(before)
-    if not written or written not in needs(instruction):
-        return None
-    if kind_of(instruction) == "indirect":
-        return "indirect_use"
-    return "load_use" if kind_of(before) == "load" else None
+def _waits(instruction: Instruction, before: Instruction) -> bool:
+    """Whether it needs what the load before it brings; what lies before need not be code."""
+    return _KIND.get(before.mnemonic) == "load" and result(before) in needs(instruction)
 
 
 def classes(region: Region, listing: Listing) -> Counter[str]:
@@ -96,14 +89,9 @@ def classes(region: Region, listing: Listing) -> Counter[str]:
         instruction = listing[address]
         counts[kind_of(instruction)] += times
         before, sequential = previous.get(address), times - min(entered[address], times)
-        if before is not None and sequential and (late := _after_known(instruction, before)):
-            counts[late] += sequential
+        if before is not None and _waits(instruction, before):
+            counts["load_use"] += sequential
     return counts
-
-
-def _after_known(instruction: Instruction, before: Instruction) -> str | None:
-    """As `_after`; what lies before need not be code."""
-    return _after(instruction, before) if before.mnemonic in _KIND else None
 
 
 @functools.cache
