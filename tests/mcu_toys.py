@@ -11,22 +11,25 @@ from kernel_toys import make, oracle
 
 from lut.device import Device, Storage
 from lut.errors import LutError
-from lut.mcu import emit, pack, rows
+from lut.mcu import emit, pack, rows, rtl
 from lut.mcu.toolchain import toolchain
 from lut.spec import OpSpec
 
-M4 = Device.load("cortex-m4")
+M4, IBEX, CV32E40P = map(Device.load, ("cortex-m4", "rv32-ibex", "rv32-cv32e40p"))
 
 
-def _missing() -> str:
+def _needs(tools: Callable[[], object]) -> pytest.MarkDecorator:
+    """A skip, with the reason, where something is missing."""
     try:
-        toolchain()
+        tools()
     except LutError as error:
-        return str(error)
-    return ""
+        return pytest.mark.skipif(True, reason=str(error))
+    return pytest.mark.skipif(False, reason="it is there")
 
 
-needs_toolchain = pytest.mark.skipif(bool(_missing()), reason=_missing() or "the toolchain is there")
+needs_toolchain = _needs(toolchain)
+needs_riscv = _needs(lambda: toolchain("riscv"))
+needs_rtl = _needs(lambda: [rtl.versions(name) for name in rtl.CORES])
 
 
 def packed(codes: np.ndarray, bits: int) -> np.ndarray:

@@ -23,9 +23,9 @@ STACK_BYTES = 2048
 
 @dataclass(frozen=True)
 class Board:
-    """family: of toolchain.FAMILIES, whose start-up is in firmware/; kernels: folder of its instruction set in kernels/.
-    Where it has its memories; pool: (address, bytes) of RAM that no image uses; serial: the firmware's file for its
-    serial line."""
+    """Where a board has its memories. family: of toolchain.FAMILIES, whose start-up is in firmware/; kernels: folder of
+    its instruction set in kernels/; pool: (address, bytes) of RAM that no image uses; serial: the firmware's file for
+    its serial line."""
 
     family: str
     kernels: str
@@ -40,7 +40,7 @@ class Board:
 BOARDS = {
     "mps2-an386": Board("arm", "dsp", 0x0, 0x20000000, 4 << 20, 4 << 20, (0x21000000, 16 << 20), "serial_mps2.c"),
     "nucleo-l4r5zi": Board("arm", "dsp", 0x08000000, 0x20000000, 2 << 20, 640 << 10, (0, 0), "serial_nucleo_l4r5zi.c"),
-    "virt": Board("riscv", "scalar", 0x80000000, 0x81000000, 16 << 20, 16 << 20, (0x82000000, 32 << 20), ""),
+    "virt": Board("riscv", "rv32", 0x80000000, 0x81000000, 16 << 20, 16 << 20, (0x82000000, 32 << 20), ""),
 }
 """Simulated ones by the name that QEMU has for them. Arm AN386: 4 MiB of SSRAM twice, 16 MiB of PSRAM; RM0432. QEMU's
 riscv32 virt: 128 MiB of RAM at 0x80000000, cut into what a part would have; the RTL's memory is the same."""

@@ -2,8 +2,8 @@
 
     cycles = marks + sum over classes of (cycles of the class x how often it was executed)
 
-Classes are those that such pipelines tell apart; a core's cycles per class are fitted to its RTL (fits/<core>.json, made
-by scripts/fit_cycles.py). One class is counted on top of another: `taken` of `branch`, `load_use` of `load`.
+Classes are those that such pipelines tell apart; a core's cycles per class are fitted to its RTL (fits/<core>.json,
+made by scripts/fit_cycles.py). One class is counted on top of another: `taken` of `branch`, `load_use` of `load`.
   alu, mul, mulh, load, store, branch, jump, indirect   every instruction is one of these; kernels do not divide
   taken          a conditional branch that was
   load_use       an instruction that needs what the load right before it brings

@@ -1,8 +1,8 @@
 """True cycles: an image on a core's RTL, simulated by Verilator with memories of zero wait states.
 
-The sources of the cores are Python packages (`pip install 'lutier[rtl]'`); rtl/ has a wrapper per core and the memory, by
-whose window the firmware reaches files as it does by semihosting in QEMU. A simulator is built once (13 to 20 s) into the
-cache folder, under a name that has all that it was made of.
+The sources of the cores are Python packages (`pip install 'lutier[rtl]'`); rtl/ has a wrapper per core and the memory,
+by whose window the firmware reaches files as it does by semihosting in QEMU. A simulator is built once (30 s) into the
+cache folder, under a name that has a hash of all that it was made of.
 """
 
 from __future__ import annotations
@@ -111,7 +111,7 @@ def _build(command: list[str], folder: Path) -> None:
 
 @functools.cache
 def simulator(name: str) -> Path:
-    """The core's simulator, built if the cache folder lacks it. LutError names what is missing, or the complaint."""
+    """The core's simulator, built where the cache folder lacks it. LutError has what is missing, or the complaint."""
     rtl, (verilator, version) = rtl_of(name), versions(name)
     own = [RTL / f"{name}.sv", RTL / "main.cpp", RTL / "memory.h"]
     digest = hashlib.sha256(repr((verilator, version, FLAGS, rtl)).encode())

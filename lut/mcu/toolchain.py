@@ -18,8 +18,8 @@ from lut.errors import LutError
 
 @dataclass(frozen=True)
 class Family:
-    """What compiles for an architecture and simulates it: prefix of the GNU tools, QEMU with its options and those of the
-    plugin (plugin/count.c), and Debian's packages."""
+    """What compiles for an architecture and simulates it: prefix of the GNU tools, QEMU with its options and those of
+    the plugin (plugin/count.c), and Debian's packages."""
 
     prefix: str
     qemu: str
@@ -47,7 +47,8 @@ LEAST_GCC, LEAST_QEMU = 10, 6
 
 @dataclass(frozen=True)
 class Toolchain:
-    """Paths of the programs, options of the simulator and its plugin; versions: of compiler and simulator, in words, for provenance."""
+    """Paths of the programs, options of the simulator and its plugin; versions: of compiler and simulator, in words,
+    for provenance."""
 
     gcc: str
     objdump: str

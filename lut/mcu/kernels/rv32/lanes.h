@@ -1,5 +1,4 @@
-/* Cores without instructions for parts of a word, such as RV32IMC. Nothing here branches on data: cycles must not depend
-   on them. */
+/* RV32IM has no instructions for parts of a word. Nothing here branches on data: cycles must not depend on them. */
 #ifndef LANES_H
 #define LANES_H
 #include <stdint.h>
@@ -10,13 +9,14 @@ INLINE int32_t rescale(int32_t acc, int32_t mult, int32_t zero) {
     return zero + (int32_t)(product >> 32) + (int32_t)((uint32_t)product >> 31);
 }
 
-INLINE int32_t clamp(int32_t code, int32_t low, int32_t high) {
-    code -= low;
+/* Between 0 and `range`, less `range`. */
+INLINE int32_t held(int32_t code, int32_t range) {
     code &= ~(code >> 31);
-    code -= high - low;
-    code &= code >> 31;
-    return code + high;
+    code -= range;
+    return code & code >> 31;
 }
+
+INLINE int32_t clamp(int32_t code, int32_t low, int32_t high) { return held(code - low, high - low) + high; }
 
 /* Of codes. */
 INLINE uint32_t larger(uint32_t a, uint32_t b) {

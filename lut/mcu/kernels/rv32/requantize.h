@@ -11,7 +11,8 @@ INLINE uint32_t bound_bytes(const struct params *p, uint32_t word) {
 }
 
 INLINE uint32_t requantized(const struct params *p, int32_t sum, int32_t bias, int32_t mult) {
-    return code_byte(p, rescale((int32_t)((uint32_t)sum << p->shift) + bias, mult, p->z_out));
+    const int32_t above = rescale((int32_t)((uint32_t)sum << p->shift) + bias, mult, p->z_out - p->low);
+    return (uint32_t)(held(above, p->high - p->low) + p->high);
 }
 
 /* Two channels of two pixels: sums of channel 0, then of channel 1; scale: two biases, two multipliers, and then what
