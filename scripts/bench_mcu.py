@@ -2,10 +2,11 @@
 
     python scripts/bench_mcu.py [--device cortex-m4] [--networks resnet8 ds_cnn] [--json]
 
-Cycles are those of the device's model (its rows say which), of memories without wait states; beside them those of a
-board whose flash has some (lut/mcu/flash.py). Networks have random weights: neither
-cycles nor bytes depend on them. Every row that a network needs is simulated; nothing is fitted or interpolated. Found
-networks are the solver's, of random preferences, inside a share of the 8-bit network's time and weights.
+Cycles are those of the device's model (its rows say which), of memories without wait states; beside them, for a
+Cortex-M4, those of a board whose flash has some (lut/mcu/flash.py). Networks of a core with RTL are timed there, one image
+each (`rtl`, a minute for 40 million cycles). Networks have random weights: neither cycles nor bytes depend on them. Every
+row that a network needs is simulated; nothing is fitted or interpolated. Found networks are the solver's, of random
+preferences, inside a share of the 8-bit network's time and weights.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ from lut.device import Device
 from lut.errors import LutError
 from lut.profilers.base import Failure
 from lut.profilers.mcu import McuProfiler
-from lut.spec import OpSpec
+from lut.spec import Latency, OpSpec
 from lut.table import LatencyTable
 from search.budget import Budget
 from search.costs import network_costs, predicted
@@ -50,15 +51,19 @@ FOUND = ("resnet8", "ds_cnn")
 """Of these, networks of mixed precision and width are found too."""
 SHARES = (0.75, 0.6)
 FEW = 5
-"""Images that run on the board with wait states; its scores are the same."""
+"""Images that run on a board with wait states; its scores are the same."""
 BITS = (8, 4, 2)
 UNIFORM = ((8, 8), (4, 8), (2, 8), (8, 4), (4, 4), (2, 2))
 """Bits of weights and of activations."""
 BESIDE = {"cortex-m4": "stm32l4r5"}
 """By device: a board with the same core whose flash has wait states."""
-TARGETS = {("3x3 16->16 32x32", 8): 1.55, ("3x3 16->16 32x32", 4): 1.7, ("3x3 16->16 32x32", 2): 1.65,
-           ("depthwise 64 16x16", 8): 4.5, ("pointwise 64->64 16x16", 8): 1.5}  # fmt: skip
-"""Cycles per multiplication that a Cortex-M4 is to reach, by kernel and weight bits."""
+TARGETS = {
+    "cortex-m4": {("3x3 16->16 32x32", 8): 1.55, ("3x3 16->16 32x32", 4): 1.7, ("3x3 16->16 32x32", 2): 1.65,
+                  ("depthwise 64 16x16", 8): 4.5, ("pointwise 64->64 16x16", 8): 1.5},
+    "rv32-ibex": {("3x3 16->16 32x32", 8): 4.35, ("3x3 16->16 32x32", 4): 4.92, ("3x3 16->16 32x32", 2): 5.4},
+    "rv32-cv32e40p": {("3x3 16->16 32x32", 8): 4.64, ("3x3 16->16 32x32", 4): 5.0, ("3x3 16->16 32x32", 2): 5.46},
+}  # fmt: skip
+"""Cycles per multiplication to reach, by device, kernel and weight bits."""
 
 
 def _square(c_in: int, c_out: int, size: int, k: int, groups: int = 1) -> OpSpec:
@@ -78,29 +83,35 @@ SHAPES = {
 
 def bench_rows(device: Device) -> list[dict[str, Any]]:
     """One record per kernel and weight bits."""
-    board = _beside(device)
     specs = {(name, bits, 8): replace(spec, w_bits=bits) for name, spec in SHAPES.items() for bits in BITS}
     for (name, bits, _), spec in list(specs.items()):
         narrow = replace(spec, in_bits=(bits,) * len(spec.in_bits), out_bits=bits)
         specs |= {(name, bits, bits): narrow} if bits < 8 else {}
     answers = dict(McuProfiler().measure(specs.values(), device))
-    there = dict(McuProfiler().measure(specs.values(), board))
+    waited = {board: dict(McuProfiler().measure(specs.values(), board)) for board in _beside(device)}
     records = []
     for (name, bits, acts), spec in specs.items():
-        row, waited = answers[spec], there[spec]
-        if isinstance(row, Failure) or isinstance(waited, Failure) or row.cycles is None or waited.cycles is None:
-            raise LutError(f"{name}, {bits} bits: {row}, {waited}")
-        each, slower = (round(cycles / macs(spec), 3) for cycles in (row.cycles, waited.cycles))
+        each, row = _cycles_per_mac(spec, answers[spec])
+        slower = {
+            f"cycles_per_mac_{board.name}": _cycles_per_mac(spec, rows[spec])[0] for board, rows in waited.items()
+        }
+        targets = TARGETS.get(device.name, {})
         records.append({"kernel": name, "w_bits": bits, "act_bits": acts, "cycles": row.cycles, "cycles_per_mac": each,
-                        f"cycles_per_mac_{board.name}": slower,
-                        "target": TARGETS.get((name, bits)) if acts == 8 else None, "code_bytes": row.code_bytes,
-                        "source": row.source, "workspace_bytes": row.workspace_bytes})  # fmt: skip
+                        **slower, "target": targets.get((name, bits)) if acts == 8 else None,
+                        "code_bytes": row.code_bytes, "source": row.source,
+                        "workspace_bytes": row.workspace_bytes})  # fmt: skip
     return records
 
 
-def _beside(device: Device) -> Device:
-    """The board whose figures stand beside the device's."""
-    return Device.load(BESIDE[device.name]) if device.name in BESIDE else device
+def _cycles_per_mac(spec: OpSpec, row: Latency | Failure) -> tuple[float, Latency]:
+    if isinstance(row, Failure) or row.cycles is None:
+        raise LutError(f"{spec}: {row}")
+    return round(row.cycles / macs(spec), 3), row
+
+
+def _beside(device: Device) -> list[Device]:
+    """The board whose figures stand beside the device's, if there is one."""
+    return [Device.load(BESIDE[device.name])] if device.name in BESIDE else []
 
 
 def bench_networks(name: str, device: Device, folder: Path, images: int) -> list[dict[str, Any]]:
@@ -116,12 +127,13 @@ def bench_networks(name: str, device: Device, folder: Path, images: int) -> list
     start = time.monotonic()
     wanted = space_specs(net) if name in FOUND else specs
     table = build_table(device, wanted, folder / f"{name}.csv", every_row=True, progress=False)
-    board = _beside(device)
+    boards = _beside(device)
     rate = 60 * len(table) / (time.monotonic() - start)
     if name in FOUND:
         subnets |= {f"{share:.0%}": found(net, table, device, share) for share in SHARES}
         specs += [spec for subnet in subnets.values() for op in subnet.schedule().ops if (spec := op.spec({}))]
-    there = build_table(board, specs, folder / f"{name}.{board.name}.csv", every_row=True, progress=False)
+    there = {board: build_table(board, specs, folder / f"{name}.{board.name}.csv", every_row=True, progress=False)
+             for board in boards}  # fmt: skip
     given = np.random.default_rng(0).integers(0, 256, (images, *size, channels)).astype(np.uint8)
     records = []
     for label, subnet in subnets.items():
@@ -129,11 +141,13 @@ def bench_networks(name: str, device: Device, folder: Path, images: int) -> list
         ran = simulate(write(program, device, folder / program.name), program, device, given)
         if not np.array_equal(ran.scores, run_program(program, given)):
             raise LutError(f"{program.name}: the simulator's scores are not the reference's")
-        said, waited = predicted(subnet, table, device), predicted(subnet, there, board)
-        slow = simulate(write(program, board, folder / f"{program.name} there"), program, board, given[:FEW])
+        said, slower = predicted(subnet, table, device), {}
+        for board, rows in there.items():
+            slow = simulate(write(program, board, folder / f"{program.name} there"), program, board, given[:FEW])
+            slower[board.name] = {"predicted": predicted(subnet, rows, board)["latency_us"], "simulated": slow.us}
         records.append({"network": name, "bits": label, "macs": said["macs"], "cycles": ran.cycles,
                         "latency_us": {"predicted": said["latency_us"], "simulated": ran.us},
-                        board.name: {"predicted": waited["latency_us"], "simulated": slow.us},
+                        **slower,
                         "ram_bytes": {"predicted": said["ram_bytes"], "linked": ran.ram_bytes},
                         "flash_bytes": {"predicted": said["flash_bytes"], "linked": ran.flash_bytes},
                         "stack_bytes": ran.stack_bytes, "source": ran.source, "exact_images": images,
@@ -150,18 +164,21 @@ def found(net: Supernet, table: LatencyTable, device: Device, share: float) -> S
     return extract(net, solve(net.choices(), schedule, scores, costs, limits, 1)[0])
 
 
-def _print(rows: list[dict[str, Any]], networks: list[dict[str, Any]], board: Device) -> None:
-    waits = f"{board.wait_states} waits"
-    cells = [("kernel", "w bits", "a bits", "cycles", "cycles / MAC", "target", waits, "code B")]
+def _print(rows: list[dict[str, Any]], networks: list[dict[str, Any]], boards: list[Device]) -> None:
+    waits = [f"{board.wait_states} waits" for board in boards]
+    cells = [("kernel", "w bits", "a bits", "cycles", "cycles / MAC", "target", *waits, "code B")]
     cells += [(r["kernel"], str(r["w_bits"]), str(r["act_bits"]), f"{r['cycles']:,}", f"{r['cycles_per_mac']:.3f}",
                str(r["target"] or "-"),
-               f"{r[f'cycles_per_mac_{board.name}']:.3f}", str(r["code_bytes"])) for r in rows]  # fmt: skip
+               *(f"{r[f'cycles_per_mac_{board.name}']:.3f}" for board in boards), str(r["code_bytes"]))
+              for r in rows]  # fmt: skip
     print(text_table(cells), end="\n\n")
-    lines = [("network", "bits", "cycles", "ms", "by table", f"ms, {waits}", "by table", "RAM B", "error", "flash B",
+    timed = [("ms", "by table"), *((f"ms, {states}", "by table") for states in waits)]
+    lines = [("network", "bits", "cycles", *(name for two in timed for name in two), "RAM B", "error", "flash B",
               "error", "stack B")]  # fmt: skip
+    names = ["latency_us", *(board.name for board in boards)]
     for r in networks:
         ram, flash = r["ram_bytes"], r["flash_bytes"]
-        times = [f"{r[of][key] / 1e3:.2f}" for of in ("latency_us", board.name) for key in ("simulated", "predicted")]
+        times = [f"{r[of][key] / 1e3:.2f}" for of in names for key in ("simulated", "predicted")]
         lines.append((r["network"], r["bits"], f"{r['cycles']:,}", *times, str(ram["linked"]),
                       str(ram["predicted"] - ram["linked"]),
                       str(flash["linked"]), f"{flash['predicted'] / flash['linked'] - 1:+.2%}",

@@ -141,7 +141,7 @@ class RtlRun:
 
 
 def run_rtl(device: Device, image: Path, folder: Path, seconds: float) -> RtlRun:
-    """Run an image whose files are in `folder`, on the device's core. Raises as `simulator` and process.run_image do."""
+    """Run an image whose files are in `folder` on the device's core. Raises as `simulator` and process.run_image do."""
     core = core_of(device)
     if not core.rtl:
         raise LutError(f"device {device.name}: core.rtl is missing; it names the RTL to simulate: {', '.join(CORES)}")

@@ -1,9 +1,27 @@
-/* The first instructions of an RV32 core. In QEMU a trap ends the program and says so; RTL ends at one by itself. */
+/* The first instructions of an RV32 core, and its calls of the host. In QEMU a trap ends the program and says so; RTL ends
+   at one by itself. */
 #include "core.h"
 
 #include "port.h"
 
 void image_start(void);
+
+int semihosting_call(int operation, const void *argument) {
+    if (HOST->here) {
+        __asm__ volatile("" ::: "memory");
+        HOST->argument = (uint32_t)argument;
+        HOST->operation = (uint32_t)operation;
+        __asm__ volatile("" ::: "memory");
+        return (int)HOST->result;
+    }
+    register int a0 __asm__("a0") = operation;
+    register const void *a1 __asm__("a1") = argument;
+    __asm__ volatile(".option push\n.option norvc\n.balign 16\nslli x0, x0, 0x1f\nebreak\nsrai x0, x0, 7\n.option pop"
+                     : "+r"(a0)
+                     : "r"(a1)
+                     : "memory");
+    return a0;
+}
 
 #define CSR(instruction) ".option push\n.option arch, +zicsr\n" instruction "\n.option pop"
 
