@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 TORCH ?= -c constraints.txt torch
 ARGS ?=
 
-MCU_PACKAGES := gcc-arm-none-eabi qemu-system-arm gcc
+MCU_PACKAGES := gcc-arm-none-eabi qemu-system-arm gcc-riscv64-unknown-elf qemu-system-misc verilator gcc g++ make
 
 .PHONY: search test test-slow lint format clean toolchain
 search: $(VENV)/.installed

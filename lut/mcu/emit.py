@@ -52,7 +52,7 @@ def source_hash() -> str:
     """First 16 hex digits of the SHA-256 over all that a row's cycles depend on here."""
     digest = hashlib.sha256()
     folder = Path(__file__).parent
-    for path in sorted([*folder.glob("*.py"), *folder.glob("*/*.[ch]")]):
+    for path in sorted([*folder.glob("*.py"), *folder.glob("**/*.[ch]"), *folder.glob("fits/*.json")]):
         digest.update(str(path.relative_to(folder)).encode() + b"\0" + path.read_bytes())
     return digest.hexdigest()[:16]
 
