@@ -99,5 +99,5 @@ def test_the_fits_that_ship(core: str) -> None:
 
 
 def test_a_core_without_a_fit() -> None:
-    with pytest.raises(LutError, match="there is no fit; make it: python scripts/fit_cycles.py"):
+    with pytest.raises(LutError, match=r"there is no fit; make it: python scripts/fit_cycles\.py"):
         cycles(Region(0), {}, "rocket")
