@@ -5,8 +5,8 @@
 Cycles are those of the device's model (its rows say which), of memories without wait states; beside them, for a
 Cortex-M4, those of a board whose flash has some (lut/mcu/flash.py). Networks of a core with RTL are timed there, one
 image each (`rtl`, a minute for 40 million cycles). Networks have random weights: neither cycles nor bytes depend on
-them. Every row that a network needs is simulated; nothing is fitted or interpolated. Found networks are the solver's, of
-random preferences, inside a share of the 8-bit network's time and weights.
+them. Every row that a network needs is simulated; nothing is fitted or interpolated. Found networks are the solver's,
+of random preferences, inside a share of the 8-bit network's time and weights.
 """
 
 from __future__ import annotations
