@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 
 import pytest
 from kernel_toys import POOLS, SHAPES, conv, extremes, with_bits
 from mcu_toys import IBEX, compare, needs_riscv
-from test_mcu_packed import NARROW, ONE_BITS, product, stored
+from test_mcu_packed import ONE_BITS, stored
 
 from cost_models.counts import macs
 from lut.mcu import emit
@@ -16,13 +17,21 @@ from lut.spec import OpSpec
 pytestmark = needs_riscv
 
 
+def few(repeat: int, chosen: set[tuple[int, ...]]) -> list:
+    """Products of bits; those that are not chosen only with -m slow."""
+    return [
+        pytest.param(*bits, marks=() if bits in chosen else pytest.mark.slow)
+        for bits in itertools.product((2, 4, 8), repeat=repeat)
+    ]
+
+
 def test_convolutions_without_packing() -> None:
     specs = [spec for spec in SHAPES.values() if emit.supported(spec) is None]
     narrow = ("odd", "16", "residual", "strided", "depthwise", "linear")
     compare([*specs, *(with_bits(SHAPES[name], bits) for name in narrow for bits in (4, 2))], device=IBEX)
 
 
-@pytest.mark.parametrize(("w_bits", "in_bits", "out_bits"), product())
+@pytest.mark.parametrize(("w_bits", "in_bits", "out_bits"), few(3, {(8, 4, 2), (4, 8, 4), (2, 2, 8)}))
 def test_convolutions(w_bits: int, in_bits: int, out_bits: int) -> None:
     """Channels that fill words, and others; one to four pixels left; a residual of other bits than the output."""
     some = SHAPES if w_bits == 8 else ("16", "residual", "odd", "depthwise", "linear")
@@ -41,7 +50,7 @@ def test_scores() -> None:
     compare([stored(spec, 4, 4, 16) for spec in specs], 5, device=IBEX, storage="packed")
 
 
-@pytest.mark.parametrize(("in_bits", "out_bits"), [(8, 8), *NARROW])
+@pytest.mark.parametrize(("in_bits", "out_bits"), few(2, {(8, 8), (4, 2), (2, 2)}))
 def test_what_has_no_weights(in_bits: int, out_bits: int) -> None:
     specs = []
     for name, spec in POOLS.items():
