@@ -26,8 +26,8 @@ from .table import Lookup
 
 ALIGNMENT = 4
 FIRMWARE_BYTES, CALL_BYTES = 736, 44
-"""Of start-up, port and main; of passing eight arguments. The linked images of ResNet-8 hold them together to 1 %. RISC-V
-images have 250 bytes more of them."""
+"""Of start-up, port and main; of passing eight arguments. The linked images of ResNet-8 hold them together to 1 %.
+RISC-V's have 250 bytes more."""
 CONSTANTS = ("bias", "mult", "params")
 
 
