@@ -118,6 +118,8 @@ def summary(folder: Path, validation: Mapping[str, Any]) -> str:
 def provenance(validation: Mapping[str, Any]) -> str:
     """Where the latencies come from, and how far the device has moved from its table."""
     drift = sorted(row["drift"] for row in validation["drift"])
+    if not drift and validation["source"] == "instructions":
+        return "latency: one cycle per instruction, uncalibrated: no cycle model of this core was checked"
     if not drift and validation["source"] in SIMULATED:
         return f"latency: simulated, not measured on hardware (source: {validation['source']})"
     if not drift and validation["source"] in MEASURED:

@@ -39,10 +39,14 @@ class Board:
 
 BOARDS = {
     "mps2-an386": Board("arm", "dsp", 0x0, 0x20000000, 4 << 20, 4 << 20, (0x21000000, 16 << 20), "serial_mps2.c"),
+    "mps2-an500": Board("arm", "dsp", 0x0, 0x20000000, 4 << 20, 4 << 20, (0x60000000, 16 << 20), ""),
+    "mps2-an505": Board("arm", "dsp", 0x10000000, 0x38000000, 4 << 20, 4 << 20, (0x80000000, 16 << 20), ""),
+    "mps3-an547": Board("arm", "dsp", 0x10000000, 0x30000000, 512 << 10, 512 << 10, (0x70000000, 32 << 20), ""),
     "nucleo-l4r5zi": Board("arm", "dsp", 0x08000000, 0x20000000, 2 << 20, 640 << 10, (0, 0), "serial_nucleo_l4r5zi.c"),
     "virt": Board("riscv", "rv32", 0x80000000, 0x81000000, 16 << 20, 16 << 20, (0x82000000, 32 << 20), ""),
 }
-"""Simulated ones by the name that QEMU has for them. Arm AN386: 4 MiB of SSRAM twice, 16 MiB of PSRAM; RM0432. QEMU's
+"""Simulated ones by the name that QEMU has for them. Arm AN386, AN500: 4 MiB of SSRAM twice, 16 MiB of
+PSRAM; AN505, AN547: the same and the tightly coupled memories and DDR, at the addresses that secure code sees; RM0432. QEMU's
 riscv32 virt: 128 MiB of RAM at 0x80000000, cut into what a part would have; the RTL's memory is the same."""
 
 

@@ -15,7 +15,7 @@ void image_start(void) {
     port_exit(main());
 }
 
-__attribute__((noinline)) uint32_t stack_paint(void) {
+__attribute__((noinline, optimize("no-shrink-wrap"))) uint32_t stack_paint(void) {
     uint32_t *top;
     __asm__ volatile(READ_STACK_POINTER : "=r"(top));
     for (uint32_t *to = &image_stack; to < top;) *to++ = PAINT;
