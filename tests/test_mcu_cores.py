@@ -54,7 +54,11 @@ def test_a_network_scores_as_the_reference_and_costs_what_its_rows_do(device: De
 
 
 def test_time_made_of_instructions_is_called_uncalibrated() -> None:
-    assert [how(source) for source in ("instructions", "cycle-model", "rtl")] == ["uncalibrated", "simulated", "measured"]
+    assert [how(source) for source in ("instructions", "cycle-model", "rtl")] == [
+        "uncalibrated",
+        "simulated",
+        "measured",
+    ]
     assert "uncalibrated" in provenance({"drift": [], "source": "instructions"})
 
 

@@ -19,12 +19,12 @@ INLINE void put_codes(const struct conv s, struct target *to, int channel, uint3
     char *second = to->out + to->next;
     if (s.out_bits == 8) {
         if (count == 2 && s.c_out % 2 == 0) {
-            store16(to->out, (uint16_t)word);
             store16(second, (uint16_t)(word >> 16));
+            to->out = put_half(to->out, word);
         } else {
             for (int i = 0; i < count; i++) to->out[i] = (char)(word >> (8 * i)), second[i] = (char)(word >> (8 * i + 16));
+            to->out += 2;
         }
-        to->out += 2;
         return;
     }
     word |= word >> (8 - s.out_bits);

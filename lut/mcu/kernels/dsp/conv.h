@@ -29,8 +29,8 @@ INLINE void conv(const struct conv s, const void *in, const void *in2, void *out
         }
         if (left == 1) first.next = 0, first.next2 = 0;
         struct target to = first;
-        const uint32_t *w = weights;
-        for (int channel = 0; channel < s.c_out / 2 * 2; channel += 2) {
+        const uint32_t *w = weights, *const stop = w + s.c_out / 2 * (2 * s.words + 4);
+        for (int channel = 0; w != stop; channel += 2) { /* a pointer that is at hand anyway counts */
             int32_t sums[4] = {start[0], start[1], start[0], start[1]};
             w = block(s.bits, s.unroll, w, column, end, sums);
             w = (const uint32_t *)store_block(s, &p, sums, (const int32_t *)w, &to, channel, 2);

@@ -61,6 +61,12 @@ INLINE uint32_t saturating_subtract(uint32_t a, uint32_t b) {
     return word;
 }
 
+/* Stores the low half of a word; what is behind it. */
+INLINE char *put_half(char *to, uint32_t word) {
+    __asm__ volatile("strh %1, [%0], #2" : "+r"(to) : "r"(word) : "memory");
+    return to;
+}
+
 INLINE int32_t clamp(int32_t code, int32_t low, int32_t high) {
     code = code < low ? low : code;
     return code > high ? high : code;

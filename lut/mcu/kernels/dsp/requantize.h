@@ -18,14 +18,15 @@ INLINE uint32_t bound_bytes(const struct params *p, uint32_t word) {
     return clamp_bytes(word, repeat(p->low), repeat(p->high));
 }
 
-#define BIASED(sum, bias) "lsl %[" sum "], %[" sum "], %[l]\n add %[" sum "], %[" sum "], " bias "\n"
+#define BIASED(sum, bias) "mla %[" sum "], %[" sum "], %[power], " bias "\n"
 #define SCALED(sum, mult) "smmlar %[" sum "], %[" sum "], " mult ", %[z]\n usat %[" sum "], #8, %[" sum "]\n"
 #define JOINED(second, third, fourth)                                                                        \
     "orr %[a], %[a], %[" second "], lsl #8\n orr %[a], %[a], %[" third "], lsl #16\n orr %[a], %[a], %[" fourth \
     "], lsl #24\n"
-#define OPERANDS                                                                        \
+#define BOUNDED "uqsub8 r4, %[a], %[high]\n sub %[a], %[a], r4\n uqsub8 r4, %[low], %[a]\n add %[a], %[a], r4\n"
+#define OPERANDS(...)                                                                        \
     : [a] "+r"(a), [b] "+r"(b), [c] "+r"(c), [d] "+r"(d), [s] "+r"(*scale)              \
-    : [l] "r"(p->shift), [z] "r"(p->z_out)                                              \
+    : [power] "r"(1u << p->shift), [z] "r"(p->z_out), ##__VA_ARGS__                     \
     : "r4", "r5", "r6", "r7", "memory"
 
 /* Two channels of two pixels: sums of channel 0, then of channel 1; scale: two biases, two multipliers, and then what
@@ -34,8 +35,9 @@ INLINE uint32_t requantize_block(const struct params *p, const int32_t sums[4], 
     int32_t a = sums[0], b = sums[1], c = sums[2], d = sums[3];
     __asm__ volatile("ldmia %[s]!, {r4, r5, r6, r7}\n" BIASED("a", "r4") BIASED("b", "r4") BIASED("c", "r5")
                          BIASED("d", "r5") SCALED("a", "r6") SCALED("b", "r6") SCALED("c", "r7") SCALED("d", "r7")
-                             JOINED("c", "b", "d") OPERANDS);
-    return bound_bytes(p, (uint32_t)a);
+                             JOINED("c", "b", "d") BOUNDED
+                         OPERANDS([low] "r"(repeat(p->low)), [high] "r"(repeat(p->high))));
+    return (uint32_t)a;
 }
 
 /* Four channels of a pixel; scale: four biases, four multipliers, and then what comes next. */
@@ -43,7 +45,7 @@ INLINE uint32_t requantize_channels(const struct params *p, const int32_t sums[4
     int32_t a = sums[0], b = sums[1], c = sums[2], d = sums[3];
     __asm__ volatile("ldmia %[s]!, {r4, r5, r6, r7}\n" BIASED("a", "r4") BIASED("b", "r5") BIASED("c", "r6")
                          BIASED("d", "r7") "ldmia %[s]!, {r4, r5, r6, r7}\n" SCALED("a", "r4") SCALED("b", "r5")
-                             SCALED("c", "r6") SCALED("d", "r7") JOINED("b", "c", "d") OPERANDS);
+                             SCALED("c", "r6") SCALED("d", "r7") JOINED("b", "c", "d") OPERANDS());
     return bound_bytes(p, (uint32_t)a);
 }
 #endif

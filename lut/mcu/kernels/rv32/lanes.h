@@ -24,6 +24,12 @@ INLINE uint32_t larger(uint32_t a, uint32_t b) {
     return b + (uint32_t)(more & ~(more >> 31));
 }
 
+/* Stores the low half of a word; what is behind it. */
+INLINE char *put_half(char *to, uint32_t word) {
+    store16(to, (uint16_t)word);
+    return to + 2;
+}
+
 /* Byte by byte a - b. */
 INLINE uint32_t subtract_bytes(uint32_t a, uint32_t b) {
     const uint32_t top = 0x80808080;
