@@ -16,8 +16,8 @@ SIMULATED: tuple[Source, ...] = ("cycle-model", "instructions")
 
 
 def how(source: str | None) -> str:
-    """The word for what a device said: only what ran on hardware, or on its own logic, was measured, and time that is made
-    of instructions alone is no time yet."""
+    """The word for what a device said: only what ran on hardware, or on its own logic, was measured; time made of
+    instructions alone is none yet."""
     if source == "instructions":
         return "uncalibrated"
     return "simulated" if source in SIMULATED else "measured"

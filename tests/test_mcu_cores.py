@@ -64,5 +64,5 @@ def test_time_made_of_instructions_is_called_uncalibrated() -> None:
 
 def test_an_unknown_model_names_those_that_there_are() -> None:
     assert M4.core is not None
-    with pytest.raises(LutError, match="core.cycle_model: 'instruction' is unknown.*instructions"):
+    with pytest.raises(LutError, match=r"core\.cycle_model: 'instruction' is unknown.*instructions"):
         model_of(replace(M4.core, cycle_model="instruction"))

@@ -45,8 +45,8 @@ BOARDS = {
     "nucleo-l4r5zi": Board("arm", "dsp", 0x08000000, 0x20000000, 2 << 20, 640 << 10, (0, 0), "serial_nucleo_l4r5zi.c"),
     "virt": Board("riscv", "rv32", 0x80000000, 0x81000000, 16 << 20, 16 << 20, (0x82000000, 32 << 20), ""),
 }
-"""Simulated ones by the name that QEMU has for them. Arm AN386, AN500: 4 MiB of SSRAM twice, 16 MiB of
-PSRAM; AN505, AN547: the same and the tightly coupled memories and DDR, at the addresses that secure code sees; RM0432. QEMU's
+"""Simulated ones by the name that QEMU has for them. Arm AN386, AN500: 4 MiB of SSRAM twice, 16 MiB of PSRAM; AN505:
+the same, AN547: tightly coupled memories and DDR, at the addresses that secure code sees; RM0432. QEMU's
 riscv32 virt: 128 MiB of RAM at 0x80000000, cut into what a part would have; the RTL's memory is the same."""
 
 
