@@ -78,9 +78,10 @@ def kernels_of(program: Program, storage: Storage = "byte") -> dict[str, Kernel]
     return made
 
 
-def _packed(storage: Storage, op: Op, in_zeros: Sequence[int], out_zero: int) -> Mapping[str, np.ndarray]:
-    """Constants as the kernel of the device's storage reads them."""
-    return pack_constants(replace(op, spec=row_key(op.spec, storage)), in_zeros, out_zero)
+def _packed(device: Device, op: Op, in_zeros: Sequence[int], out_zero: int) -> Mapping[str, np.ndarray]:
+    """Constants as the device's kernels read them."""
+    key = row_key(op.spec, device.act_storage)
+    return pack_constants(replace(op, spec=key), in_zeros, out_zero, board_of(device).order)
 
 
 def _source(name: str, symbols: list[str], calls: list[str], arena_bytes: int) -> str:
@@ -125,7 +126,7 @@ def write(program: Program, device: Device, folder: Path) -> Project:
     workspaces = {n: made.sizes["workspace"] for n, made in kernels.items()}
     arena, size = layout.place(program, workspaces, ALIGNMENT, 0, storage)
     arena_bytes = -(-size // ALIGNMENT) * ALIGNMENT
-    blob, constants = layout.constants(program, partial(_packed, storage), ALIGNMENT, 0)
+    blob, constants = layout.constants(program, partial(_packed, device), ALIGNMENT, 0)
     image, results = program.tensors[program.input], places(program, ALIGNMENT)
     distinct = {made.symbol: made for made in kernels.values()}
     calls = []

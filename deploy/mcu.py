@@ -23,7 +23,8 @@ from .program import Program
 from .results import dense, places
 
 SECONDS_PER_IMAGE, BUILD_SECONDS = 30.0, 300.0
-RTL_IMAGES, RTL_SECONDS = 1, 1800.0
+RTL_IMAGES, RTL_ALONE, RTL_SECONDS = 1, 4, 1800.0
+"""Images that run in RTL beside QEMU, and where there is nothing else."""
 
 
 @dataclass(frozen=True)
@@ -57,25 +58,35 @@ def build(project: Project, device: Device) -> Path:
 
 def simulate(project: Project, program: Program, device: Device, images: np.ndarray) -> Simulation:
     """Build, and run uint8 images (n, h, w, c); the first of them on the core's RTL too, where the device names one,
-    which gives the cycles then. Raises LutError as `build`, when the image faults or hangs, and when RTL gives other
-    scores."""
-    elf, folder = build(project, device), project.folder
+    which gives the cycles then. A core that QEMU does not know runs RTL_ALONE of them in RTL. Raises LutError as
+    `build`, when the image faults or hangs, and when RTL gives other scores."""
+    elf, folder, model = build(project, device), project.folder, model_of(core_of(device))
+    if model.cycles is None:
+        images = images[:RTL_ALONE]
     write_images(images, folder)
-    ran = run(device, elf, folder, SECONDS_PER_IMAGE * max(len(images), 1))
-    model, size = model_of(core_of(device)), memories(device, elf)
-    counts = {model.cycles(region, ran.listing) for region in ran.regions}
-    if len(counts) != 1:
-        raise LutError(f"{program.name}: inferences took {sorted(counts)} cycles; expected one number")
-    waiting = round(sum(waits(device, region) for region in ran.regions) / len(ran.regions))
-    cycles = counts.pop() + waiting
-    assert device.clock is not None
-    raw, source = (folder / "scores.bin").read_bytes(), model.source
-    if core_of(device).rtl:
+    if model.cycles is None:
+        measured = run_rtl(device, elf, folder, RTL_SECONDS)
+        output, cycles, waiting, source = measured.output, _one(program.name, measured.cycles), 0, model.source
+    else:
+        ran = run(device, elf, folder, SECONDS_PER_IMAGE * max(len(images), 1))
+        waiting = round(sum(waits(device, region) for region in ran.regions) / len(ran.regions))
+        cycles = _one(program.name, [model.cycles(region, ran.listing) for region in ran.regions]) + waiting
+        output, source = ran.output, model.source
+    raw = (folder / "scores.bin").read_bytes()
+    if model.cycles is not None and core_of(device).rtl:
         cycles, source = on_rtl(elf, device, images[:RTL_IMAGES], raw), "rtl"
+    assert device.clock is not None
     scores = dense(np.frombuffer(raw, "<i2").reshape(len(images), -1), places(program, ALIGNMENT))
-    stack = int(ran.output.rpartition("stack ")[2])
+    size, stack = memories(device, elf), int(output.rpartition("stack ")[2])
     us = cycles / device.clock * 1e6
     return Simulation(scores, cycles, us, source, size["flash"], size["ram"], stack, waiting)
+
+
+def _one(name: str, counts: list[int]) -> int:
+    """Cycles of every inference. LutError when they differ: kernels have no branch on data."""
+    if len(set(counts)) != 1:
+        raise LutError(f"{name}: inferences took {sorted(set(counts))} cycles; expected one number")
+    return counts[0]
 
 
 def write_images(images: np.ndarray, folder: Path) -> None:
@@ -93,6 +104,4 @@ def on_rtl(elf: Path, device: Device, images: np.ndarray, scores: bytes) -> int:
         given = (folder / "scores.bin").read_bytes()
     if not given or not scores.startswith(given):
         raise LutError(f"{elf.stem}: RTL's scores are not QEMU's")
-    if len(set(ran.cycles)) != 1:
-        raise LutError(f"{elf.stem}: inferences took {sorted(set(ran.cycles))} cycles; expected one number")
-    return ran.cycles[0]
+    return _one(elf.stem, ran.cycles)

@@ -12,10 +12,11 @@ from kernel_toys import make, oracle
 from lut.device import Device, Storage
 from lut.errors import LutError
 from lut.mcu import emit, pack, rows, rtl
+from lut.mcu.image import board_of
 from lut.mcu.toolchain import toolchain
 from lut.spec import OpSpec
 
-M4, IBEX, CV32E40P = map(Device.load, ("cortex-m4", "rv32-ibex", "rv32-cv32e40p"))
+M4, IBEX, CV32E40P, XPULP = map(Device.load, ("cortex-m4", "rv32-ibex", "rv32-cv32e40p", "rv32-cv32e40p-xpulp"))
 
 
 def _needs(tools: Callable[[], object]) -> pytest.MarkDecorator:
@@ -60,7 +61,7 @@ def compare(
     made = [make(spec, seed + i, extreme) for i, spec in enumerate(specs)]
     given = []
     for kernel, (op, inputs, zeros, z_out) in zip(kernels, made):
-        constants = pack.pack_constants(replace(op, spec=kernel.spec), zeros, z_out)
+        constants = pack.pack_constants(replace(op, spec=kernel.spec), zeros, z_out, board_of(device).order)
         stored = [packed(codes, bits) for codes, bits in zip(inputs, kernel.spec.in_bits)]
         given.append(constants | dict(zip(("in", "in2"), stored)))
     for kernel, arrays in zip(kernels, given):

@@ -17,9 +17,9 @@ from .trace import Listing, Region
 
 @dataclass(frozen=True)
 class Model:
-    """source: what a row says of where its cycles are from."""
+    """cycles: of what QEMU counted; None: the core's RTL runs every row. source: what a row says of where they are from."""
 
-    cycles: Callable[[Region, Listing], int]
+    cycles: Callable[[Region, Listing], int] | None
     source: Source
 
 
@@ -31,6 +31,7 @@ def instructions(region: Region, listing: Listing) -> int:
 RISCV_CORES = ("ibex", "cv32e40p")
 MODELS = {
     "instructions": Model(instructions, "instructions"),
+    "rtl": Model(None, "rtl"),
     "cortex-m4": Model(cortex_m4.cycles, "cycle-model"),
     **{core: Model(partial(riscv.cycles, core=core), "cycle-model") for core in RISCV_CORES},
 }

@@ -12,6 +12,7 @@ from lut.columns import nearest
 from lut.device import Core, Device
 from lut.errors import LutError
 
+from .pack import Order
 from .toolchain import Toolchain, run_tool, toolchain
 
 FOLDER = Path(__file__).parent
@@ -23,27 +24,31 @@ STACK_BYTES = 2048
 
 @dataclass(frozen=True)
 class Board:
-    """Where a board has its memories. family: of toolchain.FAMILIES, whose start-up is in firmware/; kernels: folder of
-    its instruction set in kernels/; pool: (address, bytes) of RAM that no image uses; serial: the firmware's file for
-    its serial line."""
+    """Where a board has its memories. family: of toolchain.FAMILIES, whose start-up is in firmware/; kernels: folders of
+    its instruction set in kernels/, of which the first that has a header counts; pool: (address, bytes) of RAM that no
+    image uses; serial: the firmware's file for its serial line; order: of weights below 8 bits in a word (pack.py)."""
 
     family: str
-    kernels: str
+    kernels: tuple[str, ...]
     flash: int
     ram: int
     flash_bytes: int
     ram_bytes: int
     pool: tuple[int, int]
-    serial: str
+    serial: str = ""
+    order: Order = "halves"
 
 
+DSP, SCALAR, XPULP = ("dsp",), ("rv32",), ("xpulp", "rv32")
+MIB = 1 << 20
 BOARDS = {
-    "mps2-an386": Board("arm", "dsp", 0x0, 0x20000000, 4 << 20, 4 << 20, (0x21000000, 16 << 20), "serial_mps2.c"),
-    "mps2-an500": Board("arm", "dsp", 0x0, 0x20000000, 4 << 20, 4 << 20, (0x60000000, 16 << 20), ""),
-    "mps2-an505": Board("arm", "dsp", 0x10000000, 0x38000000, 4 << 20, 4 << 20, (0x80000000, 16 << 20), ""),
-    "mps3-an547": Board("arm", "dsp", 0x10000000, 0x30000000, 512 << 10, 512 << 10, (0x70000000, 32 << 20), ""),
-    "nucleo-l4r5zi": Board("arm", "dsp", 0x08000000, 0x20000000, 2 << 20, 640 << 10, (0, 0), "serial_nucleo_l4r5zi.c"),
-    "virt": Board("riscv", "rv32", 0x80000000, 0x81000000, 16 << 20, 16 << 20, (0x82000000, 32 << 20), ""),
+    "mps2-an386": Board("arm", DSP, 0x0, 0x20000000, 4 * MIB, 4 * MIB, (0x21000000, 16 * MIB), "serial_mps2.c"),
+    "mps2-an500": Board("arm", DSP, 0x0, 0x20000000, 4 * MIB, 4 * MIB, (0x60000000, 16 * MIB)),
+    "mps2-an505": Board("arm", DSP, 0x10000000, 0x38000000, 4 * MIB, 4 * MIB, (0x80000000, 16 * MIB)),
+    "mps3-an547": Board("arm", DSP, 0x10000000, 0x30000000, MIB // 2, MIB // 2, (0x70000000, 32 * MIB)),
+    "nucleo-l4r5zi": Board("arm", DSP, 0x08000000, 0x20000000, 2 * MIB, 640 << 10, (0, 0), "serial_nucleo_l4r5zi.c"),
+    "virt": Board("riscv", SCALAR, 0x80000000, 0x81000000, 16 * MIB, 16 * MIB, (0x82000000, 32 * MIB)),
+    "rtl-xpulp": Board("riscv", XPULP, 0x80000000, 0x81000000, 16 * MIB, 16 * MIB, (0x82000000, 32 * MIB), "", "bytes"),
 }
 """Simulated ones by the name that QEMU has for them. Arm AN386, AN500: 4 MiB of SSRAM twice, 16 MiB of PSRAM; AN505:
 the same, AN547: tightly coupled memories and DDR, at the addresses that secure code sees; RM0432. QEMU's
@@ -78,12 +83,15 @@ def firmware(device: Device, name: str) -> Path:
 def include_paths(device: Device) -> tuple[Path, ...]:
     """Folders of the headers of kernels and firmware."""
     board = board_of(device)
-    return KERNELS, KERNELS / board.kernels, FIRMWARE, FIRMWARE / board.family
+    return KERNELS, *(KERNELS / name for name in board.kernels), FIRMWARE, FIRMWARE / board.family
 
 
 def kernel_headers(device: Device) -> list[Path]:
     """Those that all instruction sets share, and the board's own."""
-    return sorted([*KERNELS.glob("*.h"), *(KERNELS / board_of(device).kernels).glob("*.h")])
+    own: dict[str, Path] = {}
+    for name in reversed(board_of(device).kernels):
+        own |= {path.name: path for path in (KERNELS / name).glob("*.h")}
+    return sorted([*KERNELS.glob("*.h"), *own.values()])
 
 
 def linker_script(device: Device, flash: int, ram: int, comment: str, stack: int = STACK_BYTES) -> str:

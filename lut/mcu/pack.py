@@ -3,7 +3,8 @@
 conv       for every two output channels: word 0 of one, word 0 of the other, word 1 of one ...
            8 bits: four weights, first in the lowest byte
            below: code w + 2^(b-1); elements (0, 2), (1, 3), (4, 6), (5, 7) .. of a word are pairs 0, 1, 2, 3 ..;
-           pair j is in bits j b and 16 + j b, which one AND with a shift unpacks for SMLAD
+           pair j is in bits j b and 16 + j b, which one AND with a shift unpacks for SMLAD (order `halves`);
+           or element e is in the bits from 8 (e mod 4) + b (e div 4): so it unpacks four bytes (order `bytes`)
            behind these words both biases and both multipliers, int32
            where patches are spread from words of n < 8-bit codes (shapes.spread_bits), codes j and j + 16 / n of a word
            are its pair j, and weights are put where their codes are
@@ -15,6 +16,7 @@ depthwise  for every four channels a word per tap, a byte per channel; below 8 b
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 
@@ -23,6 +25,8 @@ from lut.kernels.requantize import PARAMS
 from lut.spec import OpSpec
 
 from .shapes import GROUPED, layout, spread_bits, words
+
+Order = Literal["halves", "bytes"]
 
 
 def _spread_order(spec: OpSpec) -> np.ndarray:
@@ -35,7 +39,7 @@ def _spread_order(spec: OpSpec) -> np.ndarray:
     return (np.arange(0, words(spec).patch, codes)[:, None] + order).reshape(-1)
 
 
-def _pack_conv(spec: OpSpec, weights: np.ndarray) -> np.ndarray:
+def _pack_conv(spec: OpSpec, weights: np.ndarray, order: Order) -> np.ndarray:
     """uint32 (groups of channels, words, channels of a group). weights: int8 (c_out, c_in / groups, kh, kw)."""
     form, together = words(spec), GROUPED[layout(spec)]
     flat = weights.transpose(0, 2, 3, 1).reshape(spec.c_out, -1)
@@ -50,7 +54,8 @@ def _pack_conv(spec: OpSpec, weights: np.ndarray) -> np.ndarray:
     for element in range(form.each):
         four, place = divmod(element, 4)
         pair, half = 2 * four + place % 2, place // 2
-        packed |= codes[..., element] << np.uint32(16 * half + pair * spec.w_bits)
+        at = 16 * half + pair * spec.w_bits if order == "halves" else 8 * place + four * spec.w_bits
+        packed |= codes[..., element] << np.uint32(at)
     return packed
 
 
@@ -66,10 +71,12 @@ def _pack_depthwise(spec: OpSpec, weights: np.ndarray) -> np.ndarray:
     return np.bitwise_or.reduce([codes[:, k] << np.uint8(k * spec.w_bits) for k in range(share)]).reshape(-1)
 
 
-def pack_constants(op: Constants, in_zeros: Sequence[int], out_zero: int) -> dict[str, np.ndarray]:
+def pack_constants(
+    op: Constants, in_zeros: Sequence[int], out_zero: int, order: Order = "halves"
+) -> dict[str, np.ndarray]:
     """Flat arrays by the argument's name (`weights`, `bias`, `params`); only those that the kernel reads.
 
-    in_zeros: the zero point of each input, out_zero: the output's.
+    in_zeros: the zero point of each input, out_zero: the output's. order: of the board (image.Board).
     """
     spec, arrays = op.spec, dict[str, np.ndarray]()
     weighted = layout(spec) != "none"
@@ -80,7 +87,7 @@ def pack_constants(op: Constants, in_zeros: Sequence[int], out_zero: int) -> dic
             fours = np.hstack([values.reshape(-1, 4) for values in scale])
             arrays = {"weights": _pack_depthwise(spec, op.weights), "bias": fours.reshape(-1)}
         else:
-            packed = _pack_conv(spec, op.weights)
+            packed = _pack_conv(spec, op.weights, order)
             whole = packed.shape[0] * packed.shape[2]
             groups = [values.view(np.uint32)[:whole].reshape(len(packed), -1) for values in scale]
             arrays["weights"] = np.hstack([packed.reshape(len(packed), -1), *groups])

@@ -18,6 +18,7 @@ from .emit import Kernel
 from .flash import constants_pool, waits
 from .image import board_of, code_bytes, compile_object, core_of, firmware, link, linker_script
 from .qemu import run
+from .rtl import run_rtl
 
 Arguments = Mapping[str, np.ndarray]
 """By the name of the argument; what a kernel writes is left out."""
@@ -25,8 +26,8 @@ Arguments = Mapping[str, np.ndarray]
 
 @dataclass(frozen=True)
 class Result:
-    """output: bytes (n,). cycles: by the device's model; waits: those of them that go to flash; instructions: exact.
-    stack: bytes of the call."""
+    """output: bytes (n,). cycles: by the device's model; waits: those of them that go to flash; instructions: exact, 0
+    where nothing counts them. stack: bytes of the call."""
 
     output: np.ndarray
     cycles: int
@@ -86,6 +87,8 @@ def build(device: Device, kernels: Sequence[Kernel], folder: Path) -> tuple[Path
     return link(device, [*objects, *others], script, folder / "rows.elf"), code_bytes(device, objects)
 
 
+RTL_SLOWER = 20.0
+"""Than QEMU, in the limit of time: a million cycles a second at least."""
 FIRMWARE_SOURCES = ("rows.c", "start.c", "core.c", "semihosting.c", "memory.c")
 
 
@@ -99,11 +102,15 @@ def execute(
         folder = Path(name)
         image, code = build(device, kernels, folder)
         write_arguments(kernels, arguments, folder)
-        ran = run(device, image, folder, seconds)
+        if model.cycles is None:
+            counts = [(cycles, 0, 0) for cycles in run_rtl(device, image, folder, RTL_SLOWER * seconds).cycles]
+        else:
+            ran = run(device, image, folder, seconds)
+            waiting = [waits(device, region) for region in ran.regions]
+            cycles = [model.cycles(region, ran.listing) for region in ran.regions]
+            counts = [(c + w, region.instructions, w) for c, w, region in zip(cycles, waiting, ran.regions)]
         outputs = read_outputs(kernels, folder)
-    results = []
-    for (stack, output), region, size in zip(outputs, ran.regions, code):
-        waiting = waits(device, region)
-        cycles = model.cycles(region, ran.listing) + waiting
-        results.append(Result(output, cycles, region.instructions, size, stack, waiting))
-    return results
+    return [
+        Result(output, cycles, instructions, size, stack, waiting)
+        for (stack, output), (cycles, instructions, waiting), size in zip(outputs, counts, code)
+    ]

@@ -12,7 +12,7 @@ import hashlib
 import importlib
 import os
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from lut.columns import nearest
@@ -44,16 +44,20 @@ prefetch_controller sleep_unit core top"
 
 @dataclass(frozen=True)
 class Rtl:
-    """package: on PyPI, with underscores for hyphens the module whose `data_location` has the sources. files: in the
-    order that they need; folders: of headers and of modules by name, both below that location."""
+    """wrapper: in rtl/, without its suffix. package: on PyPI, with underscores for hyphens the module whose
+    `data_location` has the sources. files: in the order that they need; folders: of headers and of modules by name,
+    both below that location. defines: macros."""
 
+    wrapper: str
     package: str
     files: tuple[str, ...]
     folders: tuple[str, ...]
+    defines: tuple[str, ...] = ()
 
 
 CORES = {
     "ibex": Rtl(
+        "ibex",
         "pythondata-cpu-ibex",
         (
             f"{_CHOSEN}/prim_pkg.sv",
@@ -65,6 +69,7 @@ CORES = {
         (_PRIMITIVES, "rtl", "vendor/lowrisc_ip/dv/sv/dv_utils", _CHOSEN, _GENERIC),
     ),
     "cv32e40p": Rtl(
+        "cv32e40p",
         "pythondata-cpu-cv32e40p",
         (
             *(f"rtl/include/cv32e40p_{name}_pkg.sv" for name in ("apu_core", "fpu")),
@@ -72,8 +77,10 @@ CORES = {
             *(f"rtl/cv32e40p_{name}.sv" for name in _CV32E40P.split()),
         ),
         ("rtl/include", "bhv/include"),
+        ("XPULP=0",),
     ),
 }
+CORES["cv32e40p-xpulp"] = replace(CORES["cv32e40p"], defines=("XPULP=1",))
 
 
 def rtl_of(name: str) -> Rtl:
@@ -113,7 +120,7 @@ def _build(command: list[str], folder: Path) -> None:
 def simulator(name: str) -> Path:
     """The core's simulator, built where the cache folder lacks it. LutError has what is missing, or the complaint."""
     rtl, (verilator, version) = rtl_of(name), versions(name)
-    own = [RTL / f"{name}.sv", RTL / "main.cpp", RTL / "memory.h"]
+    own = [RTL / f"{rtl.wrapper}.sv", RTL / "main.cpp", RTL / "memory.h"]
     digest = hashlib.sha256(repr((verilator, version, FLAGS, rtl)).encode())
     for path in own:
         digest.update(path.read_bytes())
@@ -126,7 +133,8 @@ def simulator(name: str) -> Path:
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{name}.") as folder:
         paths = [f"-I{where / path}" for path in rtl.folders]
         files = [str(where / path) for path in rtl.files]
-        command = [found("verilator", INSTALL), *FLAGS, f"-I{RTL}", "-CFLAGS", f"-I{RTL}", "-Mdir", folder]
+        defines = [f"-D{define}" for define in rtl.defines]
+        command = [found("verilator", INSTALL), *FLAGS, *defines, f"-I{RTL}", "-CFLAGS", f"-I{RTL}", "-Mdir", folder]
         _build([*command, *paths, *files, str(own[0]), str(own[1])], Path(folder))
         os.replace(Path(folder, "simulator"), target)
     return target

@@ -1,11 +1,11 @@
-// OpenHW's CV32E40P without Xpulp. Its clock is never gated, which saves time in simulation.
+// OpenHW's CV32E40P, with Xpulp where XPULP is 1. Its clock is never gated, which saves time in simulation.
 module core(
     input logic clk, rst_n,
     output logic instr_req, output logic [31:0] instr_addr, input logic instr_gnt, instr_rvalid, input logic [31:0] instr_rdata,
     output logic data_req, data_we, output logic [3:0] data_be, output logic [31:0] data_addr, data_wdata,
     input logic data_gnt, data_rvalid, input logic [31:0] data_rdata
 );
-    cv32e40p_top #(.COREV_PULP(0)) top(
+    cv32e40p_top #(.COREV_PULP(`XPULP)) top(
         .clk_i(clk), .rst_ni(rst_n), .pulp_clock_en_i(1'b1), .scan_cg_en_i(1'b0), .fetch_enable_i(1'b1),
         .boot_addr_i(32'h80), .mtvec_addr_i(32'h0), .dm_halt_addr_i(32'h0), .dm_exception_addr_i(32'h0),
         .hart_id_i(32'h0),
