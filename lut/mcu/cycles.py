@@ -17,7 +17,7 @@ from .trace import Listing, Region
 
 @dataclass(frozen=True)
 class Model:
-    """cycles: of what QEMU counted; None: the core's RTL runs every row. source: what a row says of where they are from."""
+    """cycles: of what QEMU counted; None: RTL runs every row. source: what a row says of where they are from."""
 
     cycles: Callable[[Region, Listing], int] | None
     source: Source

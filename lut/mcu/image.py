@@ -24,8 +24,8 @@ STACK_BYTES = 2048
 
 @dataclass(frozen=True)
 class Board:
-    """Where a board has its memories. family: of toolchain.FAMILIES, whose start-up is in firmware/; kernels: folders of
-    its instruction set in kernels/, of which the first that has a header counts; pool: (address, bytes) of RAM that no
+    """Where a board has its memories. family: of toolchain.FAMILIES, whose start-up is in firmware/; kernels: folders
+    of its instruction set in kernels/, of which the first with a header counts; pool: (address, bytes) of RAM that no
     image uses; serial: the firmware's file for its serial line; order: of weights below 8 bits in a word (pack.py)."""
 
     family: str
