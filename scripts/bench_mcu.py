@@ -3,10 +3,10 @@
     python scripts/bench_mcu.py [--device cortex-m4] [--networks resnet8 ds_cnn] [--json]
 
 Cycles are those of the device's model (its rows say which), of memories without wait states; beside them, for a
-Cortex-M4, those of a board whose flash has some (lut/mcu/flash.py). Networks of a core with RTL are timed there, one
-image each, four where QEMU does not know the core (`rtl`, a minute for 40 million cycles). Networks have random weights: neither cycles nor bytes depend on
-them. Every row that a network needs is simulated; nothing is fitted or interpolated. Found networks are the solver's,
-of random preferences, inside a share of the 8-bit network's time and weights.
+Cortex-M4, those of a board whose flash has some (lut/mcu/flash.py). Networks of a core with RTL are timed there (`rtl`,
+a minute for 40 million cycles), one image each, four where QEMU does not know the core. Networks have random weights:
+neither cycles nor bytes depend on them. Every row that a network needs is simulated; nothing is fitted or interpolated.
+Found networks are the solver's, of random preferences, inside a share of the 8-bit network's time and weights.
 """
 
 from __future__ import annotations
