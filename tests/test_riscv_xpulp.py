@@ -30,10 +30,7 @@ def test_kernels_are_the_oracles_to_the_bit(bits: int) -> None:
     shapes = [SHAPES[name] for name in ("odd", "16", "residual", "strided", "depthwise", "linear")]
     shapes += [replace(conv(8, 4, width, 3), height=1) for width in (2, 3, 4)]
     shapes += [conv(16, 6, 7, 3, residual=True), OpSpec("linear", 1, 640, 18, 1, 1)]
-    several = [
-        ((8, 8), (4, 2), (2, 4))[i % 3] for i in range(len(shapes))
-    ]  # every one on 8-bit inputs where bits are 4
-    pairs = several if bits != 4 else [(8, out) for _, out in several]
+    pairs = [((8, 8), (4, 2), (2, 4))[(i + bits // 2) % 3] for i in range(len(shapes))]  # of input and output
     specs = [stored(spec, bits, in_bits, out, 4) for spec, (in_bits, out) in zip(shapes, pairs)]
     compare(specs, bits, None, XPULP, storage="packed")
 
