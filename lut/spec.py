@@ -16,11 +16,13 @@ SIMULATED: tuple[Source, ...] = ("cycle-model", "instructions")
 
 
 def how(source: str | None) -> str:
-    """The word for what a device said: only what ran on hardware, or on its own logic, was measured; time made of
-    instructions alone is none yet."""
-    if source == "instructions":
-        return "uncalibrated"
+    """The word for what a device said: only what ran on hardware, or on its own logic, was measured."""
     return "simulated" if source in SIMULATED else "measured"
+
+
+def how_long(source: str | None) -> str:
+    """The same for a time: what is made of instructions alone is none yet."""
+    return "uncalibrated" if source == "instructions" else how(source)
 
 
 FLOAT_BITS = 32

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from lut.spec import MEASURED, SIMULATED, how
+from lut.spec import MEASURED, SIMULATED, how, how_long
 
 from .budget import Budget, quantity
 from .progress import read_metrics
@@ -36,7 +36,7 @@ def figure(value: float | None, form: str) -> str:
 
 def networks(validation: Mapping[str, Any]) -> str:
     """The headline: float, uniform 8-bit, found."""
-    seen = f"{how(validation['source'])} us"
+    seen = f"{how_long(validation['source'])} us"
     metric = validation.get("metric", TOP1)
     unit = " %" if metric == TOP1 else ""
     heads = [f"{kind}{unit}" for kind in ("float", "fake-quant", "integer")]
@@ -90,11 +90,15 @@ def effort(folder: Path) -> str:
     return table(rows)
 
 
+TIMED = ("latency", "energy")
+"""Metrics that follow from a time; the others are counted."""
+
+
 def budgets(validation: Mapping[str, Any]) -> str:
     lines = []
     for row in validation["budgets"]:
         limit = Budget(row["metric"], row["limit"], row["unit"]).describe()
-        seen, value = how(validation["source"]), row["measured"]
+        seen, value = (how_long if row["metric"] in TIMED else how)(validation["source"]), row["measured"]
         measured = "" if value is None else f", {seen} {quantity(row['metric'], value)}"
         note = f" ({row['note']})" if row.get("note") else ""
         verdict = "met" if row["met"] else "NOT MET"

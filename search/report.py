@@ -32,7 +32,7 @@ import jinja2
 
 from lut.errors import InputError
 from lut.files import atomic_write
-from lut.spec import how
+from lut.spec import how, how_long
 from lut.table import LatencyTable
 
 from . import plots, table_plots
@@ -80,6 +80,7 @@ def context(folder: Path) -> dict[str, Any]:
         "config": config.read_text() if config.exists() else None,
         "source": validation.get("source"),
         "how": how(validation.get("source")),
+        "how_long": how_long(validation.get("source")),
         "metric": metric,
         "scored": f"{metric}, %" if metric == TOP1 else metric,
         "predicted_only": validation.get("source") in ("imported", "predicted"),
@@ -93,7 +94,7 @@ def context(folder: Path) -> dict[str, Any]:
         "pareto_plot": _plot(plots.pareto, _points(networks, pareto), limits, metric),
         "swept": bool(pareto),
         "history_plot": _history(rows),
-        "agreement_plot": _agreement(networks, how(validation.get("source"))),
+        "agreement_plot": _agreement(networks, how_long(validation.get("source"))),
         "ops": _ops(networks),
         "phases": phases(rows),
         "table_plot": _table(config),

@@ -21,7 +21,7 @@ from lut.device import Device
 from lut.errors import LutError
 from lut.mcu import emit
 from lut.mcu.cycles import model_of
-from lut.spec import how
+from lut.spec import how, how_long
 from search.outcome import provenance
 
 pytestmark = needs_toolchain
@@ -54,11 +54,9 @@ def test_a_network_scores_as_the_reference_and_costs_what_its_rows_do(device: De
 
 
 def test_time_made_of_instructions_is_called_uncalibrated() -> None:
-    assert [how(source) for source in ("instructions", "cycle-model", "rtl")] == [
-        "uncalibrated",
-        "simulated",
-        "measured",
-    ]
+    words = {"instructions": "uncalibrated", "cycle-model": "simulated", "rtl": "measured"}
+    assert {source: how_long(source) for source in words} == words
+    assert how("instructions") == "simulated", "bytes are those of the linked image"
     assert "uncalibrated" in provenance({"drift": [], "source": "instructions"})
 
 
