@@ -56,9 +56,8 @@ def test_scores(in_bits: int) -> None:
     compare([stored(spec, 4, in_bits, 16) for spec in specs], 5, storage="packed")
 
 
-@needs_toolchain
-@pytest.mark.parametrize(("in_bits", "out_bits"), NARROW)
-def test_what_has_no_weights(in_bits: int, out_bits: int) -> None:
+def without_weights(in_bits: int, out_bits: int) -> list[OpSpec]:
+    """One of every kind that can have these bits."""
     specs = []
     for name, spec in POOLS.items():
         if name == "input":
@@ -67,6 +66,13 @@ def test_what_has_no_weights(in_bits: int, out_bits: int) -> None:
             continue  # its data would saturate
         elif name not in ONE_BITS or in_bits == out_bits:
             specs.append(stored(spec, 8, in_bits, out_bits, out_bits))
+    return specs
+
+
+@needs_toolchain
+@pytest.mark.parametrize(("in_bits", "out_bits"), NARROW)
+def test_what_has_no_weights(in_bits: int, out_bits: int) -> None:
+    specs = without_weights(in_bits, out_bits)
     even = [replace(POOLS["add"], c_in=12, c_out=12), replace(POOLS["unary"], c_in=8, c_out=8)]
     compare([*specs, *(stored(spec, 8, in_bits, out_bits) for spec in even)], in_bits, storage="packed")
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 from kernel_toys import POOLS, SHAPES, conv, extremes, with_bits
 from mcu_toys import IBEX, compare, needs_riscv
-from test_mcu_packed import ONE_BITS, stored
+from test_mcu_packed import stored, without_weights
 
 from cost_models.counts import macs
 from lut.mcu import emit
@@ -52,15 +52,7 @@ def test_scores() -> None:
 
 @pytest.mark.parametrize(("in_bits", "out_bits"), few(2, {(8, 8), (4, 2), (2, 2)}))
 def test_what_has_no_weights(in_bits: int, out_bits: int) -> None:
-    specs = []
-    for name, spec in POOLS.items():
-        if name == "input":
-            specs.append(replace(spec, out_bits=out_bits))
-        elif name == "global" and in_bits == out_bits == 2:
-            continue  # its data would saturate
-        elif name not in ONE_BITS or in_bits == out_bits:
-            specs.append(stored(spec, 8, in_bits, out_bits, out_bits))
-    compare(specs, in_bits, device=IBEX, storage="packed")
+    compare(without_weights(in_bits, out_bits), in_bits, device=IBEX, storage="packed")
 
 
 @pytest.mark.parametrize("bits", [8, 4, 2])
