@@ -6,6 +6,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from torch import nn
 
@@ -15,7 +16,9 @@ from supernet.supernet import Supernet
 
 from .budget import Budget
 from .costs import FIELDS, predicted
-from .run import Run
+
+if TYPE_CHECKING:
+    from .run import Run
 
 UNIFORM_BITS = ((8, 8), (4, 4), (2, 2), (4, 8), (2, 8))
 NARROWED_BITS = ((8, 8), (4, 4), (4, 8))

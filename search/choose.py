@@ -2,7 +2,8 @@
 
 The argmax of every choice when it is inside the budgets, and the n most probable architectures that `solve` finds
 there; each is extracted, its batch-norm statistics are estimated anew, and the best on the validation split is taken.
-What it leaves of the budgets is filled (`fill.py`).
+What it leaves of the budgets is filled (`fill.py`). With a trial (`trial.py`), the plain networks inside the budgets,
+filled as well, compete with it (`finalists.py`).
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import numpy as np
 
 from lut.table import LatencyTable
 from supernet.arch import Arch
-from supernet.extract import extract
+from supernet.extract import Subnet, extract
 from supernet.supernet import Supernet
 
 from .bilevel import SearchResult, run_search
@@ -25,16 +26,21 @@ from .config import SearchConfig
 from .costs import Costs, expected_costs, network_costs, resolve
 from .evaluate import Metric, evaluate, reestimate_batchnorm, require_own, top1
 from .fill import fill
+from .finalists import plain
 from .solve import cost_of, solve
+from .trial import Trial, make_trial
 from .user_code import as_data
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """An architecture inside the budgets, and its metric on validation before any fine-tuning."""
+    """An architecture inside the budgets, and its metric on validation: with inherited weights, or after a trial.
+    name: `searched`, or what a plain network is called."""
 
     arch: Arch
     metric: float
+    name: str = "searched"
+    tried: bool = False
 
 
 @dataclass(frozen=True)
@@ -57,9 +63,11 @@ def choose(
     n: int = 5,
     metric: Metric = top1,
     seed: int = 0,
+    trial: Trial | None = None,
 ) -> list[Candidate]:
     """Architectures inside `budgets` (resolved): the best on validation with its budgets filled, which is the chosen
-    one, then all that were compared, best first. Raises BudgetError when none fits."""
+    one, then all that were compared, best first; with `trial`, the finalists by it come before these. Raises
+    BudgetError when none fits."""
     schedule = net.schedule()
     argmax = net.arch()
     predicted = {name: cost_of(schedule, cost, argmax.choices) for name, cost in costs.items()}
@@ -68,14 +76,27 @@ def choose(
         archs.insert(0, replace(argmax, predicted=predicted, seed=seed))
     distinct = list({tuple(sorted(arch.choices.items())): arch for arch in archs}.values())
 
+    def cut(arch: Arch) -> Subnet:
+        return extract(net, replace(arch, space=net.space.hash()))
+
     def scored(arch: Arch) -> Candidate:
-        subnet = extract(net, replace(arch, space=net.space.hash()))
+        subnet = cut(arch)
         reestimate_batchnorm(subnet, data, batches=10, seed=seed)
         return Candidate(subnet.arch, evaluate(subnet, data, "validation", metric))
 
     compared = sorted(map(scored, distinct), key=lambda candidate: -candidate.metric)
-    filled = fill(net.choices(), schedule, compared[0].arch, costs, budgets)
-    return compared if filled.choices == compared[0].arch.choices else [scored(filled), *compared]
+    best = compared[0].arch
+    finalists = {"searched": fill(net.choices(), schedule, best, costs, budgets)}
+    if trial is not None:
+        for name, arch in plain(net, costs, budgets, best).items():
+            filled = fill(net.choices(), schedule, arch, costs, budgets)
+            if all(filled.choices != other.choices for other in finalists.values()):
+                finalists[name] = filled
+    if trial is None or len(finalists) == 1:
+        only = finalists["searched"]
+        return compared if only.choices == best.choices else [scored(only), *compared]
+    tried = [Candidate(arch, trial(name, cut(arch)), name, True) for name, arch in finalists.items()]
+    return sorted(tried, key=lambda candidate: -candidate.metric) + compared
 
 
 def search(
@@ -93,6 +114,8 @@ def search(
     loaders: a data source, or train, validation and test iterables of (x, y). table: needed for a latency budget.
     folder: checkpoints and metrics go there, and an interrupted search resumes. options: loss, metric, augment of
     `run_search`. Raises BudgetError naming the smallest reachable cost when nothing fits.
+
+    The finalists' trials are fine-tuned by `search.finetune`'s defaults, without a teacher.
     """
     config = config or SearchConfig()
     require_own(net, options.get("loss"), options.get("metric", top1))
@@ -102,5 +125,7 @@ def search(
     solve(net.choices(), net.schedule(), np.zeros(net.alpha.shape), costs, limits, n=1)  # refuse before training
     result = run_search(net, data, expected_costs(net, costs), limits, config, folder=folder, **options)
     scores = result.scores.double().numpy()
-    candidates = choose(net, scores, costs, limits, data, metric=options.get("metric", top1), seed=config.seed)
+    metric = options.get("metric", top1)
+    trial = make_trial(data, config.trial_epochs, seed=config.seed, folder=folder, **options)
+    candidates = choose(net, scores, costs, limits, data, metric=metric, seed=config.seed, trial=trial)
     return Found(candidates[0].arch, tuple(candidates), tuple(limits), result)

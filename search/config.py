@@ -135,6 +135,7 @@ class SearchConfig:
     objective: Literal["lagrangian", "linear", "power", "log"] = "lagrangian"
     penalty: float | None = ranged(None, 0.0)  # first r of lagrangian, lambda of linear, w of power, beta of log
     compile: Compile = "auto"  # as in training
+    trial_epochs: int = ranged(2, 0)  # of fine-tuning, before finalists are compared (search.finalists); 0: none are
     seed: int = ranged(0, 0)
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from lut.spec import MEASURED, SIMULATED, how, how_long
 
 from .budget import Budget, quantity
-from .progress import read_metrics
+from .progress import phase_of, read_metrics
 
 TOP1 = "top-1"
 """The one metric that is a share, and printed in per cent; others have the name of what a person gave."""
@@ -74,8 +74,8 @@ def cpu_seconds(folder: Path) -> dict[str, tuple[float, int]]:
     seconds: dict[str, float] = defaultdict(float)
     epochs: dict[str, int] = defaultdict(int)
     for row in read_metrics(folder / "metrics.jsonl"):
-        seconds[row["phase"]] += row.get("cpu_seconds", 0.0)
-        epochs[row["phase"]] += 1
+        seconds[phase_of(row)] += row.get("cpu_seconds", 0.0)
+        epochs[phase_of(row)] += 1
     return {phase: (seconds[phase], epochs[phase]) for phase in seconds}
 
 

@@ -34,7 +34,6 @@ from supernet.supernet import Supernet
 from .baselines import Baseline, baselines, widest
 from .bilevel import run_search
 from .budget import Budget
-from .choose import choose
 from .config import RunConfig, SearchConfig
 from .costs import FIELDS, Costs, expected_costs, network_costs, predicted, reported, resolve
 from .evaluate import evaluate
@@ -115,10 +114,8 @@ def searched(run: Run, model: nn.Module, warm: Supernet, costs: Costs, name: str
     run.seed()
     held = {budget.metric: costs[budget.metric] for budget in limits}
     scores = _search(run, net, held, limits, replace(run.config.search, warmup_epochs=0), folder_of(run, name))
-    candidates = choose(
-        net, scores, costs, limits, run.sources.data, metric=run.sources.metric, seed=run.config.search.seed
-    )
-    return run.finetuned(net, candidates[0].arch, f"points/{slug(name)}", model)
+    arch = run.chosen(net, scores, costs, limits, model, folder_of(run, name))
+    return run.finetuned(net, arch, f"points/{slug(name)}", model)
 
 
 def tuned_baseline(run: Run, model: nn.Module, entry: Baseline) -> Subnet:

@@ -7,7 +7,7 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -118,3 +118,9 @@ def read_metrics(path: str | Path) -> list[dict[str, Any]]:
         except ValueError:
             continue
     return rows
+
+
+def phase_of(row: Mapping[str, Any]) -> str:
+    """Of a row of the journal, the phase that a person reads: all trials are one."""
+    phase = str(row.get("phase", "?"))
+    return "trial" if phase.startswith("trial ") else phase

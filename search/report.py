@@ -7,6 +7,7 @@ Files read; each may be absent, and then its section says so:
                      wall_seconds}; rows of phase `search` also {entropy: {kind: share of the maximum},
                      costs: {metric: expected}, limits: {metric: limit}}
     arch.json        supernet.Arch
+    trials.json      {key: {name, metric, predicted: {metric: cost}}}, the finalists (search/trial.py)
     env.json         {command, seed, commit, date, versions: {name: version}, machine: {name: value}}, any of them
     pareto.json      {points: [{name, kind: float|uniform|width|found|quick|.., top1, latency_us, weights_bytes}]}
     validation.json  {source: host|board|.., metric, networks: {float, uniform8, found, ..: network}, budgets, drift,
@@ -39,7 +40,8 @@ from . import plots, table_plots
 from .budget import UNITS, quantity
 from .config import RunConfig
 from .outcome import TOP1
-from .progress import read_metrics
+from .progress import phase_of, read_metrics
+from .trial import RESULTS, read_trials
 
 NAMES = {"float": "Float32", "uniform8": "Uniform 8-bit", "found": "Found"}
 KINDS = {"float": "float", "uniform8": "uniform", "found": "found"}
@@ -97,6 +99,7 @@ def context(folder: Path) -> dict[str, Any]:
         "agreement_plot": _agreement(networks, how_long(validation.get("source"))),
         "ops": _ops(networks),
         "phases": phases(rows),
+        "trials": sorted(read_trials(folder / RESULTS).values(), key=lambda trial: -trial["metric"]),
         "table_plot": _table(config),
         "env": env,
     }
@@ -123,10 +126,10 @@ def headline(key: str, network: Mapping[str, Any], networks: Mapping[str, Any]) 
 
 def phases(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """CPU and wall-clock seconds of every phase, and CPU seconds beside those of plain training (phase `train`)."""
-    names = list(dict.fromkeys(row.get("phase", "?") for row in rows))
+    names = list(dict.fromkeys(map(phase_of, rows)))
     sums = []
     for name in names:
-        mine = [row for row in rows if row.get("phase", "?") == name]
+        mine = [row for row in rows if phase_of(row) == name]
         cpu, wall = (sum(row.get(f"{clock}_seconds", 0.0) for row in mine) for clock in ("cpu", "wall"))
         sums.append({"name": name, "epochs": len(mine), "cpu": cpu, "wall": wall, "metric": mine[-1].get("metric")})
     plain = next((s["cpu"] for s in sums if s["name"] == "train"), None)

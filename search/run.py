@@ -45,11 +45,13 @@ from .deployment import Deployment, broken, deployment, tighten
 from .environment import environment
 from .evaluate import evaluate
 from .finetune import finetune
+from .outcome import score
 from .progress import Metrics
 from .quick import quick_scores
 from .solve import solve
 from .sources import Sources, load_sources, load_weights
 from .train import train
+from .trial import make_trial
 
 CALIBRATION_IMAGES = 256
 
@@ -260,12 +262,35 @@ class Run:
         checkpoint.unlink(missing_ok=True)  # else an architecture that is solved for later would take it for its own
         return subnet
 
-    def chosen(self, net: Supernet, scores: np.ndarray, costs: Costs, limits: list[Budget]) -> Arch:
-        """The best candidate inside the limits, written to arch.json."""
-        candidates = choose(
-            net, scores, costs, limits, self.sources.data, metric=self.sources.metric, seed=self.config.search.seed
+    def chosen(
+        self, net: Supernet, scores: np.ndarray, costs: Costs, limits: list[Budget], teacher: nn.Module, folder: Path
+    ) -> Arch:
+        """The best candidate inside the limits, by trials whose results are kept in `folder`."""
+        trial = make_trial(
+            self.sources.data,
+            min(self.config.search.trial_epochs, self.config.finetune.epochs),
+            teacher if self.sources.classes else None,
+            config=self.config.finetune,
+            loss=self.sources.loss,
+            metric=self.sources.metric,
+            seed=self.config.search.seed,
+            augment=self.config.data.augment,
+            metrics=self.metrics,
+            folder=folder,
         )
-        candidates[0].arch.write(self.folder / "arch.json")
+        candidates = choose(
+            net,
+            scores,
+            costs,
+            limits,
+            self.sources.data,
+            metric=self.sources.metric,
+            seed=self.config.search.seed,
+            trial=trial,
+        )
+        if tried := [candidate for candidate in candidates if candidate.tried]:
+            figures = ", ".join(f"{c.name} {score(c.metric, self.sources.scored)}" for c in tried)
+            say(f"finalists, {self.sources.scored} on validation after a short fine-tuning: {figures}")
         return candidates[0].arch
 
     def deployed(
@@ -281,8 +306,9 @@ class Run:
         """The found network, and what the device says of it beside `programs`. Where the measured latency breaks a
         limit, the limit is divided by measured / predicted and solved again, `config.deploy.tighten` times at most, or
         until nothing smaller is left."""
-        arch, tightened = self.chosen(net, scores, costs, limits), limits
+        arch, tightened = self.chosen(net, scores, costs, limits, teacher, self.folder), limits
         for attempt in range(self.config.deploy.tighten + 1):
+            arch.write(self.folder / "arch.json")
             subnet = self.finetuned(net, arch, "subnet", teacher)
             validation = target.validate({**programs, "found": lower(subnet, "found")})
             ratios = broken(validation, limits)
@@ -292,7 +318,7 @@ class Run:
             over = ", ".join(f"{metric} {ratio - 1:.1%}" for metric, ratio in ratios.items())
             say(f"measured above the limit ({over}); solving again with " + ", ".join(b.describe() for b in tightened))
             try:
-                arch = self.chosen(net, scores, costs, tightened)
+                arch = self.chosen(net, scores, costs, tightened, teacher, self.folder)
             except BudgetError as error:
                 say(f"{error}\nthe last network is kept")
                 break

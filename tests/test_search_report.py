@@ -83,6 +83,10 @@ ROWS = [
     {"phase": "search", "epoch": 0, "loss": 1.0, "metric": 0.7, "cpu_seconds": 50.0, "wall_seconds": 30.0,
      "entropy": {"width": 0.9}, "costs": {"latency": 80.0, "weights": 40_000.0}, "limits": {"latency": 60.0}},
 ]  # fmt: skip
+TRIALS = {
+    "aa": {"name": "searched", "metric": 0.7281, "predicted": {"latency": 50.0, "weights": 29_696}},
+    "bb": {"name": "uniform W4A8", "metric": 0.7694, "predicted": {"latency": 55.0, "weights": 28_672}},
+}
 PARETO = {"points": [{"name": "half", "kind": "found", "top1": 0.97, "latency_us": 50.0, "weights_bytes": None}]}
 
 
@@ -91,7 +95,7 @@ def run(tmp_path):
     folder = tmp_path / "2026-01-01-host-cpu-resnet8"
     folder.mkdir()
     RunConfig().write(folder / "config.yaml")
-    for name, body in (("validation", VALIDATION), ("env", ENV), ("pareto", PARETO)):
+    for name, body in (("validation", VALIDATION), ("env", ENV), ("pareto", PARETO), ("trials", TRIALS)):
         (folder / f"{name}.json").write_text(json.dumps(body))
     (folder / "arch.json").write_text(json.dumps({"schema": 1, "choices": {"stem.weight_bits": 4}}))
     (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in ROWS))
@@ -164,6 +168,17 @@ def test_an_empty_folder_says_what_is_missing(tmp_path):
     assert "<svg" not in page
 
 
+def test_finalists_are_listed_best_first_with_what_they_cost(run):
+    _, text = read(write_report(run))
+    section = text.split("Finalists")[1].split("On validation after")[0].replace("\N{NO-BREAK SPACE}", " ")
+    assert section.strip() == "networktop-1, %latencyweights uniform W4A876.9455 µs28 KiB searched72.8150 µs29 KiB"
+    (run / "trials.json").write_text("[]")
+    with pytest.raises(InputError, match=r"trials\.json: damaged"):
+        write_report(run)
+    (run / "trials.json").unlink()
+    assert "Finalists" not in read(write_report(run))[1]
+
+
 @pytest.mark.parametrize("name", ["validation.json", "env.json", "pareto.json", "arch.json", "metrics.jsonl"])
 def test_any_one_file_may_be_absent(run, name):
     (run / name).unlink()
@@ -224,6 +239,9 @@ def test_phases_sum_seconds_beside_plain_training():
     assert (train["cpu"], train["wall"], train["epochs"], train["ratio"], train["metric"]) == (20, 12, 2, 1, 0.6)
     assert search["ratio"] == 2.5
     assert phases(ROWS[2:])[0]["ratio"] is None
+    tried = [{"phase": f"trial {name}", "epoch": 0, "cpu_seconds": 1.0, "metric": 0.5} for name in ("a 1", "b 2")]
+    (trial,) = phases(tried)
+    assert (trial["name"], trial["epochs"], trial["cpu"]) == ("trial", 2, 2)
 
 
 def test_what_a_simulator_said_is_not_called_measured(run):

@@ -1,0 +1,43 @@
+"""The plain networks inside the budgets, to which a search should not lose: the same bits and share of channels.
+
+An option's loss under the weights of a supernet is not its loss once they are trained for it: few bits look worse
+before fine-tuning than after, few channels better, so that a search can be led away from a plain network that beats
+it. `choose` lets a short fine-tuning decide between what was found and the plain networks that fit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from supernet.arch import Arch
+from supernet.choice import Choice
+from supernet.supernet import Supernet
+
+from .baselines import Baseline
+from .budget import Budget
+from .costs import Costs
+from .fill import ORDERED
+from .solve import cost_of
+
+
+def plain(net: Supernet, costs: Costs, budgets: Sequence[Budget], like: Arch) -> dict[str, Arch]:
+    """By name, one per number of weight bits: the widest network inside the budgets (resolved), with the most
+    activation bits that fit at this width; none that another one covers. Operators are those of `like`, pins stay."""
+    space, choices, schedule = net.space, net.choices(), net.schedule()
+    widths, act_bits = sorted(space.widths, reverse=True), sorted(space.act_bits, reverse=True)
+    kept: dict[str, Arch] = {}
+    for bits in sorted(space.weight_bits, reverse=True):
+        for entry in (Baseline(bits, act, width) for width in widths for act in act_bits):
+            uniform = net.uniform(bits, entry.act_bits, entry.width).choices
+            values = {c.name: (uniform if c.kind in ORDERED else like.choices)[c.name] for c in choices}
+            predicted = {metric: cost_of(schedule, cost, values) for metric, cost in costs.items()}
+            if all(budget.fits(predicted[budget.metric]) for budget in budgets):
+                if not any(covers(choices, other.choices, values) for other in kept.values()):
+                    kept[entry.name] = Arch(values, like.space, predicted, like.seed)
+                break
+    return kept
+
+
+def covers(choices: Sequence[Choice], large: Mapping[str, int], small: Mapping[str, int]) -> bool:
+    """Whether `large` has at least the channels and bits of `small` everywhere."""
+    return all(large[c.name] >= small[c.name] for c in choices if c.kind in ORDERED)

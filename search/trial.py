@@ -1,0 +1,100 @@
+"""A network's metric after a short fine-tuning: what tells finalists apart where inherited weights do not.
+
+One round of successive halving (Jamieson & Talwalkar 2016, arXiv:1502.07943): each gets a few epochs, the best one all.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from lut.errors import InputError
+from lut.files import atomic_write
+from supernet.arch import Arch
+from supernet.extract import Subnet
+
+from .config import FinetuneConfig
+from .evaluate import Metric, evaluate, top1
+from .finetune import finetune
+from .progress import Metrics
+from .train import Loss
+
+Trial = Callable[[str, Subnet], float]
+"""The metric on validation of a network, and what it is called, after a short fine-tuning in place."""
+RESULTS = "trials.json"
+"""In a folder: {name, metric, predicted: costs} by `digest`, so that an interrupted run tries nothing twice."""
+
+
+def make_trial(
+    data: Any,
+    epochs: int,
+    teacher: nn.Module | None = None,
+    *,
+    config: FinetuneConfig | None = None,
+    loss: Loss | None = None,
+    metric: Metric = top1,
+    seed: int = 0,
+    augment: bool = True,
+    metrics: Metrics | None = None,
+    folder: str | Path | None = None,
+) -> Trial | None:
+    """A trial of `epochs` of `search.finetune`, whose other arguments are passed on; None for no epochs.
+
+    folder: results are kept there, and an interrupted trial continues. The trial raises what `finetune` raises, and
+    InputError for a damaged file of results.
+    """
+    if not epochs:
+        return None
+    home = None if folder is None else Path(folder)
+
+    def trial(name: str, subnet: Subnet) -> float:
+        key = digest(subnet.arch)
+        done = {} if home is None else read_trials(home / RESULTS)
+        if key in done:
+            return float(done[key]["metric"])
+        checkpoint = None if home is None else home / f"trial-{key}.pt"
+        torch.manual_seed(seed)
+        finetune(
+            subnet,
+            data,
+            teacher,
+            epochs,
+            config=config,
+            loss=loss,
+            metric=metric,
+            seed=seed,
+            augment=augment,
+            phase=f"trial {name} {key}",
+            metrics=metrics,
+            checkpoint=checkpoint,
+        )
+        reached = evaluate(subnet, data, "validation", metric)
+        if home is not None and checkpoint is not None:
+            row = {"name": name, "metric": reached, "predicted": dict(subnet.arch.predicted)}
+            atomic_write(home / RESULTS, json.dumps({**done, key: row}, indent=1))
+            checkpoint.unlink(missing_ok=True)
+        return reached
+
+    return trial
+
+
+def digest(arch: Arch) -> str:
+    """8 hex digits that change with any choice."""
+    return hashlib.sha256(json.dumps(sorted(arch.choices.items())).encode()).hexdigest()[:8]
+
+
+def read_trials(path: Path) -> dict[str, dict[str, Any]]:
+    """Results of earlier trials by digest, none without the file. InputError when it is damaged."""
+    if not path.exists():
+        return {}
+    try:
+        rows = json.loads(path.read_text())
+        return {key: {**row, "name": str(row["name"]), "metric": float(row["metric"])} for key, row in rows.items()}
+    except (ValueError, KeyError, AttributeError, TypeError) as error:
+        raise InputError(f"{path}: damaged: {error!r}; delete it to try the finalists anew") from None
