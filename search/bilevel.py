@@ -96,7 +96,8 @@ def run_search(
         augment,
     )
     metrics = Metrics(Path(folder) / "metrics.jsonl" if folder else None)
-    saved = Checkpoint(Path(folder) / "last.pt", "search", {**asdict(config), "limits": limits}) if folder else None
+    settings = {name: value for name, value in asdict(config).items() if name != "trial_epochs"}  # they come after it
+    saved = Checkpoint(Path(folder) / "last.pt", "search", {**settings, "limits": limits}) if folder else None
     if saved and (state := saved.load()):
         loop.load_state_dict(state)
     metrics.rewind(("warmup", "search"), loop.epoch)
