@@ -1,7 +1,8 @@
 """One training loop for plain networks and for supernets with fixed gates, and the pieces that the search shares.
 
-Learning rate: linear ramp over `ramp_epochs`, then lr (1 + cos(pi t)) / 2. Weight decay acts on matrices and filters
-alone, not on batch norm, biases or quantizer steps. Distillation (Hinton et al. 2015, arXiv:1503.02531), share a:
+Learning rate: linear ramp over `ramp_epochs`, a quarter of all epochs at most, then lr (1 + cos(pi t)) / 2. Weight
+decay acts on matrices and filters alone, not on batch norm, biases or quantizer steps. Distillation (Hinton et al.
+2015, arXiv:1503.02531), share a:
     (1 - a) loss(output, target) + a T^2 KL(softmax(teacher / T) || softmax(output / T))
 """
 
@@ -74,6 +75,7 @@ def train(
     saved = Checkpoint(Path(checkpoint), phase, {**asdict(recipe), "seed": seed}) if checkpoint else None
     steps = -(-data.size("train") // recipe.batch_size)
     whole = data.size("train") // recipe.batch_size  # batches of full size, which a compiled step needs
+    ramp = min(recipe.ramp_epochs, recipe.epochs / 4)
     step_of = forward or training_step(model, recipe.compile, whole * recipe.epochs, recipe.batch_size)
     epoch, best, best_epoch, improved, best_state = 0, -math.inf, -1, -1, to_cpu(model.state_dict())
     if saved and (state := saved.load()):
@@ -90,7 +92,7 @@ def train(
             watch, total, seen = Stopwatch(), 0.0, 0
             model.train()
             for step, (x, y) in enumerate(data.batches("train", recipe.batch_size, True, augment, generator)):
-                set_rate(optimizer, schedule(epoch + step / steps, recipe.epochs, recipe.ramp_epochs))
+                set_rate(optimizer, schedule(epoch + step / steps, recipe.epochs, ramp))
                 x, y = on_device(model, x, y)
                 output = step_of(x)
                 value = criterion(output, y)
@@ -201,9 +203,9 @@ def make_optimizer(recipe: Recipe, groups: list[dict[str, Any]]) -> torch.optim.
 
 
 def schedule(done: float, epochs: float, ramp: float) -> float:
-    """Factor on the learning rate after `done` of `epochs` epochs: (done + .05) / ramp up to 1, then half a cosine."""
+    """Factor on the learning rate after `done` of `epochs` epochs: done / ramp + .05 up to 1, then half a cosine."""
     if done < ramp:
-        return min(1.0, (done + 0.05) / ramp)
+        return min(1.0, done / ramp + 0.05)
     return 0.5 * (1 + math.cos(math.pi * (done - ramp) / max(epochs - ramp, 1e-9)))
 
 

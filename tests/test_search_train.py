@@ -48,6 +48,14 @@ def test_schedule_ramps_then_falls_along_a_cosine():
     assert schedule(0, 10, 0.0) == 1
     values = [schedule(i / 10, 10, 1.0) for i in range(10, 101)]
     assert values == sorted(values, reverse=True)
+    assert schedule(0.125, 1, 0.25) == pytest.approx(0.55)
+
+
+@pytest.mark.parametrize("epochs", [1, 2])
+def test_a_short_training_ends_at_a_low_rate_too(epochs):
+    metrics = Metrics()
+    train(ToyNet(), Blobs(480), Recipe(epochs=epochs, batch_size=4, lr=0.1), metrics=metrics)
+    assert metrics.rows[-1]["lr"] < 0.001
 
 
 def test_decay_is_for_matrices_and_steps_have_a_rate_of_their_own():
