@@ -7,11 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from kernel_toys import POOLS, SHAPES
+from kernel_toys import POOLS, SHAPES, conv, extremes
 from mcu_toys import M4, compare, needs_toolchain
 from test_mcu_packed import stored
 from test_mcu_project import images, program
 
+from cost_models.counts import macs
 from deploy.c_project import write
 from deploy.integer import run_program
 from deploy.mcu import simulate
@@ -21,11 +22,13 @@ from lut.device import Device
 from lut.errors import LutError
 from lut.mcu import emit
 from lut.mcu.cycles import model_of
-from lut.spec import how, how_long
+from lut.mcu.image import kernel_headers
+from lut.spec import OpSpec, how, how_long
 from search.outcome import provenance
 
 pytestmark = needs_toolchain
 CORES = ("cortex-m7", "cortex-m33", "cortex-m55")
+M33, M55 = map(Device.load, CORES[1:])
 
 
 @pytest.fixture(params=CORES)
@@ -51,6 +54,27 @@ def test_a_network_scores_as_the_reference_and_costs_what_its_rows_do(device: De
     assert {row.source for row in rows} == {"instructions"}
     assert device.clock is not None
     assert all(row.us == pytest.approx(row.cycles / device.clock * 1e6) for row in rows if row.cycles)
+
+
+@pytest.mark.parametrize("bits", [8, 4, 2])
+def test_vectors_of_any_length(bits: int) -> None:
+    """Words of weights that fill vectors and others, of blocks of pixels and of single ones; one to four pixels left;
+    inputs of fewer bits; the largest weights on the largest codes."""
+    assert {path.parent.name for path in kernel_headers(M55)} == {"kernels", "mve", "bytes", "dsp"}
+    specs = [conv(c_in, 6, width, 3) for c_in, width in ((4, 5), (8, 3), (12, 2), (3, 4), (16, 7))]
+    specs += [conv(c_in, 5, 7, 1, residual=True) for c_in in (4, 20, 36, 56)]
+    specs += [OpSpec("linear", 1, c_in, 10, 1, 1) for c_in in (4, 24, 33, 100, 640)]
+    pairs = [((8, 8), (4, 2), (2, 4))[i % 3] for i in range(len(specs))]
+    mixed = [stored(spec, bits, in_bits, out, 8) for spec, (in_bits, out) in zip(specs, pairs)]
+    compare(mixed, seed=bits, device=M55, storage="packed")
+    compare(extremes(bits), extreme=255, device=M55, storage="packed")
+
+
+def test_vectors_take_a_third_of_the_instructions() -> None:
+    specs = [replace(conv(16, 16, 8, 3), w_bits=bits) for bits in (8, 4, 2)]
+    vectors, words = (compare(specs, device=device, storage="packed") for device in (M55, M33))
+    for spec, one, other in zip(specs, vectors, words):
+        assert 3 * one.instructions < 1.1 * other.instructions, (spec, one.instructions / macs(spec))
 
 
 def test_time_made_of_instructions_is_called_uncalibrated() -> None:

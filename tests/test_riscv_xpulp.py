@@ -57,7 +57,7 @@ def test_speed() -> None:
 def test_a_network_is_measured_and_costs_what_its_rows_do(tmp_path: Path) -> None:
     net = program(2)
     project = write(net, XPULP, tmp_path / "net")
-    assert {path.parent.name for path in kernel_headers(XPULP)} == {"kernels", "xpulp", "rv32"}
+    assert {path.parent.name for path in kernel_headers(XPULP)} == {"kernels", "xpulp", "bytes", "rv32"}
     ran = simulate(project, net, XPULP, images(100))
     np.testing.assert_array_equal(ran.scores, run_program(net, images(100)[:RTL_ALONE]))
     assert (ran.source, len(ran.scores), ran.ram_bytes) == ("rtl", RTL_ALONE, project.ram_bytes)

@@ -14,9 +14,11 @@ from search.budget import Budget, BudgetError
 from search.config import RunConfig
 from search.costs import FIELDS
 from search.pareto import parse_point, run_sweep, slug, text
-from search.progress import read_metrics
+from search.progress import phase_of, read_metrics
 from search.report import context
 from search.run import Run
+from search.trial import RESULTS, digest, read_trials
+from supernet.saved import load_subnet
 
 SWEEP = ["weights=60%,macs=90%", "weights=40%,latency=70%"]
 
@@ -69,6 +71,18 @@ def test_every_point_is_inside_its_budgets(finished):
         for budget in parse_point(name):
             field = FIELDS[budget.metric]
             assert points[name][field] <= budget.limit * uniform[field] * (1 + 1e-9)
+
+
+def test_the_best_finalist_was_fine_tuned_to_the_end(finished):
+    _, folder, _ = finished
+    for name in SWEEP:
+        tried = read_trials(folder / "points" / slug(name) / RESULTS)
+        assert len(tried) > 1 and next(iter(tried.values()))["name"] == "searched"
+        best = max(tried, key=lambda key: tried[key]["metric"])  # of equal ones the first
+        assert digest(load_subnet(folder / "points" / f"{slug(name)}.safetensors").arch) == best
+        assert not list((folder / "points" / slug(name)).glob("trial-*.pt"))
+    rows = read_metrics(folder / "metrics.jsonl")
+    assert {phase_of(row) for row in rows} >= {"train", "trial"}
 
 
 def test_costs_of_the_baselines_by_hand(finished):

@@ -39,13 +39,13 @@ class Board:
     order: Order = "halves"
 
 
-DSP, SCALAR, XPULP = ("dsp",), ("rv32",), ("xpulp", "rv32")
+DSP, MVE, SCALAR, XPULP = ("dsp",), ("mve", "bytes", "dsp"), ("rv32",), ("xpulp", "bytes", "rv32")
 MIB = 1 << 20
 BOARDS = {
     "mps2-an386": Board("arm", DSP, 0x0, 0x20000000, 4 * MIB, 4 * MIB, (0x21000000, 16 * MIB), "serial_mps2.c"),
     "mps2-an500": Board("arm", DSP, 0x0, 0x20000000, 4 * MIB, 4 * MIB, (0x60000000, 16 * MIB)),
     "mps2-an505": Board("arm", DSP, 0x10000000, 0x38000000, 4 * MIB, 4 * MIB, (0x80000000, 16 * MIB)),
-    "mps3-an547": Board("arm", DSP, 0x10000000, 0x30000000, MIB // 2, MIB // 2, (0x70000000, 32 * MIB)),
+    "mps3-an547": Board("arm", MVE, 0x10000000, 0x30000000, MIB // 2, MIB // 2, (0x70000000, 32 * MIB), "", "bytes"),
     "nucleo-l4r5zi": Board("arm", DSP, 0x08000000, 0x20000000, 2 * MIB, 640 << 10, (0, 0), "serial_nucleo_l4r5zi.c"),
     "virt": Board("riscv", SCALAR, 0x80000000, 0x81000000, 16 * MIB, 16 * MIB, (0x82000000, 32 * MIB)),
     "rtl-xpulp": Board("riscv", XPULP, 0x80000000, 0x81000000, 16 * MIB, 16 * MIB, (0x82000000, 32 * MIB), "", "bytes"),

@@ -36,7 +36,7 @@ INLINE void conv(const struct conv s, const void *in, const void *in2, void *out
         int32_t start[MOST_PIXELS] = {0};
         for (int pixel = 0; pixel < pixels; pixel++) { /* the last one is staged again where there is no other */
             uint32_t sum = stage(s, in, y, x, p.z_in, column + pixel, line);
-            if (s.bits < 8) start[pixel] = -(int32_t)(sum << (s.bits - 1));
+            if (OFFSET(s)) start[pixel] = -(int32_t)(sum << (s.bits - 1));
             if (left <= pixel + 1) continue;
             if (++x == s.cols) x = 0, y++;
         }

@@ -16,7 +16,7 @@ INLINE void conv_pixel(const struct conv s, const void *in, const void *in2, voi
     for (int i = COLUMN_WORDS(s, ROUND4(PATCH(s))); i < column_words; i++) column[i] = 0;
     for (int i = PATCH(s); i < ROUND4(PATCH(s)); i++) line[i] = 0;
     const uint32_t sum = stage(s, in, 0, 0, p.z_in, column, line);
-    const int32_t start = s.bits < 8 ? -(int32_t)(sum << (s.bits - 1)) : 0;
+    const int32_t start = OFFSET(s) ? -(int32_t)(sum << (s.bits - 1)) : 0;
     const uint32_t *w = weights;
     for (int channel = 0; channel < s.c_out; channel += 4, w += 8) {
         int32_t sums[4] = {start, start, start, start};

@@ -15,6 +15,15 @@ static void fault(void) {
     port_exit(99);
 }
 
+#if __ARM_FEATURE_MVE
+/* Vector registers must be allowed before a compiler may use them: coprocessors 10 and 11 in CPACR. */
+__attribute__((naked)) static void reset(void) {
+    __asm__ volatile("ldr r0, =0xe000ed88\nldr r1, [r0]\norr r1, r1, #0x00f00000\nstr r1, [r0]\ndsb\nisb\nb image_start");
+}
+#else
+#define reset image_start
+#endif
+
 __attribute__((section(".vectors"), used)) static void (*const vectors[])(void) = {
-    (void (*)(void)) & image_stack_top, image_start, fault, fault, fault, fault, fault, fault,
+    (void (*)(void)) & image_stack_top, reset, fault, fault, fault, fault, fault, fault,
     fault, fault, fault, fault, fault, fault, fault, fault};

@@ -23,7 +23,7 @@ INLINE void conv(const struct conv s, const void *in, const void *in2, void *out
         int32_t start[2] = {0, 0};
         for (int pixel = 0; pixel < 2; pixel++) { /* an odd last one is computed twice */
             uint32_t sum = stage(s, in, y, x, p.z_in, column + pixel, line);
-            if (s.bits < 8) start[pixel] = -(int32_t)(sum << (s.bits - 1));
+            if (OFFSET(s)) start[pixel] = -(int32_t)(sum << (s.bits - 1));
             if (left == 1) continue;
             if (++x == s.cols) x = 0, y++;
         }

@@ -7,6 +7,8 @@
 #define SPREAD_H
 #include "shape.h"
 
+/* Whether weights have an offset when they are multiplied. */
+#define OFFSET(s) ((s).bits < 8)
 /* Words of a column that so many codes of one pixel take. */
 #define COLUMN_WORDS(s, codes) ((codes) / 2)
 
@@ -21,7 +23,7 @@ INLINE uint32_t patch_sum(const struct conv s, const struct place *from) {
 }
 
 INLINE void spread_word(const struct conv s, const int bits, struct place *to, uint32_t word) {
-    const int summed = s.bits < 8;
+    const int summed = OFFSET(s);
     if (bits == 8) {
         to->column[0] = even_bytes(word);
         to->column[s.pixels] = odd_bytes(word);
@@ -64,7 +66,7 @@ INLINE void spread(const struct conv s, const int bits, struct place *to, const 
     const int step = 4 * s.pixels;
     int i = 0;
     for (; bits == 8 && i + 16 <= bytes; i += 16) {
-        if (s.bits < 8)
+        if (OFFSET(s))
             __asm__ volatile("ldmia %[from]!, {r4, r5, r6, r7}\n" SUM("r4") SUM("r5") SUM("r6") SUM("r7")
                                  SPREAD("r4") SPREAD("r5") SPREAD("r6") SPREAD("r7")
                              : [from] "+r"(from), [to] "+r"(to->column), [sum] "+&r"(to->sum)
@@ -77,12 +79,12 @@ INLINE void spread(const struct conv s, const int bits, struct place *to, const 
                              : "r4", "r5", "r6", "r7", "r8", "memory");
     }
     for (; bits < 8 && i + 8 <= bytes; i += 8) {
-        if (bits == 4 && s.bits < 8)
+        if (bits == 4 && OFFSET(s))
             NARROW("ldmia %[from]!, {r4, r5}\n" SUM_4("r4") SUM_4("r5") SPREAD_4("r4") SPREAD_4("r5"),
                    [none] "r"(0), [low4] "r"(0x0f0f0f0f));
         else if (bits == 4)
             NARROW("ldmia %[from]!, {r4, r5}\n" SPREAD_4("r4") SPREAD_4("r5"), [none] "r"(0));
-        else if (s.bits < 8)
+        else if (OFFSET(s))
             NARROW("ldmia %[from]!, {r4, r5}\n" SUM_2("r4") SUM_2("r5") SPREAD_2("r4") SPREAD_2("r5"),
                    [none] "r"(0), [low4] "r"(0x0f0f0f0f), [low2] "r"(0x33333333));
         else

@@ -1,14 +1,7 @@
 /* Four sums become four bytes of a word: clamp(z + R((acc << l) + bias)). */
 #ifndef REQUANTIZE_H
 #define REQUANTIZE_H
-#include "kernel.h"
-
-/* A code within the bounds, which a byte holds; nothing is left to do for the word of four. */
-INLINE uint32_t code_byte(const struct params *p, int32_t code) { return (uint32_t)clamp(code, p->low, p->high); }
-INLINE uint32_t bound_bytes(const struct params *p, uint32_t word) {
-    (void)p;
-    return word;
-}
+#include "bounded.h"
 
 INLINE uint32_t requantized(const struct params *p, int32_t sum, int32_t bias, int32_t mult) {
     const int32_t above = rescale((int32_t)((uint32_t)sum << p->shift) + bias, mult, p->z_out - p->low);

@@ -9,6 +9,8 @@
 #include "shape.h"
 
 #define PAIRED(s) ((s).bits < 8)
+/* Whether weights have an offset when they are multiplied. */
+#define OFFSET(s) PAIRED(s)
 /* Pixels that a block computes; of all shapes, the most. */
 #define BLOCK_PIXELS(s) (PAIRED(s) ? 2 : 4)
 enum { MOST_PIXELS = 4 };

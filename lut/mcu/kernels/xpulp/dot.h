@@ -6,4 +6,12 @@
 
 #define SDOTUP(sum, a, b) ".insn r 0x7b, 1, 0x4c, " sum ", " a ", " b "\n"
 #define SDOTUSP(sum, a, b) ".insn r 0x7b, 1, 0x50, " sum ", " a ", " b "\n"
+
+/* Whether weights are multiplied as they are stored: unsigned, with an offset. */
+#define OFFSET(s) ((s).bits < 8)
+
+INLINE uint32_t sum_bytes(uint32_t word, uint32_t sum) {
+    __asm__(SDOTUP("%0", "%1", "%2") : "+r"(sum) : "r"(word), "r"(0x01010101));
+    return sum;
+}
 #endif
