@@ -114,8 +114,8 @@ def searched(run: Run, model: nn.Module, warm: Supernet, costs: Costs, name: str
     run.seed()
     held = {budget.metric: costs[budget.metric] for budget in limits}
     scores = _search(run, net, held, limits, replace(run.config.search, warmup_epochs=0), folder_of(run, name))
-    arch = run.chosen(net, scores, costs, limits, model, folder_of(run, name))
-    return run.finetuned(net, arch, f"points/{slug(name)}", model)
+    best = run.chosen(net, scores, costs, limits, model, folder_of(run, name))
+    return run.finetuned(best.net, best.arch, f"points/{slug(name)}", model)
 
 
 def tuned_baseline(run: Run, model: nn.Module, entry: Baseline) -> Subnet:

@@ -85,8 +85,10 @@ class Program:
             self._equality(columns, np.ones(len(columns)), 1.0)
         self._joints: dict[tuple[Choice, ...], np.ndarray] = {}
         self._sums: dict[tuple[Any, ...], dict[int, int]] = {}  # of parts and their counts: column by sum
-        for axes in sorted({t.choices for row in rows for t in row.terms if t.choices}, key=len, reverse=True):
-            self._joint(axes)
+        # In an order that every process has: of equal optima, a resumed run must find the same.
+        for axes in sorted(dict.fromkeys(t.choices for row in rows for t in row.terms), key=len, reverse=True):
+            if axes:
+                self._joint(axes)
         self.rows = [self._coefficients(row.terms) for row in rows]
         self.constants = [row.constant + sum(t.grid.item() for t in row.terms if not t.choices) for row in rows]
         self.equalities = self._matrix()

@@ -37,7 +37,7 @@ from supernet.supernet import Supernet
 
 from .bilevel import run_search
 from .budget import Budget, BudgetError
-from .choose import choose
+from .choose import Candidate, choose
 from .config import PriceConfig, RunConfig
 from .costs import Costs, expected_costs, network_costs, reported, resolve
 from .coverage import require_kinds, require_rows, space_specs, within
@@ -264,8 +264,9 @@ class Run:
 
     def chosen(
         self, net: Supernet, scores: np.ndarray, costs: Costs, limits: list[Budget], teacher: nn.Module, folder: Path
-    ) -> Arch:
-        """The best candidate inside the limits, by trials whose results are kept in `folder`."""
+    ) -> Candidate:
+        """The best one inside the limits, by trials whose results are kept in `folder`."""
+        untrained = self.config.search.method == "sensitivity"
         trial = make_trial(
             self.sources.data,
             min(self.config.search.trial_epochs, self.config.finetune.epochs),
@@ -287,11 +288,12 @@ class Run:
             metric=self.sources.metric,
             seed=self.config.search.seed,
             trial=trial,
+            before=None if untrained else self.supernet(copy.deepcopy(teacher), self.space()),
         )
         if tried := [candidate for candidate in candidates if candidate.tried]:
             figures = ", ".join(f"{c.name} {score(c.metric, self.sources.scored)}" for c in tried)
             say(f"finalists, {self.sources.scored} on validation after a short fine-tuning: {figures}")
-        return candidates[0].arch
+        return candidates[0]
 
     def deployed(
         self,
@@ -306,19 +308,19 @@ class Run:
         """The found network, and what the device says of it beside `programs`. Where the measured latency breaks a
         limit, the limit is divided by measured / predicted and solved again, `config.deploy.tighten` times at most, or
         until nothing smaller is left."""
-        arch, tightened = self.chosen(net, scores, costs, limits, teacher, self.folder), limits
+        best, tightened = self.chosen(net, scores, costs, limits, teacher, self.folder), limits
         for attempt in range(self.config.deploy.tighten + 1):
-            arch.write(self.folder / "arch.json")
-            subnet = self.finetuned(net, arch, "subnet", teacher)
+            best.arch.write(self.folder / "arch.json")
+            subnet = self.finetuned(best.net, best.arch, "subnet", teacher)
             validation = target.validate({**programs, "found": lower(subnet, "found")})
             ratios = broken(validation, limits)
             if not ratios or attempt == self.config.deploy.tighten:
                 break
-            tightened = tighten(limits, tightened, validation, arch)
+            tightened = tighten(limits, tightened, validation, best.arch)
             over = ", ".join(f"{metric} {ratio - 1:.1%}" for metric, ratio in ratios.items())
             say(f"measured above the limit ({over}); solving again with " + ", ".join(b.describe() for b in tightened))
             try:
-                arch = self.chosen(net, scores, costs, tightened, teacher, self.folder)
+                best = self.chosen(net, scores, costs, tightened, teacher, self.folder)
             except BudgetError as error:
                 say(f"{error}\nthe last network is kept")
                 break

@@ -1,6 +1,9 @@
 """Budgets that an architecture leaves, filled: against brute force over all architectures above it."""
 
 import math
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -106,3 +109,41 @@ def test_without_a_solution_it_is_the_architecture_itself(monkeypatch, error):
 
     monkeypatch.setattr("search.fill.solve", fails)
     assert fill(choices, schedule, arch, costs, [Budget("weights", 1e9, "B")]) is arch
+
+
+EQUAL = """
+import json
+import torch
+from torch import nn
+from cost_models.counts import COUNTS
+from search.budget import Budget
+from search.fill import fill
+from search.solve import cost_of
+from supernet import SearchSpace, Supernet
+
+def conv(c_in, c_out):
+    return nn.Sequential(nn.Conv2d(c_in, c_out, 3, padding=1), nn.BatchNorm2d(c_out), nn.ReLU())
+
+model = nn.Sequential(conv(1, 8), conv(8, 8), conv(8, 8), conv(8, 8), nn.Flatten(), nn.Linear(512, 3)).eval()
+space = SearchSpace((2, 4, 8), (4, 8), (0.25, 0.5, 0.75, 1.0), channel_multiple=1)
+net = Supernet.from_model(model, torch.rand(2, 1, 8, 8), space)
+small, large, found = net.uniform(2, 4, 0.25), net.uniform(8, 8), []
+for metric in ("weights", "macs"):
+    low, high = (cost_of(net.schedule(), COUNTS[metric], arch.choices) for arch in (small, large))
+    for share in (0.3, 0.4, 0.5, 0.6):
+        budget = Budget(metric, low + share * (high - low), "")
+        found.append(fill(net.choices(), net.schedule(), small, COUNTS, [budget]).choices)
+print(json.dumps(found))
+"""
+
+
+def test_of_equal_ones_every_process_finds_the_same():
+    """Layers with as much to gain make many optima; a resumed run must not fall on another."""
+
+    def run(seed):
+        environment = {**os.environ, "PYTHONHASHSEED": str(seed)}
+        command = [sys.executable, "-c", EQUAL]
+        return subprocess.run(command, env=environment, capture_output=True, text=True, check=True, timeout=120).stdout
+
+    first = run(0)
+    assert all(run(seed) == first for seed in (1, 2, 3))

@@ -1,11 +1,12 @@
 """Plain networks against all of their kind, and the choice between finalists against trials of known outcome."""
 
+import copy
 import itertools
 
 import numpy as np
 import pytest
 import torch
-from test_search_quick import Small, blobs
+from test_search_quick import Small, blobs, trained
 
 from cost_models.counts import COUNTS
 from cost_models.memory import PeakRam
@@ -15,7 +16,7 @@ from search.costs import network_costs, resolve
 from search.fill import ORDERED
 from search.finalists import covers, plain
 from search.solve import cost_of
-from supernet import SearchSpace, Supernet
+from supernet import SearchSpace, Supernet, extract
 from supernet.mixed import MixedOp
 
 BITS, ACT_BITS, WIDTHS = (2, 4, 8), (4, 8), (0.25, 0.5, 1.0)
@@ -141,6 +142,33 @@ def test_of_equal_ones_the_found_network_is_kept():
 def test_one_finalist_needs_no_trial():
     *_, found, alone, tried = finalists({"weights": 1.0}, lambda name: 0.0)  # all of it fits: filled, they are one
     assert not tried and [c.arch.choices for c in found] == [c.arch.choices for c in alone]
+
+
+@pytest.mark.parametrize("spoilt", ["searched", "before", "neither"])
+@pytest.mark.parametrize("tried", [False, True])
+def test_finalists_inherit_from_the_supernet_that_serves_them_better(spoilt, tried):
+    torch.manual_seed(0)
+    data = blobs()
+    before = supernet(trained(Small(), data))
+    net = copy.deepcopy(before)
+    if spoilt != "neither":
+        for parameter in (net if spoilt == "searched" else before).weight_parameters():
+            torch.nn.init.normal_(parameter, std=0.1)
+    costs = network_costs(net, ["weights"], None)
+    budgets = resolve(net, costs, [Budget("weights", 0.5, "%")])
+    seen = []
+
+    def trial(name, subnet):
+        seen.append(next(iter(subnet.layers.values())).weight.detach().clone())
+        return 0.5
+
+    scores = np.random.default_rng(0).normal(size=net.alpha.shape)
+    found = choose(net, scores, costs, budgets, data, trial=trial if tried else None, before=before)
+    better = before if spoilt == "searched" else net
+    assert found[0].net is better
+    assert len(seen) == 3 * tried and len({candidate.net for candidate in found if candidate.tried}) <= 1
+    first = next(iter(extract(better, found[0].arch).layers.values())).weight
+    assert not tried or torch.equal(seen[0], first)
 
 
 def test_covers():

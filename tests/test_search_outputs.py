@@ -65,7 +65,7 @@ def test_from_the_model_to_the_device(tmp_path):
     found = search(net, data, None, [Budget.parse("macs=70%"), Budget.parse("ram=95%")], config,
                    loss=loss, metric=metric)  # fmt: skip
     assert all(found.arch.predicted[budget.metric] <= budget.limit for budget in found.budgets)
-    subnet = extract(net, found.arch)
+    subnet = extract(found.net, found.arch)
     tuned = finetune(subnet, data, config=FinetuneConfig(epochs=6, batch_size=32, lr=0.05), loss=loss, metric=metric)
     program = lower(tuned, "heads")
     images = torch.cat([x for x, _ in data[2]])

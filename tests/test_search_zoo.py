@@ -21,7 +21,7 @@ def test_a_searched_network_keeps_its_budgets(name):
     batch = [(X, torch.arange(24) % 10)]
     budgets = [Budget.parse("macs=60%"), Budget.parse("ram=90%")]
     found = search(net, (batch, batch, batch), budgets=budgets, config=SearchConfig(warmup_epochs=1, epochs=2))
-    subnet = extract(net, found.arch)
+    subnet = extract(found.net, found.arch)
     predicted = found.arch.predicted
     assert all(predicted[budget.metric] <= budget.limit for budget in found.budgets)
     program = lower(subnet)
