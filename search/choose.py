@@ -12,6 +12,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ from .costs import Costs, expected_costs, network_costs, resolve
 from .evaluate import Metric, evaluate, reestimate_batchnorm, require_own, top1
 from .fill import fill
 from .finalists import plain
+from .finetune import finetune
 from .solve import cost_of, solve
 from .trial import Trial, make_trial
 from .user_code import as_data
@@ -136,6 +138,7 @@ def search(
     result = run_search(net, data, expected_costs(net, costs), limits, config, folder=folder, **options)
     scores = result.scores.double().numpy()
     metric = options.get("metric", top1)
-    trial = make_trial(data, config.trial_epochs, seed=config.seed, folder=folder, **options)
+    tune = partial(finetune, loaders=data, seed=config.seed, **options)
+    trial = make_trial(tune, data, config.trial_epochs, metric, config.seed, folder)
     candidates = choose(net, scores, costs, limits, data, metric=metric, seed=config.seed, trial=trial, before=before)
     return Found(candidates[0].arch, candidates[0].net, tuple(candidates), tuple(limits), result)

@@ -10,8 +10,9 @@ from __future__ import annotations
 import copy
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -233,6 +234,20 @@ class Run:
         )
         return result.scores.double().numpy()
 
+    def tuner(self, teacher: nn.Module) -> Callable[..., Subnet]:
+        """`finetune` by the config: a subnet, epochs, phase and checkpoint are left to say."""
+        return partial(
+            finetune,
+            loaders=self.sources.data,
+            teacher=teacher if self.sources.classes else None,
+            config=self.config.finetune,
+            loss=self.sources.loss,
+            metric=self.sources.metric,
+            seed=self.config.search.seed,
+            augment=self.config.data.augment,
+            metrics=self.metrics,
+        )
+
     def finetuned(self, net: Supernet, arch: Arch, name: str, teacher: nn.Module, epochs: int | None = None) -> Subnet:
         """An architecture cut out of `net` and fine-tuned (for the config's epochs by default), kept in
         <name>.safetensors."""
@@ -244,20 +259,7 @@ class Run:
                 return kept
         subnet = extract(net, arch)
         self.seed()
-        finetune(
-            subnet,
-            self.sources.data,
-            teacher if self.sources.classes else None,
-            epochs,
-            config=self.config.finetune,
-            loss=self.sources.loss,
-            metric=self.sources.metric,
-            seed=self.config.search.seed,
-            augment=self.config.data.augment,
-            phase=f"finetune {name}",
-            metrics=self.metrics,
-            checkpoint=checkpoint,
-        )
+        self.tuner(teacher)(subnet, epochs=epochs, phase=f"finetune {name}", checkpoint=checkpoint)
         save_subnet(subnet, path)
         checkpoint.unlink(missing_ok=True)  # else an architecture that is solved for later would take it for its own
         return subnet
@@ -267,28 +269,12 @@ class Run:
     ) -> Candidate:
         """The best one inside the limits, by trials whose results are kept in `folder`."""
         untrained = self.config.search.method == "sensitivity"
-        trial = make_trial(
-            self.sources.data,
-            min(self.config.search.trial_epochs, self.config.finetune.epochs),
-            teacher if self.sources.classes else None,
-            config=self.config.finetune,
-            loss=self.sources.loss,
-            metric=self.sources.metric,
-            seed=self.config.search.seed,
-            augment=self.config.data.augment,
-            metrics=self.metrics,
-            folder=folder,
-        )
+        epochs = min(self.config.search.trial_epochs, self.config.finetune.epochs)
+        source, seed = self.sources, self.config.search.seed
+        trial = make_trial(self.tuner(teacher), source.data, epochs, source.metric, seed, folder)
+        before = None if untrained else self.supernet(copy.deepcopy(teacher), self.space())
         candidates = choose(
-            net,
-            scores,
-            costs,
-            limits,
-            self.sources.data,
-            metric=self.sources.metric,
-            seed=self.config.search.seed,
-            trial=trial,
-            before=None if untrained else self.supernet(copy.deepcopy(teacher), self.space()),
+            net, scores, costs, limits, source.data, metric=source.metric, seed=seed, trial=trial, before=before
         )
         if tried := [candidate for candidate in candidates if candidate.tried]:
             figures = ", ".join(f"{c.name} {score(c.metric, self.sources.scored)}" for c in tried)

@@ -12,18 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
 from lut.errors import InputError
 from lut.files import atomic_write
 from supernet.arch import Arch
 from supernet.extract import Subnet
 
-from .config import FinetuneConfig
 from .evaluate import Metric, evaluate, top1
-from .finetune import finetune
-from .progress import Metrics
-from .train import Loss
 
 Trial = Callable[[str, Subnet], float]
 """The metric on validation of a network, and what it is called, after a short fine-tuning in place."""
@@ -32,19 +27,14 @@ RESULTS = "trials.json"
 
 
 def make_trial(
+    tune: Callable[..., Any],
     data: Any,
     epochs: int,
-    teacher: nn.Module | None = None,
-    *,
-    config: FinetuneConfig | None = None,
-    loss: Loss | None = None,
     metric: Metric = top1,
     seed: int = 0,
-    augment: bool = True,
-    metrics: Metrics | None = None,
     folder: str | Path | None = None,
 ) -> Trial | None:
-    """A trial of `epochs` of `search.finetune`, whose other arguments are passed on; None for no epochs.
+    """A trial of `epochs`, None for no epochs. tune: `search.finetune` with its other arguments given.
 
     folder: results are kept there, and an interrupted trial continues. The trial raises what `finetune` raises, and
     InputError for a damaged file of results.
@@ -60,20 +50,7 @@ def make_trial(
             return float(done[key]["metric"])
         checkpoint = None if home is None else home / f"trial-{key}.pt"
         torch.manual_seed(seed)
-        finetune(
-            subnet,
-            data,
-            teacher,
-            epochs,
-            config=config,
-            loss=loss,
-            metric=metric,
-            seed=seed,
-            augment=augment,
-            phase=f"trial {name} {key}",
-            metrics=metrics,
-            checkpoint=checkpoint,
-        )
+        tune(subnet, epochs=epochs, phase=f"trial {name} {key}", checkpoint=checkpoint)
         reached = evaluate(subnet, data, "validation", metric)
         if home is not None and checkpoint is not None:
             row = {"name": name, "metric": reached, "predicted": dict(subnet.arch.predicted)}

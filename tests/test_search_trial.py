@@ -1,6 +1,7 @@
 """Trials: what fine-tuning by hand gives, nothing tried twice, interrupted ones continued, damaged results refused."""
 
 import json
+from functools import partial
 
 import pytest
 import torch
@@ -8,14 +9,20 @@ from test_search_finalists import supernet
 from test_search_quick import blobs
 
 from lut.errors import InputError
+from search import trial as trials
 from search.config import FinetuneConfig
 from search.evaluate import evaluate
 from search.finetune import finetune
 from search.progress import Metrics, phase_of
-from search.trial import RESULTS, digest, make_trial, read_trials
+from search.trial import RESULTS, digest, read_trials
 from supernet.extract import extract
 
 CONFIG = FinetuneConfig(epochs=9, batch_size=20, lr=0.01, compile="off")
+
+
+def make_trial(data, epochs, seed=0, folder=None, **options):
+    tune = partial(finetune, loaders=data, seed=seed, **options)
+    return trials.make_trial(tune, data, epochs, seed=seed, folder=folder)
 
 
 @pytest.fixture(scope="module")
