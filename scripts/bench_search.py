@@ -5,8 +5,9 @@
         --set finetune.epochs=10
 
 One sweep per seed (search/pareto.py): the same code path, data and teacher for every network, and as many epochs for a
-baseline's weights as those of a found network see in warm-up, search and fine-tuning together. The default budgets are
-what the uniform 4-bit network and its 0.75 and 0.5 wide versions cost on the device, rounded up: a rival fits each
+rival's weights as those of a found network see in warm-up, search and fine-tuning together: equal training. With
+`--set finetune.baseline_epochs=N` a rival sees N: equal fine-tuning where N is `finetune.epochs`. The default budgets
+are what the uniform 4-bit network and its 0.75 and 0.5 wide versions cost on the device, rounded up: a rival fits each
 tightly. Of the baselines inside a budget, the one that is best on validation is compared, of equal ones the one that is
 best on test; test accuracy is read once per network. Rivals that the first seed showed to be hopeless (more than MARGIN
 below the best of every budget that they fit, on validation) are not trained for the others. Resumes, within a point as
@@ -29,7 +30,7 @@ import numpy as np
 from lut.cli import guard
 from lut.errors import InputError
 from lut.files import atomic_write
-from lut.strict import dump
+from lut.strict import dump, loads
 from search.baselines import Baseline
 from search.budget import SLACK
 from search.config import RunConfig
@@ -141,17 +142,17 @@ def main(argv: list[str] | None = None) -> int:
 
     def points_of(seed: int, config: RunConfig) -> list[dict[str, Any]]:
         """All points of a seed; of one that is finished no other file than FINISHED is needed."""
-        path, settings = folder / f"seed{seed}" / FINISHED, dump(replace(config, search=replace(config.search, seed=0)))
+        path, same = folder / f"seed{seed}" / FINISHED, replace(config, search=replace(config.search, seed=0))
         if path.exists():
             kept = json.loads(path.read_text())
-            if kept["settings"] != settings:
+            if loads(RunConfig, kept["settings"], str(path)) != same:
                 raise InputError(f"{path}: a seed with other settings; give another --out")
             return kept["points"]
         command = ["python", *sys.argv]
         skip = given_up(seed, config.sweep)
         points = run_sweep(config, path.parent, command, contenders=True, skip=skip)
         about = environment(command, seed)
-        atomic_write(path, json.dumps({"points": points, "settings": settings, "environment": about}, indent=1))
+        atomic_write(path, json.dumps({"points": points, "settings": dump(same), "environment": about}, indent=1))
         return points
 
     def run() -> int:

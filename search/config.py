@@ -78,6 +78,7 @@ class FinetuneConfig(Recipe):
     step_lr: float = ranged(0.1, 0.0)
     distill: float = ranged(0.5, 0.0, 1.0)
     teacher: Literal["float", "none"] = "float"
+    baseline_epochs: int | None = ranged(None, 0)  # a sweep's baselines; null: those of warm-up and search as well
 
 
 @dataclass(frozen=True)

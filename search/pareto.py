@@ -4,7 +4,7 @@ Warm-up is most of what two searches have in common (weights under gates drawn f
 every point copies its state, searches under its own budgets, chooses, fine-tunes, and is evaluated on validation, and
 on test once. Baselines, uniform bits and uniform bits at every narrower width (MobileNets' width multiplier, Howard et
 al. 2017, arXiv:1704.04861), are fine-tuned in the same way, for as many epochs as the weights of a found network see
-in warm-up, search and fine-tuning together.
+in warm-up, search and fine-tuning together, or as many as `finetune.baseline_epochs` says.
 
 Files, from each of which an interrupted sweep continues:
     warmup/{last.pt, metrics.jsonl}  points/<name>/{last.pt, metrics.jsonl}  points/<name>.safetensors
@@ -121,8 +121,10 @@ def searched(run: Run, model: nn.Module, warm: Supernet, costs: Costs, name: str
 def tuned_baseline(run: Run, model: nn.Module, entry: Baseline) -> Subnet:
     """A baseline, fine-tuned from the float network."""
     net, arch = entry.cut(run, model)
-    search = run.config.search
-    epochs = search.warmup_epochs + search.epochs + run.config.finetune.epochs
+    search, tuning = run.config.search, run.config.finetune
+    epochs = tuning.baseline_epochs
+    if epochs is None:
+        epochs = search.warmup_epochs + search.epochs + tuning.epochs
     return run.finetuned(net, arch, f"points/{slug(entry.name)}", model, epochs)
 
 

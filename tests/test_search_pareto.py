@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import pytest
 import small_run
@@ -111,6 +112,21 @@ def test_a_baseline_is_trained_for_as_many_epochs_as_a_found_network(finished):
     total = fine + config.search.epochs + config.search.warmup_epochs
     assert epochs[f"finetune points/{slug(SWEEP[0])}"] == fine
     assert epochs[f"finetune points/{slug('8-bit, 0.5 wide')}"] == total == 3
+
+
+def test_baseline_epochs_are_those_of_the_baselines_alone(copied):
+    config, folder, points = copied
+    lost = "8-bit, 0.5 wide"
+    for suffix in ("json", "safetensors"):
+        (folder / "points" / f"{slug(lost)}.{suffix}").unlink()
+    for name in ("metrics.jsonl", "config.yaml"):  # a run keeps its settings: this one has others
+        (folder / name).unlink()
+    tuning = replace(config.finetune, baseline_epochs=config.finetune.epochs + 1)
+    assert [p["name"] for p in run_sweep(replace(config, finetune=tuning), folder, ["test"])] == [
+        p["name"] for p in points
+    ]
+    rows = read_metrics(folder / "metrics.jsonl")
+    assert [row["phase"] for row in rows] == [f"finetune points/{slug(lost)}"] * tuning.baseline_epochs
 
 
 def test_contenders_are_the_widest_inside_some_budgets(files, finished, tmp_path):
