@@ -16,7 +16,9 @@ from lut.mcu.image import board_of
 from lut.mcu.toolchain import toolchain
 from lut.spec import OpSpec
 
-M4, IBEX, CV32E40P, XPULP = map(Device.load, ("cortex-m4", "rv32-ibex", "rv32-cv32e40p", "rv32-cv32e40p-xpulp"))
+M4, IBEX, CV32E40P, XPULP, VEXRISCV = map(
+    Device.load, ("cortex-m4", "rv32-ibex", "rv32-cv32e40p", "rv32-cv32e40p-xpulp", "rv32-vexriscv")
+)
 
 
 def _needs(tools: Callable[[], object]) -> pytest.MarkDecorator:

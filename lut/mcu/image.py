@@ -49,10 +49,12 @@ BOARDS = {
     "nucleo-l4r5zi": Board("arm", DSP, 0x08000000, 0x20000000, 2 * MIB, 640 << 10, (0, 0), "serial_nucleo_l4r5zi.c"),
     "virt": Board("riscv", SCALAR, 0x80000000, 0x81000000, 16 * MIB, 16 * MIB, (0x82000000, 32 * MIB)),
     "rtl-xpulp": Board("riscv", XPULP, 0x80000000, 0x81000000, 16 * MIB, 16 * MIB, (0x82000000, 32 * MIB), "", "bytes"),
+    "rtl-vexriscv": Board("riscv", SCALAR, 0x40000000, 0x41000000, 16 * MIB, 16 * MIB, (0x42000000, 32 * MIB)),
 }
 """Simulated ones by the name that QEMU has for them. Arm AN386, AN500: 4 MiB of SSRAM twice, 16 MiB of PSRAM; AN505:
 the same, AN547: tightly coupled memories and DDR, at the addresses that secure code sees; RM0432. QEMU's
-riscv32 virt: 128 MiB of RAM at 0x80000000, cut into what a part would have; the RTL's memory is the same."""
+riscv32 virt: 128 MiB of RAM at 0x80000000, cut into what a part would have; the RTL's memory is the same, at 0x40000000
+for VexRiscv, which caches nothing from 0x80000000 on."""
 
 
 def core_of(device: Device) -> Core:

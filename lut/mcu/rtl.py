@@ -46,13 +46,14 @@ prefetch_controller sleep_unit core top"
 class Rtl:
     """wrapper: in rtl/, without its suffix. package: on PyPI, with underscores for hyphens the module whose
     `data_location` has the sources. files: in the order that they need; folders: of headers and of modules by name,
-    both below that location. defines: macros."""
+    both below that location. defines: macros. base: where its memory lies."""
 
     wrapper: str
     package: str
     files: tuple[str, ...]
     folders: tuple[str, ...]
     defines: tuple[str, ...] = ()
+    base: int = 0x80000000
 
 
 CORES = {
@@ -80,6 +81,7 @@ CORES = {
         ("XPULP=0",),
     ),
 }
+CORES["vexriscv"] = Rtl("vexriscv", "pythondata-cpu-vexriscv", ("VexRiscv.v",), (), base=0x40000000)
 CORES["cv32e40p-xpulp"] = replace(CORES["cv32e40p"], defines=("XPULP=1",))
 
 
@@ -134,7 +136,8 @@ def simulator(name: str) -> Path:
         paths = [f"-I{where / path}" for path in rtl.folders]
         files = [str(where / path) for path in rtl.files]
         defines = [f"-D{define}" for define in rtl.defines]
-        command = [found("verilator", INSTALL), *FLAGS, *defines, f"-I{RTL}", "-CFLAGS", f"-I{RTL}", "-Mdir", folder]
+        command = [found("verilator", INSTALL), *FLAGS, *defines, f"-I{RTL}", "-Mdir", folder,
+                   "-CFLAGS", f"-I{RTL} -DBASE={rtl.base:#x}u"]  # fmt: skip
         _build([*command, *paths, *files, str(own[0]), str(own[1])], Path(folder))
         os.replace(Path(folder, "simulator"), target)
     return target

@@ -7,7 +7,11 @@
 #include <string>
 #include <vector>
 
-constexpr uint32_t BASE = 0x80000000, BYTES = 128u << 20, WINDOW = 0x87fff000, BOOT = 0x80;
+#ifndef BASE
+#define BASE 0x80000000u
+#endif
+
+constexpr uint32_t BYTES = 128u << 20, WINDOW = 0x87fff000, BOOT = 0x80;
 
 [[noreturn]] inline void fail(const char *what, uint32_t at) {
     fflush(stdout);

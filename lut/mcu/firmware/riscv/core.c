@@ -11,6 +11,9 @@ int semihosting_call(int operation, const void *argument) {
         __asm__ volatile("" ::: "memory");
         HOST->argument = (uint32_t)argument;
         HOST->operation = (uint32_t)operation;
+#ifdef DATA_CACHE /* what the host wrote is behind it: VexRiscv's instruction empties it */
+        __asm__ volatile(".word 0x500f" ::: "memory");
+#endif
         __asm__ volatile("" ::: "memory");
         return (int)HOST->result;
     }

@@ -10,18 +10,20 @@
 #ifndef BLOCK_H
 #define BLOCK_H
 #include "shape.h"
+#include "products.h"
 #include "spread.h"
 
 #define PAIR_MASK(s) ((s).bits == 4 ? 0x000f000fu : 0x00030003u)
 /* Words of weights whose products fit into a half. */
 #define MOST_WORDS(s) (65535 / (2 * ((1 << (s).bits) - 1) * ((1 << (s).in_bits) - 1)) / (16 / (s).bits))
 
-#define MULTIPLY(sum, w, x) "mul t0, " w ", " x "\n add %[" sum "], %[" sum "], t0\n"
 #define EVERY_BYTE                                                                                           \
-    "lb t1, (\\i)(%[w])\n lb t2, (\\i + 4)(%[w])\n lbu t3, (\\i)(%[x])\n lbu t4, (\\i + 4)(%[x])\n"             \
-    "lbu t5, (\\i + 8)(%[x])\n lbu t6, (\\i + 12)(%[x])\n"                                                   \
-    MULTIPLY("a", "t1", "t3") MULTIPLY("b", "t1", "t4") MULTIPLY("c", "t2", "t3") MULTIPLY("d", "t2", "t4")  \
-    MULTIPLY("e", "t1", "t5") MULTIPLY("f", "t1", "t6") MULTIPLY("g", "t2", "t5") MULTIPLY("h", "t2", "t6")
+    "lbu t3, (\\i)(%[x])\n lb t1, (\\i)(%[w])\n lb t2, (\\i + 4)(%[w])\n lbu t4, (\\i + 4)(%[x])\n"             \
+    PRODUCT("t0", "t1", "t3") PRODUCT("t3", "t2", "t3") PRODUCT("t5", "t1", "t4") ADDED("a", "t0")            \
+    PRODUCT("t4", "t2", "t4") ADDED("b", "t5") "lbu t5, (\\i + 8)(%[x])\n" ADDED("c", "t3")                    \
+    "lbu t6, (\\i + 12)(%[x])\n" ADDED("d", "t4")                                                            \
+    PRODUCT("t0", "t1", "t5") PRODUCT("t5", "t2", "t5") PRODUCT("t1", "t1", "t6") ADDED("e", "t0")            \
+    PRODUCT("t2", "t2", "t6") ADDED("g", "t5") ADDED("f", "t1") ADDED("h", "t2")
 
 /* Two channels by four pixels. */
 INLINE const uint32_t *multiply_bytes(const uint32_t *w, const uint32_t *x, const uint32_t *end, int32_t sums[][4]) {
@@ -43,7 +45,8 @@ INLINE const uint32_t *multiply_bytes(const uint32_t *w, const uint32_t *x, cons
     "lw t5, (8 * \\j)(%[x])\n lw t6, (8 * \\j + 4)(%[x])\n"                                                     \
     ".if \\j\n srli t3, t1, \\j * %c[bits]\n srli t4, t2, \\j * %c[bits]\n and t3, t3, %[mask]\n"                 \
     "and t4, t4, %[mask]\n .else\n and t3, t1, %[mask]\n and t4, t2, %[mask]\n .endif\n"                         \
-    MULTIPLY("a", "t3", "t5") MULTIPLY("b", "t3", "t6") MULTIPLY("c", "t4", "t5") MULTIPLY("d", "t4", "t6")      \
+    PRODUCT("t0", "t3", "t5") PRODUCT("t5", "t4", "t5") PRODUCT("t3", "t3", "t6") ADDED("a", "t0")               \
+    PRODUCT("t4", "t4", "t6") ADDED("c", "t5") ADDED("b", "t3") ADDED("d", "t4")                                 \
     ".endif\n .endr\n"
 
 /* Two channels by two pixels, of at most MOST_WORDS words, `unroll` words a step. */

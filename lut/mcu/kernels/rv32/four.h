@@ -6,13 +6,15 @@
 #define FOUR_BYTES                                                                                              \
     "lbu t1, (\\i)(%[x])\n lb t2, (\\i)(%[w])\n lb t3, (\\i + 4)(%[w])\n lb t4, (\\i + 8)(%[w])\n"                 \
     "lb t5, (\\i + 12)(%[w])\n"                                                                                 \
-    MULTIPLY("a", "t2", "t1") MULTIPLY("b", "t3", "t1") MULTIPLY("c", "t4", "t1") MULTIPLY("d", "t5", "t1")
-#define ONE_PAIR(word, sum) \
-    ".if \\j\n srli t6, " word ", \\j * %c[bits]\n and t6, t6, %[mask]\n .else\n and t6, " word ", %[mask]\n .endif\n" \
-    MULTIPLY(sum, "t6", "t1")
+    PRODUCT("t2", "t2", "t1") PRODUCT("t3", "t3", "t1") PRODUCT("t4", "t4", "t1") ADDED("a", "t2")                 \
+    PRODUCT("t5", "t5", "t1") ADDED("b", "t3") ADDED("c", "t4") ADDED("d", "t5")
+#define PAIR_OF(word, to)                                                                                       \
+    ".if \\j\n srli " to ", " word ", \\j * %c[bits]\n and " to ", " to ", %[mask]\n .else\n and " to ", " word ", %[mask]\n .endif\n"
 #define FOUR_PAIRS                                                                                              \
     ".irp j, 0, 1, 2, 3, 4, 5, 6, 7\n .if \\j < 16 / %c[bits]\n lw t1, (4 * \\j)(%[x])\n"                          \
-    ONE_PAIR("t2", "a") ONE_PAIR("t3", "b") ONE_PAIR("t4", "c") ONE_PAIR("t5", "d") ".endif\n .endr\n"
+    PAIR_OF("t2", "t0") PRODUCT("t0", "t0", "t1") PAIR_OF("t3", "t6") PRODUCT("t6", "t6", "t1") ADDED("a", "t0")    \
+    PAIR_OF("t4", "t0") PRODUCT("t0", "t0", "t1") ADDED("b", "t6") PAIR_OF("t5", "t6")                            \
+    PRODUCT("t6", "t6", "t1") ADDED("c", "t0") ADDED("d", "t6") ".endif\n .endr\n"
 #define FOUR_SUMS [w] "+r"(weights), [x] "+r"(column), [a] "+r"(a), [b] "+r"(b), [c] "+r"(c), [d] "+r"(d)
 
 INLINE const uint32_t *four_channels(const struct conv s, const uint32_t *weights, const uint32_t *column,
@@ -23,7 +25,7 @@ INLINE const uint32_t *four_channels(const struct conv s, const uint32_t *weight
                          "addi %[w], %[w], 16\n addi %[x], %[x], 4\n bne %[x], %[end], 1b\n"
                          : FOUR_SUMS
                          : [end] "r"(end)
-                         : "t0", "t1", "t2", "t3", "t4", "t5", "memory");
+                         : "t1", "t2", "t3", "t4", "t5", "memory");
         sums[0] = a, sums[1] = b, sums[2] = c, sums[3] = d;
         return weights;
     }

@@ -3,6 +3,8 @@
 #define TAPS_H
 #include "codes.h"
 
+#include "products.h"
+
 enum { REACH = 2048 }; /* offsets that loads have are smaller */
 
 struct four {
@@ -30,16 +32,16 @@ INLINE void multiply(struct four x, const uint32_t *w, int32_t sums[4]) {
 #define CODES_BELOW_8(byte, first, second, mask)                                                        \
     "lbu t4, (%c[at] + " byte ")(%[x])\n lbu t6, (%c[next] + " byte ")(%[x])\n" FIELD("t3", "t4", first, mask) \
         FIELD("t4", "t4", second, mask) FIELD("t5", "t6", first, mask) FIELD("t6", "t6", second, mask)
-#define ADD(sum, w, x) "mul t0, " w ", " x "\n add %[" sum "], %[" sum "], t0\n"
 #define TWO_CHANNELS(place, codes, a, b, e, f)                                                                    \
-    "lb t1, (" place ")(%[w])\n lb t2, (" place " + 1)(%[w])\n" codes ADD(a, "t1", "t3") ADD(b, "t2", "t4")          \
-        ADD(e, "t1", "t5") ADD(f, "t2", "t6")
+    "lb t1, (" place ")(%[w])\n lb t2, (" place " + 1)(%[w])\n" codes                                              \
+        PRODUCT("t3", "t1", "t3") PRODUCT("t4", "t2", "t4") PRODUCT("t1", "t1", "t5") ADDED(a, "t3")                 \
+        PRODUCT("t2", "t2", "t6") ADDED(b, "t4") ADDED(e, "t1") ADDED(f, "t2")
 #define TWO_PIXELS(low, high)                                                                                        \
     __asm__ volatile(TWO_CHANNELS("0", low, "a", "b", "e", "f") TWO_CHANNELS("2", high, "c", "d", "g", "h")           \
                      : [a] "+r"(sums[0][0]), [b] "+r"(sums[0][1]), [c] "+r"(sums[0][2]), [d] "+r"(sums[0][3]),         \
                        [e] "+r"(sums[1][0]), [f] "+r"(sums[1][1]), [g] "+r"(sums[1][2]), [h] "+r"(sums[1][3])          \
                      : [w] "r"(w), [x] "r"(x), [at] "i"(first), [next] "i"(second)                                    \
-                     : "t0", "t1", "t2", "t3", "t4", "t5", "t6", "memory")
+                     : "t1", "t2", "t3", "t4", "t5", "t6", "memory")
 
 /* One tap of two pixels, whose codes are at x + first and x + second. Returns the next tap's weights. */
 INLINE const uint32_t *multiply_pair(int bits, const uint8_t *x, const int first, const int second, const uint32_t *w,
