@@ -7,11 +7,12 @@
 One sweep per seed (search/pareto.py): the same code path, data and teacher for every network, and as many epochs for a
 rival's weights as those of a found network see in warm-up, search and fine-tuning together: equal training. With
 `--set finetune.baseline_epochs=N` a rival sees N: equal fine-tuning where N is `finetune.epochs`. The default budgets
-are what the uniform 4-bit network and its 0.75 and 0.5 wide versions cost on the device, rounded up: a rival fits each
-tightly. Of the baselines inside a budget, the one that is best on validation is compared, of equal ones the one that is
-best on test; test accuracy is read once per network. Rivals that the first seed showed to be hopeless (more than MARGIN
-below the best of every budget that they fit, on validation) are not trained for the others. Resumes, within a point as
-well. Seeds may be run by themselves, side by side too (--seeds 1 --first 0); all together then print the result.
+are what the uniform 4-bit network and its 0.75 and 0.5 wide versions cost on the device, rounded up, in latency and
+packed weights or, on a microcontroller, in RAM and flash: a rival fits each tightly. Of the baselines inside a budget,
+the one that is best on validation is compared, of equal ones the one that is best on test; test accuracy is read once
+per network. Rivals that the first seed showed to be hopeless (more than MARGIN below the best of every budget that they
+fit, on validation) are not trained for the others. Resumes, within a point as well. Seeds may be run by themselves,
+side by side too (--seeds 1 --first 0); all together then print the result.
 """
 
 from __future__ import annotations
@@ -70,23 +71,23 @@ def fits(point: Mapping[str, Any], limits: Mapping[str, float]) -> bool:
 
 
 def tight_budgets(config: RunConfig, folder: Path) -> tuple[str, ...]:
-    """The default budgets, kept in <folder>/budgets.json: shares of the uniform 8-bit network's latency and weights."""
+    """The default budgets, kept in <folder>/budgets.json: shares of what the uniform 8-bit network costs."""
     path = folder / "budgets.json"
     if not path.exists():
         run = Run(config, folder)
+        metrics = ("latency", "weights") if run.device.core is None else ("ram", "flash")
         run.measure_table(run.supernet(run.sources.model, run.space()), run.float_subnet(run.sources.model))
         whole, *costs = (costs_of(run, entry) for entry in (Baseline(8, 8), *TIGHT))
-        shares = [[math.ceil(100 * cost[i] / whole[i]) for i in range(2)] for cost in costs]
+        shares = [{m: math.ceil(100 * cost[FIELDS[m]] / whole[FIELDS[m]]) for m in metrics} for cost in costs]
         folder.mkdir(parents=True, exist_ok=True)
-        texts = dict.fromkeys(f"latency={latency}%,weights={weights}%" for latency, weights in shares)
+        texts = dict.fromkeys(",".join(f"{m}={percent}%" for m, percent in share.items()) for share in shares)
         atomic_write(path, json.dumps(list(texts)))
     return tuple(json.loads(path.read_text()))
 
 
-def costs_of(run: Run, entry: Baseline) -> tuple[float, float]:
-    """(latency, packed weights) of a baseline by the run's table."""
-    costs = predicted(extract(*entry.cut(run, run.sources.model)), run.table, run.device)
-    return costs["latency_us"], costs["weights_bytes"]
+def costs_of(run: Run, entry: Baseline) -> dict[str, Any]:
+    """Costs of a baseline by the run's table."""
+    return predicted(extract(*entry.cut(run, run.sources.model)), run.table, run.device)
 
 
 def hopeless(points: Sequence[Mapping[str, Any]], budgets: Sequence[str]) -> set[str]:

@@ -5,8 +5,11 @@ import shutil
 
 import pytest
 import small_run
+from mcu_toys import needs_toolchain
 
 from scripts import bench_search
+from search.config import RunConfig
+from search.pareto import parse_point
 
 LOOSE, TIGHT = "latency=90%", "latency=40%"
 
@@ -48,6 +51,17 @@ def test_gains_are_paired_by_seed():
     result = bench_search.summarise(rows)
     assert result == pytest.approx({"found": 85.0, "rival": 82.5, "gain": 2.5, "standard_error": 1.5})
     assert bench_search.summarise(rows[2:]) == {}
+
+
+@needs_toolchain
+def test_budgets_on_a_microcontroller_are_memories(tmp_path):
+    """Of the uniform 4-bit network, and of its 0.5 wide version, as shares of the 8-bit one's."""
+    settings = small_run.write(tmp_path)
+    ours = [f"table={tmp_path}/m4.csv", "device=cortex-m4", "space.weight_bits=[4,8]"]
+    budgets = bench_search.tight_budgets(RunConfig.read(settings, ours), tmp_path / "bench")
+    shares = [{b.metric: b.limit for b in parse_point(text)} for text in budgets]
+    assert [set(share) for share in shares] == [{"ram", "flash"}] * 2
+    assert 1 > shares[0]["ram"] > shares[1]["ram"] and 1 > shares[0]["flash"] > shares[1]["flash"]
 
 
 def test_a_bench_of_two_seeds(tmp_path, capsys, monkeypatch):
