@@ -87,8 +87,9 @@ def lifetimes(
     """(buffers of the tensors in `sizes`, who takes over whose buffer) for steps in execution order.
 
     A tensor lives from the step that makes it, or its first part (-1: before all steps), to its last reader, the
-    `outputs` to the end. An in_place wish is granted when both tensors are in `sizes`, of one size, and the input has
-    no later reader: codes of other bits than they replace would be written over some that are still to be read.
+    `outputs` to the end. An in_place wish is granted when both tensors are in `sizes`, of one size, and the input is
+    read once, and never later: codes of other bits than they replace would be written over some that are still to be
+    read, and so would those of a convolution whose input is also what it adds.
     """
     made, used = dict.fromkeys(sizes, -1), dict.fromkeys(sizes, -1)
     for number, step in enumerate(steps):
@@ -101,6 +102,7 @@ def lifetimes(
     for number, step in enumerate(steps):
         if step.in_place is not None:
             source = step.inputs[step.in_place]
-            if source in sizes and sizes[source] == sizes.get(step.output) and used[source] == number:
+            once = used[source] == number and step.inputs.count(source) == 1
+            if once and source in sizes and sizes[source] == sizes.get(step.output):
                 shared[step.output] = source
     return [Buffer(name, size, made[name], used[name]) for name, size in sizes.items()], shared

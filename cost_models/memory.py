@@ -5,22 +5,22 @@
           = h w c {1, 2, 4}          byte (host: one byte per code of up to 8 bits, int16 two, float32 four)
 
 An operator that works in place holds the larger of the two tensors that share the buffer: one row with the old tensor,
-one with the new. The network's input and outputs belong to the caller. No allocation beats the bound; `planned` is what
-the arena planner needs, which is what a deployed network takes.
+one with the new (live.py). The network's input and outputs belong to the caller. No allocation beats the bound;
+`planned` is what the arena planner needs, which is what a deployed network takes.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 from lut.device import Storage
-from lut.errors import InputError
 from supernet.choice import Choice
 from supernet.schedule import Schedule, SearchTensor, Values
 
 from .arena import ALIGNMENT, Buffer, lifetimes, plan
 from .base import CostModel
+from .live import Live, When, live_rows
 from .terms import Term, op_terms, value_term
 
 
@@ -29,18 +29,6 @@ def tensor_bytes(channels: int, height: int, width: int, bits: int, storage: Sto
     if storage == "packed":
         return height * width * -(-channels * bits // 8)
     return height * width * channels * (1 if bits <= 8 else 2 if bits <= 16 else 4)
-
-
-def live_rows(schedule: Schedule) -> list[tuple[int, frozenset[str]]]:
-    """(step, names of tensors that are in memory together then), the caller's tensors left out."""
-    outside = {schedule.input, *schedule.outputs}
-    rows = []
-    for step, (op, alive) in enumerate(zip(schedule.ops, schedule.live_sets())):
-        names = frozenset(alive)
-        rows.append((step, names - outside))
-        if op.in_place is not None and op.output not in names:
-            rows.append((step, (names - {op.inputs[op.in_place]} | {op.output}) - outside))
-    return rows
 
 
 @dataclass(frozen=True)
@@ -60,15 +48,6 @@ class PeakRam:
     name: str = "ram"
     unit: str = "B"
 
-    def __post_init__(self) -> None:
-        for op in self.schedule.ops:
-            for choice in op.choices:
-                if choice.kind == "op":
-                    raise InputError(
-                        f"ram: {choice.name}: memory is not yet bounded over operator choices; set a budget on "
-                        "latency, weights or macs, and read the found network's memory off its deployment"
-                    )
-
     def bytes(self, tensor: SearchTensor, values: Values) -> int:
         """Bytes of one tensor and its slack; 0 when it has no channels."""
         size = tensor_bytes(*tensor.make(values), storage=self.storage)
@@ -76,28 +55,38 @@ class PeakRam:
 
     def bound(self, values: Values) -> float:
         """Largest live set of one architecture, `values` by choice name."""
-        sizes, scratch = self._sizes(values)
-        return float(max(scratch[step] + sum(sizes[n] for n in names) for step, names in self._live) + self.fixed)
+        made = self._made(values)
+        sizes, scratch = made._sizes(values)
+        return float(max(scratch[row.step] + sum(sizes[n] for n in row.names) for row in made._live) + self.fixed)
 
     def planned(self, values: Values) -> float:
         """Size of the arena in which every buffer of one architecture is placed; at least the bound."""
-        sizes, scratch = self._sizes(values)
-        outside = {self.schedule.input, *self.schedule.outputs}
-        inside = {n: size for n, size in sizes.items() if size and n not in outside}
-        buffers, shared = lifetimes(self.schedule.ops, inside, self.schedule.outputs)
-        buffers = [buffer for buffer in buffers if buffer.name in inside]
+        made = self._made(values)
+        sizes, scratch = made._sizes(values)
+        ops, outputs = made.schedule.ops, made.schedule.outputs
+        inside = {n: size for n, size in sizes.items() if size and n not in {self.schedule.input, *outputs}}
+        buffers, shared = lifetimes(ops, inside, outputs)
         buffers += [Buffer(f"workspace of step {step}", size, step, step) for step, size in enumerate(scratch) if size]
         return float(plan(buffers, shared, self.alignment).size + self.fixed)
 
     def rows(self) -> list[list[Term]]:
-        """Terms of each step; the bound is the largest sum, and `fixed`. Rows contained in another are left out."""
-        terms = {name: self._term(tensor) for name, tensor in self.schedule.tensors.items()}
+        """Terms of each step; the bound is the largest sum, and `fixed`. Rows contained in another are left out.
+
+        With operator choices a sum may exceed it, where an identity passes a tensor on that stays for others (live.py).
+        """
+        rows, known = self._live, dict[tuple[str, When, When], Term]()
         if self.workspace is None:
-            sets = {names for _, names in self._live}
-            largest = [names for names in sets if not any(names < other for other in sets)]
-            return [[terms[name] for name in sorted(names)] for names in sorted(largest, key=sorted)]
-        scratch = op_terms(self.schedule.ops, self.workspace)
-        return [[*(terms[name] for name in sorted(names)), scratch[step]] for step, names in self._live]
+            rows, scratch = _largest(rows), None
+        else:
+            scratch = op_terms(self.schedule.ops, self.workspace)
+
+        def term(name: str, when: When, same: When) -> Term:
+            if (name, when, same) not in known:
+                known[name, when, same] = self._term(self.schedule.tensors[name], when, same)
+            return known[name, when, same]
+
+        terms = [[term(name, row.when, row.same.get(name, ())) for name in sorted(row.names)] for row in rows]
+        return terms if scratch is None else [[*some, scratch[row.step]] for some, row in zip(terms, rows)]
 
     @property
     def fixed(self) -> int:
@@ -110,8 +99,12 @@ class PeakRam:
         return {source for row in self.rows() for term in row for choice in term.choices for source in choice.sources}
 
     @cached_property
-    def _live(self) -> list[tuple[int, frozenset[str]]]:
+    def _live(self) -> list[Live]:
         return live_rows(self.schedule)
+
+    def _made(self, values: Values) -> PeakRam:
+        """Of the operators that exist in one architecture."""
+        return replace(self, schedule=self.schedule.fixed(values)) if self.schedule.mixes else self
 
     def _sizes(self, values: Values) -> tuple[dict[str, int], list[int]]:
         """Bytes by tensor, and scratch bytes by step."""
@@ -120,5 +113,23 @@ class PeakRam:
         work = self.workspace
         return sizes, [0 if work is None or spec is None else int(work(spec)) for spec in specs]
 
-    def _term(self, tensor: SearchTensor) -> Term:
-        return value_term(tensor.choices, lambda values: float(self.bytes(tensor, values)))
+    def _term(self, tensor: SearchTensor, when: When, same: When) -> Term:
+        """Bytes where `when` holds and the tensor is no other one."""
+
+        def holds(literals: When, values: Values) -> bool:
+            return all(values[choice.name] == option for choice, option in literals)
+
+        def size(values: Values) -> float:
+            counts = holds(when, values) and not (same and holds(same, values))
+            return float(self.bytes(tensor, values)) if counts else 0.0
+
+        return value_term(tuple(dict.fromkeys([*tensor.choices, *(choice for choice, _ in (*when, *same))])), size)
+
+
+def _largest(rows: list[Live]) -> list[Live]:
+    """Those that no other one contains; of equal ones the first."""
+    return [
+        row
+        for i, row in enumerate(rows)
+        if not any(other.holds(row) and (j < i or not row.holds(other)) for j, other in enumerate(rows) if j != i)
+    ]

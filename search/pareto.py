@@ -35,7 +35,7 @@ from .baselines import Baseline, baselines, widest
 from .bilevel import run_search
 from .budget import Budget
 from .config import RunConfig, SearchConfig
-from .costs import FIELDS, Costs, expected_costs, network_costs, predicted, reported, resolve
+from .costs import FIELDS, REPORTED, Costs, expected_costs, network_costs, predicted, resolve
 from .evaluate import evaluate
 from .outcome import TOP1, score, table
 from .run import Run, say
@@ -97,7 +97,7 @@ def run_sweep(
 
 def point_costs(run: Run, net: Supernet, budgets: Sequence[Budget]) -> Costs:
     """Cost models of the budgets' metrics and of a point's fields."""
-    metrics = [*(budget.metric for budget in budgets), "latency", *reported(net)]
+    metrics = [*(budget.metric for budget in budgets), "latency", *REPORTED]
     return network_costs(net, metrics, run.table, run.device)
 
 

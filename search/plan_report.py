@@ -24,7 +24,7 @@ from lut.table import LatencyTable
 from supernet.supernet import Supernet
 
 from .budget import UNITS, Budget, BudgetError, quantity
-from .costs import Costs, network_costs, reported, resolve
+from .costs import REPORTED, Costs, network_costs, resolve
 from .coverage import lacking, priced_specs, require_rows, space_specs, too_large, within
 from .run import Run
 from .solve import reachable, solve
@@ -43,7 +43,7 @@ def make_plan(run: Run) -> dict[str, Any]:
     if table is None:
         notes.append(f"latency: left out, {rows['problem']}")
         budgets = [b for b in budgets if b.metric not in TABLED]
-    metrics = [b.metric for b in budgets] + [*reported(net), *(["latency"] if table is not None else [])]
+    metrics = [b.metric for b in budgets] + [*REPORTED, *(["latency"] if table is not None else [])]
     costs = network_costs(net, metrics, table, run.device)
     reach, late = _reach(net, costs)
     limits = resolve(net, costs, budgets)

@@ -40,7 +40,7 @@ from .bilevel import run_search
 from .budget import Budget, BudgetError
 from .choose import Candidate, choose
 from .config import PriceConfig, RunConfig
-from .costs import Costs, expected_costs, network_costs, reported, resolve
+from .costs import REPORTED, Costs, expected_costs, network_costs, resolve
 from .coverage import require_kinds, require_rows, space_specs, within
 from .deployment import Deployment, broken, deployment, tighten
 from .environment import environment
@@ -201,7 +201,7 @@ class Run:
         return [Budget.parse(text) for text in self.config.budgets]
 
     def costs(self, net: Supernet) -> Costs:
-        metrics = [b.metric for b in self.budgets()] + reported(net)
+        metrics = [*(b.metric for b in self.budgets()), *REPORTED]
         if self.table is not None:
             metrics.append("latency")
         return network_costs(net, metrics, self.table, self.device)

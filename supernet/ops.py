@@ -174,6 +174,7 @@ def schedule_of(network: QuantNetwork) -> Schedule:
                     _read(node, part) or ("image",),
                     node.name,
                     1 if node.kind == "conv2d_add" else 0 if node.kind in ("add", "mul", "unary") else None,
+                    tuple((network.op[mix], at) for mix, at in node.when),
                 )
             )
     blocks = tuple(_blocks(describe, {op.name: op for op in ops}))

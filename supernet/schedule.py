@@ -24,7 +24,8 @@ class SearchOp:
     choices: distinct, and without a common source; fields[i]: the names of OpSpec's fields that choices[i] fills, so
     that a cost model which ignores those fields needs no axis for the choice. make(values by choice name) -> OpSpec, or
     None when the op is absent. inputs, output: names of tensors in the schedule. in_place: index into inputs whose
-    buffer the output may take over (the residual of a fused add), or None.
+    buffer the output may take over (the residual of a fused add), or None. when: operator choices and the options
+    under which the op exists.
     """
 
     name: str
@@ -34,6 +35,7 @@ class SearchOp:
     inputs: tuple[str, ...]
     output: str
     in_place: int | None = None
+    when: tuple[tuple[Choice, int], ...] = ()
 
     def spec(self, values: Values) -> OpSpec | None:
         return self.make(values)
@@ -102,7 +104,7 @@ class Schedule:
             return source(inputs[choice.position(values[choice.name])])
 
         def settled(op: SearchOp) -> SearchOp:
-            return replace(op, choices=(), fields=(), make=made(op.make), inputs=tuple(map(source, op.inputs)))
+            return replace(op, choices=(), fields=(), make=made(op.make), inputs=tuple(map(source, op.inputs)), when=())
 
         ops = tuple(settled(op) for op in self.ops if op.spec(values) is not None)
         names = {op.name for op in ops}
@@ -110,24 +112,3 @@ class Schedule:
         used = {self.input, *(op.output for op in ops)}
         tensors = {name: SearchTensor(name, (), made(self.tensors[name].make)) for name in self.tensors if name in used}
         return Schedule(ops, tensors, self.input, self.outputs, blocks)
-
-    def live_sets(self) -> list[tuple[str, ...]]:
-        """Names of the tensors alive during each op: made before or by it, and still needed by it or a later one.
-
-        An output that takes over a dying input's buffer (in_place) is not counted beside it. Several
-        ops may make parts of one tensor.
-        """
-        last_use = {self.input: -1, **dict.fromkeys(self.outputs, len(self.ops))}
-        for step, op in enumerate(self.ops):
-            for name in op.inputs:
-                last_use[name] = max(last_use.get(name, step), step)
-        made = {self.input: -1}
-        for step, op in enumerate(self.ops):
-            made.setdefault(op.output, step)
-        live = []
-        for step, op in enumerate(self.ops):
-            names = [n for n, born in made.items() if born <= step and last_use.get(n, born) >= step]
-            if op.in_place is not None and last_use[op.inputs[op.in_place]] == step:
-                names.remove(op.output)
-            live.append(tuple(names))
-        return live

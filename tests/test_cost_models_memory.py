@@ -2,7 +2,8 @@ import pytest
 from schedules import HashTable, assignments, random_schedule
 
 from cost_models.base import CostModel
-from cost_models.memory import PeakRam, live_rows, tensor_bytes
+from cost_models.live import Live, live_rows
+from cost_models.memory import PeakRam, tensor_bytes
 from cost_models.table import TableWorkspace
 from lut.spec import OpSpec
 from supernet.choice import Choice
@@ -47,8 +48,8 @@ def test_in_place_add_saves_the_output():
 
 
 def test_in_place_counts_the_larger_of_the_two():
-    assert (2, frozenset({"a", "x"})) in live_rows(residual_block(1))
-    assert (2, frozenset({"a", "b"})) in live_rows(residual_block(1))
+    assert Live(2, frozenset({"a", "x"})) in live_rows(residual_block(1))
+    assert Live(2, frozenset({"a", "b"})) in live_rows(residual_block(1))
     assert PeakRam(residual_block(1, out_bits=8), "packed").bound({}) == 16 * (8 + 8)
     assert PeakRam(residual_block(1, out_bits=4), "packed").bound({}) == 16 * (8 + 4)
 

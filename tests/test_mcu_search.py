@@ -11,11 +11,13 @@ import numpy as np
 import pytest
 import torch
 from mcu_toys import M4, needs_toolchain
+from torch import nn
 
 from cost_models.mcu import CALL_BYTES, FIRMWARE_BYTES, Flash, mcu_costs
 from deploy.c_project import write
+from deploy.integer import run_program
 from deploy.lower import lower
-from deploy.mcu import build
+from deploy.mcu import build, simulate
 from lut.build import build_table
 from lut.errors import InputError
 from lut.mcu.image import memories
@@ -27,6 +29,7 @@ from search.deployment import budget_rows, deployment
 from search.outcome import budgets
 from search.solve import cost_of, solve
 from supernet import SearchSpace, Supernet, extract
+from supernet.mixed import MixedOp
 from supernet.networks.resnet8 import resnet8
 
 
@@ -57,6 +60,77 @@ def test_memories_are_those_of_the_linked_image(net, table, tmp_path: Path) -> N
         assert said["ram_bytes"] == linked["ram"] == project.ram_bytes
         assert said["flash_bytes"] == pytest.approx(linked["flash"], rel=0.03)
         assert said["flash_bytes"] == pytest.approx(cost_of(schedule, costs["flash"], arch.choices))
+
+
+class Blocks(nn.Module):
+    """Residual blocks of one convolution, which reads what is added to it, and of which all may be skipped."""
+
+    def __init__(self, skips: bool):
+        super().__init__()
+
+        def edge() -> nn.Module:
+            block = Block()
+            return MixedOp(block, nn.Identity()) if skips else block
+
+        self.stem = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.ReLU())
+        self.blocks = nn.Sequential(*(edge() for _ in range(3)))
+        self.fc = nn.Linear(8, 5)
+
+    def forward(self, x):
+        return self.fc(self.blocks(self.stem(x)).mean((2, 3)))
+
+
+class Block(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(8, 8, 3, padding=1)
+
+    def forward(self, x):
+        return torch.relu(self.conv(x) + x)
+
+
+def blocks(skips: bool) -> Supernet:
+    torch.manual_seed(0)
+    space = SearchSpace((2, 8), (8,), (1.0,), first_last_bits=None)
+    return Supernet.from_model(Blocks(skips).eval(), torch.rand(8, 3, 8, 8), space).eval()
+
+
+@needs_toolchain
+def test_a_convolution_does_not_write_over_what_it_reads(tmp_path: Path) -> None:
+    net = blocks(skips=False)
+    made = lower(extract(net, net.uniform(8, 8)), "net")
+    assert [op.inputs[0] == op.inputs[1] for op in made.ops if op.spec.kind == "conv2d_add"] == [True] * 3
+    images = np.random.default_rng(0).integers(0, 256, (5, 8, 8, 3)).astype(np.uint8)
+    ran = simulate(write(made, M4, tmp_path / "net"), made, M4, images)
+    np.testing.assert_array_equal(ran.scores, run_program(made, images))
+
+
+@needs_toolchain
+def test_a_network_gets_shallower_until_it_fits(tmp_path: Path) -> None:
+    """Under time, RAM and flash at once; both memories are those of the linked image."""
+    net = blocks(skips=True)
+    table = build_table(M4, space_specs(net), tmp_path / "m4.csv", every_row=True, progress=False)
+    costs = network_costs(net, ("latency", "ram", "flash"), table, M4)
+    whole = {metric: cost_of(net.schedule(), cost, net.uniform(8, 8).choices) for metric, cost in costs.items()}
+    narrow = net.uniform(2, 8).choices
+    assert cost_of(net.schedule(), costs["latency"], narrow) > 0.7 * whole["latency"], "bits alone do not do it"
+    shares = {"latency": 0.7, "ram": 1.0, "flash": 0.95}
+    limits = [Budget(metric, share * whole[metric], costs[metric].unit) for metric, share in shares.items()]
+    scores = np.zeros(tuple(net.alpha.shape))
+    for choice in net.op.values():
+        scores[choice.index, 0] = 1.0  # rather whole
+    arch = solve(net.choices(), net.schedule(), scores, costs, limits, 1)[0]
+    skipped = sum(arch.choices[choice.name] for choice in net.op.values())
+    assert 0 < skipped < 3
+    subnet = extract(net, arch)
+    linked, said = (
+        memories(M4, build(write(lower(subnet, "net"), M4, tmp_path / "net"), M4)),
+        predicted(subnet, table, M4),
+    )
+    assert len([op for op in subnet.schedule().ops if op.name.startswith("blocks")]) == 3 - skipped
+    assert said["ram_bytes"] == linked["ram"] == arch.predicted["ram"]
+    assert said["flash_bytes"] == pytest.approx(linked["flash"], rel=0.03)
+    assert all(said[field] <= limit.limit for field, limit in zip(("latency_us", "ram_bytes", "flash_bytes"), limits))
 
 
 @needs_toolchain
