@@ -92,7 +92,8 @@ class PinConfig:
 
 @dataclass(frozen=True)
 class SpaceConfig:
-    """The options of every layer; `pin` takes a layer's name to its fixed options."""
+    """The options of every layer; `pin` takes a layer's name to its fixed options, `skip` names the modules that a
+    network may do without (supernet.skip)."""
 
     weight_bits: tuple[int, ...] = ranged((2, 4, 8), 2, 32)  # 2 to 8, or 32 alone: float32
     act_bits: tuple[int, ...] = ranged((2, 4, 8), 1, 32)
@@ -100,6 +101,7 @@ class SpaceConfig:
     channel_multiple: int = ranged(4, 1)
     first_last_bits: int | None = ranged(8, 2, 8)  # weights of the first and the last layer; null leaves them free
     pin: dict[str, PinConfig] = field(default_factory=dict)
+    skip: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for name in ("weight_bits", "act_bits", "widths"):

@@ -29,6 +29,9 @@ from .coverage import lacking, priced_specs, require_rows, space_specs, too_larg
 from .run import Run
 from .solve import reachable, solve
 
+NEED_TABLE = frozenset({*TABLED, "flash"})
+"""Metrics that nothing is known of before there is a table: a microcontroller's flash holds the kernels' code too."""
+
 
 def make_plan(run: Run) -> dict[str, Any]:
     """The plan as plain values: {layers, architectures, cuts, rows, reach, budgets, problem, notes}.
@@ -41,8 +44,9 @@ def make_plan(run: Run) -> dict[str, Any]:
     notes = []
     budgets = run.budgets()
     if table is None:
-        notes.append(f"latency: left out, {rows['problem']}")
-        budgets = [b for b in budgets if b.metric not in TABLED]
+        waits = [b.metric for b in budgets if b.metric in NEED_TABLE]
+        notes.append(f"{', '.join(dict.fromkeys(['latency', *waits]))}: left out, {rows['problem']}")
+        budgets = [b for b in budgets if b.metric not in NEED_TABLE]
     metrics = [b.metric for b in budgets] + [*REPORTED, *(["latency"] if table is not None else [])]
     costs = network_costs(net, metrics, table, run.device)
     reach, late = _reach(net, costs)

@@ -31,7 +31,6 @@ from lut.table import LatencyTable
 from supernet.arch import Arch
 from supernet.extract import Subnet, extract, price
 from supernet.mixed import MixedOp
-from supernet.networks import BUILDERS, build
 from supernet.saved import load_subnet, save_subnet
 from supernet.space import SearchSpace
 from supernet.supernet import Supernet
@@ -39,7 +38,7 @@ from supernet.supernet import Supernet
 from .bilevel import run_search
 from .budget import Budget, BudgetError
 from .choose import Candidate, choose
-from .config import PriceConfig, RunConfig
+from .config import RunConfig
 from .costs import REPORTED, Costs, expected_costs, network_costs, resolve
 from .coverage import require_kinds, require_rows, space_specs, within
 from .deployment import Deployment, broken, deployment, tighten
@@ -50,7 +49,7 @@ from .outcome import score
 from .progress import Metrics
 from .quick import quick_scores
 from .solve import solve
-from .sources import Sources, load_sources, load_weights
+from .sources import Sources, load_sources, load_weights, priced_input
 from .train import train
 from .trial import make_trial
 
@@ -142,20 +141,9 @@ class Run:
     def supernet(self, model: nn.Module, space: SearchSpace) -> Supernet:
         mean, std = (torch.tensor(values) for values in (self.sources.data.mean, self.sources.data.std))
         net = Supernet.from_model(model, self.example(), space, mean, std)
-        if (elsewhere := self.priced_input()) is not None:
+        if (elsewhere := priced_input(self.config, self.sources.data)) is not None:
             net.price_as(Supernet.from_model(*elsewhere, space))
         return net
-
-    def priced_input(self) -> tuple[nn.Module, Tensor] | None:
-        """The network and an example of the input for which costs count, when it is not the data's."""
-        price, data, name = self.config.price, self.sources.data, self.config.model.name
-        if price == PriceConfig():
-            return None
-        if name not in BUILDERS:
-            raise InputError(f"price: {name}: only a network of the registry can be built for another input")
-        rows, cols = data.image_size if price.image_size is None else (price.image_size, price.image_size)
-        channels, classes = price.channels or data.channels, price.classes or data.num_classes
-        return build(name, classes, channels, (rows, cols)).eval(), torch.zeros(1, channels, rows, cols)
 
     def float_subnet(self, model: nn.Module) -> Subnet:
         """The float32 baseline as a network of the same operators."""

@@ -15,9 +15,10 @@ from torch import nn
 from lut.errors import InputError
 from supernet.networks import BUILDERS, build, pretrained
 from supernet.outputs import described
+from supernet.skip import skippable
 
 from . import data as datasets
-from .config import RunConfig
+from .config import PriceConfig, RunConfig
 from .dataset import DataSource
 from .evaluate import one_tensor, top1
 from .outcome import TOP1
@@ -46,9 +47,23 @@ def load_sources(config: RunConfig) -> Sources:
     model, ready, data = _model(config, data)
     loss = _wrapped(own_loss) if own_loss else smoothed_cross_entropy(config.search.label_smoothing)
     metric = _wrapped(config.model.metric) if config.model.metric else top1 if own_loss is None else _minus(loss)
-    _check(model, data, config)
+    x = _check(model, data, config)
+    model = skippable(model, config.space.skip, x)
     scored = config.model.metric or (TOP1 if own_loss is None else f"-{own_loss}")
     return Sources(data, model, loss, metric, ready, own_loss is None, scored)
+
+
+def priced_input(config: RunConfig, data: Any) -> tuple[nn.Module, torch.Tensor] | None:
+    """The network and an example of the input for which costs count, when it is not the data's."""
+    price, name = config.price, config.model.name
+    if price == PriceConfig():
+        return None
+    if name not in BUILDERS:
+        raise InputError(f"price: {name}: only a network of the registry can be built for another input")
+    rows, cols = data.image_size if price.image_size is None else (price.image_size, price.image_size)
+    channels, classes = price.channels or data.channels, price.classes or data.num_classes
+    example = torch.zeros(1, channels, rows, cols)
+    return skippable(build(name, classes, channels, (rows, cols)).eval(), config.space.skip, example), example
 
 
 def _data(config: RunConfig, classes: bool) -> Any:
@@ -114,8 +129,8 @@ def _minus(loss: Callable[..., Any]) -> Callable[..., Any]:
     return lambda output, target: -loss(output, target)
 
 
-def _check(model: nn.Module, data: Any, config: RunConfig) -> None:
-    """One batch through the model, so that a wrong shape is known before anything is trained."""
+def _check(model: nn.Module, data: Any, config: RunConfig) -> torch.Tensor:
+    """One batch, which went through the model, so that a wrong shape is known before anything is trained."""
     x, y = next(iter(data.batches("validation", 2)))
     was_training = model.training
     model.eval()
@@ -131,3 +146,4 @@ def _check(model: nn.Module, data: Any, config: RunConfig) -> None:
         scores = one_tensor(output, config.model.name)
         if scores.shape[1] < int(y.max()) + 1:
             raise InputError(f"{where}: {scores.shape[1]} scores for classes up to {int(y.max())}")
+    return x

@@ -36,7 +36,9 @@ def _row(network: QuantNetwork, node: Node, device: Any, table: Any) -> tuple[st
     if node.output and not network.form.lone:
         notes.insert(0, f"output {network.form.labels[network.outputs.index(node.name)]}")
     if node.kind == "mix":
-        notes.append(f"one of {len(node.inputs)} operators" + (", or none" if _skips(network, node) else ""))
+        skips = _skips(network, node)
+        operators = len(node.inputs) - skips
+        notes.append("may be skipped" if operators == 1 else f"one of {operators} operators" + ", or none" * skips)
     problems = [] if device is None or node.kind == "mix" else _problems(network, node, device.supports)
     costed = table is not None and node.kind in table.kinds
     return (
@@ -112,6 +114,6 @@ def _problems(network: QuantNetwork, node: Node, supports: Any) -> list[str]:
 
 
 def _skips(network: QuantNetwork, node: Node) -> bool:
-    """Whether one of a mix's candidates is its own input, made outside of it."""
-    made = {n.name: n for n in network.nodes}
-    return any((node.name, i) not in made[name].when for i, name in enumerate(node.inputs) if made[name].kind != "mix")
+    """Whether one of a mix's candidates is its own input: no operator exists where it is chosen."""
+    busy = {at for n in network.nodes for mix, at in n.when if mix == node.name}
+    return len(busy) < len(node.inputs)

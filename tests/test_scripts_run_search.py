@@ -5,6 +5,7 @@ import re
 
 import pytest
 import small_run
+from mcu_toys import needs_toolchain
 from small_run import main
 
 import scripts.run_deploy
@@ -57,6 +58,7 @@ def ended(argv, capsys):
         (["--budget", "weight=40%"], 2, r"'weight' is no metric"),
         (["--budget", "weights=-1KiB"], 2, r"positive"),
         (["--sweep", "weights=60%,latency=5"], 2, r"latency=5'.*unit is missing"),
+        (["--set", 'space.skip=["9"]'], 2, r"space.skip: '9': .* what could be skipped: 3, 6$"),
         (["--budget", "weights=1B"], 3, r"weights <= 1 B: the smallest reachable is 276 B"),
         (["--quick", "--budget", "macs=1k"], 3, r"macs <= 1 k: the smallest reachable is 20\.78 k"),
         (["--sweep", "weights=60%", "--sweep", "macs=1k"], 3, r"macs <= 1 k: the smallest reachable is 20\.78 k"),
@@ -112,6 +114,41 @@ def test_a_plan_before_there_is_a_table_leaves_latency_out(files, tmp_path, caps
     assert [row["metric"] for row in plan["budgets"]] == ["weights"]
     assert "latency" not in plan["reach"]
     assert plan["notes"] == [f"latency: left out, {tmp_path / 'new.csv'} does not exist yet"]
+
+
+@needs_toolchain
+def test_a_plan_for_a_microcontroller_leaves_out_what_a_table_has(files, tmp_path, capsys):
+    argv = ["--config", str(files), "--device", "cortex-m4", "--plan", "--json", "--table", str(tmp_path / "new.csv")]
+    limits = [word for limit in ("latency=50%", "ram=100%", "flash=60%") for word in ("--budget", limit)]
+    status, out, _ = ended([*argv, *limits], capsys)
+    plan = json.loads(out)
+    assert status == 0
+    assert [row["metric"] for row in plan["budgets"]] == ["ram"]
+    assert plan["notes"] == [f"latency, flash: left out, {tmp_path / 'new.csv'} does not exist yet"]
+
+
+BLOCKS = """
+from torch import nn
+
+def block(c_in):
+    return nn.Sequential(nn.Conv2d(c_in, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU())
+
+def build():
+    return nn.Sequential(block(1), block(8), block(8), nn.AvgPool2d(4), nn.Flatten(), nn.Linear(32, 3))
+"""
+
+
+def test_depth_is_searched_where_modules_may_be_skipped(files, tmp_path, capsys):
+    """Nothing but leaving a block out gets below 60 % of the multiplications."""
+    (tmp_path / "blocks.py").write_text(BLOCKS)
+    argv = ["--config", str(files), "--model", f"{tmp_path}/blocks.py:build", "--out", str(tmp_path / "run")]
+    argv += ["--budget", "macs=60%", "--budget", "ram=100%", "--set", "space.widths=[1.0]"]
+    argv += ["--set", 'space.skip=["[12]"]', "--set", "deploy.validate=false"]
+    status, _, err = ended(argv, capsys)
+    assert status == 0, err
+    choices = json.loads((tmp_path / "run" / "arch.json").read_text())["choices"]
+    assert sorted((choices["1.op"], choices["2.op"])) == [0, 1]
+    assert "1.candidates.0.0.weight_bits" in choices
 
 
 def test_quick_runs_to_the_report_without_a_search(quick, capsys, monkeypatch):

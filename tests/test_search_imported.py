@@ -87,7 +87,7 @@ def test_a_plan_reaches_from_no_block_to_the_dearest(settings, capsys):
     plan = json.loads(capsys.readouterr().out)
     assert (plan["reach"]["latency"]["smallest"], plan["reach"]["latency"]["largest"]) == (2.0, 42.0)
     assert plan["rows"]["space"] == 8
-    assert "one of 3 operators, or none" in plan["layers"]
+    assert "one of 2 operators, or none" in plan["layers"]
 
 
 def test_missing_blocks_are_counted_and_named(settings, tmp_path):
