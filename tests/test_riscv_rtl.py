@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from kernel_toys import POOLS, conv
-from mcu_toys import CV32E40P, IBEX, needs_riscv, needs_rtl
+from mcu_toys import CV32E40P, IBEX, VEXRISCV, needs_riscv, needs_rtl
 from test_mcu_project import images, program
 
 from deploy.c_project import write
@@ -73,15 +73,15 @@ def test_other_scores_in_rtl_are_an_error(tmp_path: Path) -> None:
         on_rtl(elf, IBEX, images(1), bytes(20))
 
 
-def network_of(body: str, folder: Path) -> Path:
+def network_of(body: str, folder: Path, device: Device = IBEX) -> Path:
     """An image whose network does something else."""
-    project = write(program(8), IBEX, folder)
+    project = write(program(8), device, folder)
     source = folder / f"{project.name}.c"
     text = source.read_text()
     start = text.index(f"void {project.name}_run")
     source.write_text(text[:start] + f"void {project.name}_run(const uint8_t *image, int16_t *scores) {{\n{body}\n}}\n")
     write_images(images(1), folder)
-    return build(project, IBEX)
+    return build(project, device)
 
 
 @needs_rtl
@@ -90,13 +90,14 @@ def network_of(body: str, folder: Path) -> Path:
     ("body", "said"),
     [
         ('__asm__ volatile(".word 0");', "exit status 99: fault: a trap went to 0x00000000"),
-        ("*(volatile int *)0x40000000 = 1;", "exit status 99: fault: no memory at 0x40000000"),
+        ("*(volatile int *)0x20000000 = 1;", "exit status 99: fault: no memory at 0x20000000"),
         ("(void)*(volatile int *)0x1000;", "exit status 99: fault: no memory at 0x00001000"),
     ],
 )
-def test_a_fault_in_rtl_is_told(body: str, said: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("device", [IBEX, VEXRISCV], ids=lambda device: device.name)
+def test_a_fault_in_rtl_is_told(device: Device, body: str, said: str, tmp_path: Path) -> None:
     with pytest.raises(LutError, match=said):
-        run_rtl(IBEX, network_of(body, tmp_path), tmp_path, 60)
+        run_rtl(device, network_of(body, tmp_path, device), tmp_path, 60)
 
 
 @needs_rtl
