@@ -25,8 +25,6 @@ from .results import dense, places
 SECONDS_PER_IMAGE, BUILD_SECONDS = 30.0, 300.0
 RTL_IMAGES, RTL_ALONE, RTL_SECONDS = 1, 4, 1800.0
 """Images that run in RTL beside QEMU, and where there is nothing else."""
-CACHES = 0.01
-"""Of an inference's cycles: what caches may hold of the one before it."""
 
 
 @dataclass(frozen=True)
@@ -68,8 +66,7 @@ def simulate(project: Project, program: Program, device: Device, images: np.ndar
     write_images(images, folder)
     if model.cycles is None:
         measured = run_rtl(device, elf, folder, RTL_SECONDS)
-        cycles = _one(program.name, measured.cycles, CACHES)
-        output, waiting, source = measured.output, 0, model.source
+        output, cycles, waiting, source = measured.output, _one(program.name, measured.cycles), 0, model.source
     else:
         ran = run(device, elf, folder, SECONDS_PER_IMAGE * max(len(images), 1))
         waiting = round(sum(waits(device, region) for region in ran.regions) / len(ran.regions))
@@ -85,13 +82,11 @@ def simulate(project: Project, program: Program, device: Device, images: np.ndar
     return Simulation(scores, cycles, us, source, size["flash"], size["ram"], stack, waiting)
 
 
-def _one(name: str, counts: list[int], spread: float = 0.0) -> int:
-    """Cycles of every inference, the median. LutError when they differ by more than `spread` of it: kernels have no
-    branch on data."""
-    middle = int(np.median(counts))
-    if max(counts) - min(counts) > spread * middle:
+def _one(name: str, counts: list[int]) -> int:
+    """Cycles of every inference. LutError when they differ: kernels have no branch on data."""
+    if len(set(counts)) != 1:
         raise LutError(f"{name}: inferences took {sorted(set(counts))} cycles; expected one number")
-    return middle
+    return counts[0]
 
 
 def write_images(images: np.ndarray, folder: Path) -> None:

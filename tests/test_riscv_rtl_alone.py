@@ -59,6 +59,14 @@ def test_speed() -> None:
     assert all(2 * one.cycles < other.cycles for one, other in zip(fast, slow))
 
 
+def test_a_row_with_caches_hardly_depends_on_its_company() -> None:
+    """They are empty when it begins; a line of code may lie elsewhere."""
+    one, two = conv(12, 8, 5, 1), conv(8, 8, 6, 3)
+    ahead, behind = (compare(specs, device=VEXRISCV, storage="packed") for specs in ([one, two], [two, one]))
+    for first, second in ((ahead[0], behind[1]), (ahead[1], behind[0])):
+        assert first.cycles == pytest.approx(second.cycles, rel=0.002)
+
+
 def test_headers_are_the_extensions_and_those_of_the_core_below() -> None:
     assert {path.parent.name for path in kernel_headers(XPULP)} == {"kernels", "xpulp", "bytes", "rv32"}
 
