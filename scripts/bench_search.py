@@ -60,6 +60,9 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--budget", action="append", metavar="A,B", help="default: what the 4-bit rivals cost")
     p.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     p.add_argument("--first", type=int, metavar="SEED", help="for which every rival is trained; default: of --seeds")
+    p.add_argument(
+        "--without", nargs="+", default=[], metavar="RIVAL", help="not trained: those that are known to be behind"
+    )
     p.add_argument("--out", required=True, help="folder; one sweep per seed in it")
     p.add_argument("--json", action="store_true")
     return p
@@ -129,11 +132,13 @@ def main(argv: list[str] | None = None) -> int:
     folder, first = Path(args.out), args.seeds[0] if args.first is None else args.first
 
     def given_up(seed: int, budgets: Sequence[str]) -> Callable[[str], bool]:
-        """Whether a rival's name is hopeless by the first seed's points, which must be finished when it asks."""
+        """Whether a rival is left out, or hopeless by the first seed's points, which must be finished when it asks."""
         if seed == first:
-            return lambda name: False
+            return lambda name: name in args.without
 
         def skip(name: str) -> bool:
+            if name in args.without:
+                return True
             path = folder / f"seed{first}" / FINISHED
             if not path.exists():
                 raise InputError(f"{path}: not there yet: --seeds {first} has to finish before other seeds' rivals")

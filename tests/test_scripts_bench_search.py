@@ -76,7 +76,7 @@ def test_a_bench_of_two_seeds(tmp_path, capsys, monkeypatch):
 
     asked = []
     monkeypatch.setattr(bench_search, "hopeless", lambda points, texts: asked.append(texts) or {"4-bit, 0.5 wide"})
-    assert bench_search.main([*argv, "--seeds", "0", "1"]) == 0
+    assert bench_search.main([*argv, "--seeds", "0", "1", "--without", "W4A8, 0.5 wide"]) == 0
     printed = capsys.readouterr().out
     names = []
     for seed in (0, 1):
@@ -84,6 +84,7 @@ def test_a_bench_of_two_seeds(tmp_path, capsys, monkeypatch):
         assert [p["name"] for p in points if p["kind"] == "found"] == budgets
         assert all(bench_search.compare(points, text)["inside"] for text in budgets)
         names.append({p["name"] for p in points if p["kind"] in bench_search.RIVALS})
+    assert not any("W4A8, 0.5 wide" in found for found in names)
     assert names[0] - names[1] == {"4-bit, 0.5 wide"} and asked[0] == tuple(budgets)
     assert all(text in printed for text in budgets)
 

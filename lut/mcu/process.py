@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import subprocess
 import tempfile
@@ -17,12 +18,18 @@ class Hang(LutError):
 
 
 def run_limited(command: list[str], folder: Path, seconds: float) -> tuple[int, str]:
-    """(exit status, output) of a program in a process group of its own, which is killed as a whole."""
+    """(exit status, output) of a program in a process group of its own, which is killed as a whole.
+
+    Where this process is killed first, the kernel ends the program after twice the seconds, of the CPU's time.
+    """
     with tempfile.TemporaryFile() as output:
         process = subprocess.Popen(
             command, cwd=folder, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
         )
         try:
+            limit = int(2 * seconds) + 1
+            with suppress(OSError):  # it has ended
+                resource.prlimit(process.pid, resource.RLIMIT_CPU, (limit, limit))
             process.wait(seconds)
         except subprocess.TimeoutExpired:
             raise Hang(f"{Path(command[0]).name}: the image did not end within {seconds:g} s") from None
