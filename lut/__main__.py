@@ -40,6 +40,7 @@ RULED = (
     "collapse",
     "interpolation",
     "lanes",
+    "word",
     "free",
     "alias",
     "promote",

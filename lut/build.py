@@ -118,7 +118,7 @@ def run_build(
     keys = list(dict.fromkeys(rules.key(spec.without_site()) for spec in specs))
     failures = {key: Failure("unsupported", reason) for key in keys if (reason := rules.supported(key)) is not None}
     share = 1.0 if every_row else QUICK_SHARE if quick else SHARE
-    wanted = plan((key for key in keys if key not in failures), rules.lanes, share).measure
+    wanted = plan((key for key in keys if key not in failures), rules.lanes, share, word=rules.word).measure
     todo = [key for key in wanted if key not in old]
     rows: dict[OpSpec, Latency] = dict(old)
     if not todo and old.provenance:
@@ -151,7 +151,8 @@ def run_build(
             "collapse": "act_bits" if device.act_storage == "byte" else "packed",
             "interpolation": "kriging",
             "lanes": str(rules.lanes),
-            **error_provenance(held_out_errors(rows, rules.lanes)),
+            **({"word": str(rules.word)} if rules.word else {}),
+            **error_provenance(held_out_errors(rows, rules.lanes, rules.word)),
         }
         if spreads:
             median, p90 = np.quantile(spreads, [0.5, 0.9])

@@ -196,6 +196,8 @@ def _interpolation(table: LatencyTable) -> str:
     line = f"interpolation: {rule} along channels, inside their measured range"
     if "lanes" in says:
         line += f", vectors of {says['lanes']} lanes"
+    if "word" in says:
+        line += f", words of {says['word']} bits of packed codes"
     if "held_out_error" not in says:
         return f"{line}; its error was not tested"
     median, p90 = percent(says["held_out_error"]), percent(says.get("held_out_error_p90", "?"))

@@ -5,10 +5,11 @@ Rows that differ in c_in and c_out alone form a group. With B = ceil(c_out / lan
     trend(c_in, c_out) = sum_j a_j f_j,  a_j >= 0,  f = 1, I, B, I B, c_in, c_out, c_in c_out, and tail terms,
 
 fitted to relative errors by non-negative least squares: costs add up, padding to the vector width makes a staircase,
-and the tail terms price a last, partly filled vector. What the trend misses, r = t / trend - 1, is a Gaussian process
-with a squared-exponential covariance over (log2 I, log2 B, tails), so that a prediction at a measured row is that row
-up to the noise and the correction fades with distance (kriging; Rasmussen and Williams 2006, chapter 2).
-Only inside the measured range of both axes: nothing is extrapolated.
+and the tail terms price a last, partly filled vector, or word of the input's codes (of `word` bits where they are
+packed, else of four channels). What the trend misses, r = t / trend - 1, is a Gaussian process with a squared
+exponential covariance over (log2 I, log2 B, tails), so that a prediction at a measured row is that row up to the noise
+and the correction fades with distance (kriging; Rasmussen and Williams 2006, chapter 2). Only inside the measured range
+of both axes: nothing is extrapolated.
 """
 
 from __future__ import annotations
@@ -36,10 +37,15 @@ def group_of(spec: OpSpec) -> OpSpec:
     return replace(spec, c_in=0, c_out=0, groups=0 if spec.depthwise else spec.groups, site="")
 
 
-def features(spec: OpSpec, lanes: int) -> np.ndarray:
-    """(11,): the trend's terms of one row, all non-negative."""
-    blocks, fours = -(-spec.c_out // lanes), -(-spec.c_in // 4)
-    tail_out, tail_in = float(spec.c_out % lanes > 0), float(spec.c_in % 4 > 0)
+def places(spec: OpSpec, lanes: int, word: int) -> tuple[int, int, float, float]:
+    """(blocks, fours, tail_out, tail_in): padded channels in steps, and whether each ends in a partly filled one."""
+    inside = spec.c_in * spec.in_bits[0] % word if word else spec.c_in % 4
+    return -(-spec.c_out // lanes), -(-spec.c_in // 4), float(spec.c_out % lanes > 0), float(inside > 0)
+
+
+def features(spec: OpSpec, lanes: int, word: int = 0) -> np.ndarray:
+    """(12,): the trend's terms of one row, all non-negative."""
+    blocks, fours, tail_out, tail_in = places(spec, lanes, word)
     return np.array(
         [
             1.0,
@@ -53,14 +59,15 @@ def features(spec: OpSpec, lanes: int) -> np.ndarray:
             tail_out * fours,
             tail_in,
             tail_in * blocks,
+            tail_in * fours,
         ]
     )
 
 
-def _place(spec: OpSpec, lanes: int) -> np.ndarray:
+def _place(spec: OpSpec, lanes: int, word: int) -> np.ndarray:
     """(4,): where the row lies for the correction's covariance."""
-    blocks, fours = -(-spec.c_out // lanes), -(-spec.c_in // 4)
-    return np.array([np.log2(fours), np.log2(blocks), float(spec.c_out % lanes > 0), float(spec.c_in % 4 > 0)])
+    blocks, fours, tail_out, tail_in = places(spec, lanes, word)
+    return np.array([np.log2(fours), np.log2(blocks), tail_out, tail_in])
 
 
 def _covariance(a: np.ndarray, b: np.ndarray) -> np.ndarray:
@@ -71,7 +78,7 @@ def _covariance(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Fit:
-    """One group's model: coefficients a (11,), places (n, 4), weights (n,) = (K + noise)^-1 r, and its range."""
+    """One group's model: coefficients a (12,), places (n, 4), weights (n,) = (K + noise)^-1 r, and its range."""
 
     coefficients: np.ndarray
     places: np.ndarray
@@ -79,29 +86,30 @@ class Fit:
     low: tuple[int, int]
     high: tuple[int, int]
     lanes: int
+    word: int
 
     def __call__(self, spec: OpSpec) -> float | None:
         """Microseconds, or None outside the measured range."""
         if not all(a <= c <= b for a, c, b in zip(self.low, (spec.c_in, spec.c_out), self.high)):
             return None
-        correction = _covariance(_place(spec, self.lanes)[None], self.places)[0] @ self.weights
-        return float(self.coefficients @ features(spec, self.lanes) * (1 + correction))
+        correction = _covariance(_place(spec, self.lanes, self.word)[None], self.places)[0] @ self.weights
+        return float(self.coefficients @ features(spec, self.lanes, self.word) * (1 + correction))
 
 
-def fit(rows: Mapping[OpSpec, float], lanes: int) -> Fit:
+def fit(rows: Mapping[OpSpec, float], lanes: int, word: int = 0) -> Fit:
     """Model of one group from its rows (microseconds)."""
     from scipy.optimize import nnls
 
     times = np.array(list(rows.values()))
-    terms = np.stack([features(spec, lanes) for spec in rows])
+    terms = np.stack([features(spec, lanes, word) for spec in rows])
     scale = terms.max(0)  # nnls stops early on badly scaled columns
     scale[scale == 0] = 1
     coefficients = nnls(terms / scale / times[:, None], np.ones(len(times)))[0] / scale
-    places = np.stack([_place(spec, lanes) for spec in rows])
+    around = np.stack([_place(spec, lanes, word) for spec in rows])
     residual = times / (terms @ coefficients) - 1
-    weights = np.linalg.solve(_covariance(places, places) + NOISE**2 * np.eye(len(times)), residual)
+    weights = np.linalg.solve(_covariance(around, around) + NOISE**2 * np.eye(len(times)), residual)
     ins, outs = [s.c_in for s in rows], [s.c_out for s in rows]
-    return Fit(coefficients, places, weights, (min(ins), min(outs)), (max(ins), max(outs)), lanes)
+    return Fit(coefficients, around, weights, (min(ins), min(outs)), (max(ins), max(outs)), lanes, word)
 
 
 def grouped(rows: Mapping[OpSpec, Latency]) -> dict[OpSpec, dict[OpSpec, float]]:
@@ -115,7 +123,7 @@ def grouped(rows: Mapping[OpSpec, Latency]) -> dict[OpSpec, dict[OpSpec, float]]
 
 def kriging(rows: Mapping[OpSpec, Latency], provenance: Mapping[str, str]) -> Interpolator:
     """The rule above. Quantiles of an interpolated row span the table's held-out error (90th percentile)."""
-    lanes = int(provenance.get("lanes", DEFAULT_LANES))
+    lanes, word = int(provenance.get("lanes", DEFAULT_LANES)), int(provenance.get("word", 0))
     error = float(provenance.get("held_out_error_p90", 0.25))
     groups = grouped(rows)
     fits: dict[OpSpec, Fit | None] = {}
@@ -123,7 +131,7 @@ def kriging(rows: Mapping[OpSpec, Latency], provenance: Mapping[str, str]) -> In
     def interpolate(spec: OpSpec) -> Latency | None:
         group = group_of(spec)
         if group not in fits:
-            fits[group] = fit(groups[group], lanes) if len(groups.get(group, ())) >= LEAST_ROWS else None
+            fits[group] = fit(groups[group], lanes, word) if len(groups.get(group, ())) >= LEAST_ROWS else None
         model = fits[group]
         us = model(spec) if model is not None else None
         if us is None:
@@ -147,7 +155,7 @@ RULES: dict[str, Callable[[Mapping[OpSpec, Latency], Mapping[str, str]], Interpo
 
 
 def held_out_errors(
-    rows: Mapping[OpSpec, Latency], lanes: int, share: float = 0.1, repeats: int = 5, seed: int = 0
+    rows: Mapping[OpSpec, Latency], lanes: int, word: int = 0, share: float = 0.1, repeats: int = 5, seed: int = 0
 ) -> list[float]:
     """Relative errors |predicted / measured - 1| at rows that the fit did not see, a tenth of each group at a time.
 
@@ -160,7 +168,7 @@ def held_out_errors(
             kept = {spec: us for spec, us in group.items() if spec not in out}
             if len(kept) < LEAST_ROWS:
                 continue
-            model = fit(kept, lanes)
+            model = fit(kept, lanes, word)
             predictions = ((model(spec), group[spec]) for spec in out)
             errors += [abs(us / measured - 1) for us, measured in predictions if us is not None]
     return errors

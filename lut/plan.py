@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .interpolate import DEFAULT_LANES, LEAST_ROWS, group_of
+from .interpolate import DEFAULT_LANES, LEAST_ROWS, group_of, places
 from .spec import OpSpec
 
 SMALL_GROUP = 16
@@ -34,9 +34,14 @@ class Plan:
 
 
 def plan(
-    specs: Iterable[OpSpec], lanes: int = DEFAULT_LANES, share: float = 0.35, small_group: int = SMALL_GROUP
+    specs: Iterable[OpSpec],
+    lanes: int = DEFAULT_LANES,
+    share: float = 0.35,
+    small_group: int = SMALL_GROUP,
+    word: int = 0,
 ) -> Plan:
-    """Split the distinct specs of a space. `share` (0, 1]: of a large group's rows to measure; 1 measures all."""
+    """Split the distinct specs of a space. `share` (0, 1]: of a large group's rows to measure; 1 measures all. word: as
+    interpolate.places has it."""
     if not 0 < share <= 1:
         raise ValueError(f"share: {share} is not in (0, 1]")
     groups: dict[OpSpec, list[OpSpec]] = defaultdict(list)
@@ -45,25 +50,25 @@ def plan(
     chosen: set[OpSpec] = set()
     for group in groups.values():
         least = min(len(group), max(small_group, LEAST_ROWS, round(share * len(group))))
-        chosen.update(group if least == len(group) else choose(group, least, lanes))
+        chosen.update(group if least == len(group) else choose(group, least, lanes, word))
     everything = [spec for group in groups.values() for spec in group]
     return Plan(tuple(s for s in everything if s in chosen), tuple(s for s in everything if s not in chosen))
 
 
-def choose(group: Sequence[OpSpec], count: int, lanes: int) -> list[OpSpec]:
+def choose(group: Sequence[OpSpec], count: int, lanes: int, word: int = 0) -> list[OpSpec]:
     """`count` rows of one group, never fewer than its corners and steps need."""
     chosen = list(dict.fromkeys([*_corners(group), *_steps(group, lanes)]))
-    places = np.array([_place(spec, lanes) for spec in group])
+    lie = np.array([_place(spec, lanes, word) for spec in group])
     nearest = np.full(len(group), np.inf)
     for spec in chosen:
-        nearest = np.minimum(nearest, np.abs(places - _place(spec, lanes)).sum(1))
+        nearest = np.minimum(nearest, np.abs(lie - _place(spec, lanes, word)).sum(1))
     first = set(chosen)
     taken = np.array([spec in first for spec in group])
     while len(chosen) < count:
         best = int(np.where(taken, -1.0, nearest).argmax())
         taken[best] = True
         chosen.append(group[best])
-        nearest = np.minimum(nearest, np.abs(places - places[best]).sum(1))
+        nearest = np.minimum(nearest, np.abs(lie - lie[best]).sum(1))
     return chosen
 
 
@@ -91,7 +96,7 @@ def _steps(group: Sequence[OpSpec], lanes: int) -> list[OpSpec]:
     return rows
 
 
-def _place(spec: OpSpec, lanes: int) -> np.ndarray:
+def _place(spec: OpSpec, lanes: int, word: int) -> np.ndarray:
     """(4,): octaves of padded input and output channels, and whether each ends in a partly filled vector."""
-    fours, blocks = -(-spec.c_in // 4), -(-spec.c_out // lanes)
-    return np.array([np.log2(fours), np.log2(blocks), 0.5 * (spec.c_in % 4 > 0), 0.5 * (spec.c_out % lanes > 0)])
+    blocks, fours, tail_out, tail_in = places(spec, lanes, word)
+    return np.array([np.log2(fours), np.log2(blocks), 0.5 * tail_in, 0.5 * tail_out])

@@ -105,7 +105,9 @@ def _rows(run: Run, net: Supernet) -> tuple[dict[str, Any], LatencyTable | None]
         rules = keys_of(run.device, isa)
         distinct = dict.fromkeys(rules.key(spec) for spec in [*specs, *baseline])
         keys = [key for key in distinct if rules.supported(key) is None]
-        todo = tuple(key for key in plan(keys, rules.lanes, SHARE).measure if table is None or key not in table)
+        todo = tuple(
+            key for key in plan(keys, rules.lanes, SHARE, word=rules.word).measure if table is None or key not in table
+        )
         rows |= {"space": len(keys), "measure": len(todo), "minutes": Plan(todo, ()).minutes()}
     if table is not None and run.device.runner == "imported":
         rows["space"] = len(set(priced_specs(net, table)))

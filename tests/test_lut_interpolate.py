@@ -50,6 +50,20 @@ def test_staircase_is_recovered_from_the_plan():
     assert step[1] - step[0] > 3 * abs(step[2] - step[1])
 
 
+def test_packed_codes_that_fill_no_whole_word_are_told_apart():
+    """4-bit codes: eight channels fill a word; elsewhere every input code costs more."""
+    space = [replace(spec, in_bits=(4,)) for spec in grid(range(4, 65, 4), range(8, 65, 8))]
+    cost = {spec: staircase(spec) + (0.05 * spec.c_in if spec.c_in % 8 else 0) for spec in space}
+    rows = {spec: Latency(us, us, us) for spec, us in cost.items()}
+    measured = plan(space, LANES, word=32).measure
+    assert len(measured) < 0.4 * len(space)
+    ask = kriging({spec: rows[spec] for spec in measured}, {"lanes": "8", "word": "32"})
+    assert max(abs(ask(spec).us / cost[spec] - 1) for spec in space) < 0.03
+    without = kriging({spec: rows[spec] for spec in measured}, {"lanes": "8"})
+    assert max(abs(without(spec).us / cost[spec] - 1) for spec in space) > 0.1
+    assert max(held_out_errors(rows, LANES, 32)) < 0.03 < max(held_out_errors(rows, LANES))
+
+
 def test_measured_rows_are_kept_and_range_is_respected():
     space = grid((4, 8, 16, 32), (8, 16, 32))
     rows = table(space, noise=0.05)
