@@ -25,9 +25,11 @@ from .memory import PeakRam, tensor_bytes
 from .table import Lookup
 
 ALIGNMENT = 4
-FIRMWARE_BYTES, CALL_BYTES = 736, 44
-"""Of start-up, port and main; of passing eight arguments. The linked images of ResNet-8 hold them together to 1 %.
-RISC-V's have 250 bytes more."""
+CALL_BYTES = 44
+"""Of passing eight arguments."""
+FIRMWARE_BYTES = {"": 736, "rv32im": 1820, "rv32imc": 980}
+"""Of start-up, port and main, by how a table's `isa` begins: what linked images of ResNet-8 and DS-CNN have beside
+their operators. Without compressed instructions they are the longer, and functions lie at cache lines there."""
 CONSTANTS = ("bias", "mult", "params")
 
 
@@ -55,10 +57,11 @@ class Flash(CostModel):
     """Bytes of flash; the table has each kernel's code."""
 
     name, unit = "flash", "B"
-    fixed = float(FIRMWARE_BYTES)
 
     def __init__(self, table: Lookup, storage: Storage = "byte"):
         self.table, self.storage = table, storage
+        isa = table.provenance.get("isa", "")
+        self.fixed = float(FIRMWARE_BYTES[max(filter(isa.startswith, FIRMWARE_BYTES), key=len)])
 
     def __call__(self, op: OpSpec) -> float:
         return float(self._constants(op) + self.table.lookup(op).code_bytes)

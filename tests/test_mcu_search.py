@@ -163,7 +163,7 @@ def test_a_network_is_simulated_and_its_budgets_judged(net, table, tmp_path: Pat
 
 def test_operators_of_one_shape_share_a_kernel() -> None:
     class Table:
-        provenance: ClassVar[dict[str, str]] = {}
+        provenance: ClassVar[dict[str, str]] = {"isa": "cortex-m4"}
 
         def lookup(self, spec: OpSpec) -> Latency:
             return Latency(1, 1, 1, code_bytes=1000)
@@ -172,7 +172,7 @@ def test_operators_of_one_shape_share_a_kernel() -> None:
     constants = 8 * (2 + 2) * 4 + 9 * 4 + CALL_BYTES
     assert flash(spec) == constants + 1000
     assert flash.whole([spec, spec, replace(spec, w_bits=4)]) == pytest.approx(
-        FIRMWARE_BYTES + 2 * constants + (constants - 8 * 4) + 2000
+        FIRMWARE_BYTES[""] + 2 * constants + (constants - 8 * 4) + 2000
     )
 
 
