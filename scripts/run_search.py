@@ -49,8 +49,8 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--data", help="FILE.py:FUNCTION that returns train, validation and test iterables of (x, y)")
     p.add_argument("--data-root", help="folder of the data archives; else $LUTIER_DATA")
     p.add_argument("--model", help="a network of supernet/networks, or FILE.py:FUNCTION that returns an nn.Module")
-    p.add_argument("--checkpoint", help="float weights: a .safetensors state_dict, or 'published'; if they were trained "
-                   "to the end, lower rates keep them: --set search.lr=0.01 --set finetune.lr=0.02")  # fmt: skip
+    p.add_argument("--checkpoint", help="float weights: a .safetensors state_dict, or 'published'; if trained to "
+                   "the end, lower rates keep them: --set search.lr=0.01 --set finetune.lr=0.02")  # fmt: skip
     p.add_argument("--loss", help="FILE.py:FUNCTION(output, target) -> scalar tensor")
     p.add_argument("--metric", help="FILE.py:FUNCTION(output, target) -> number, higher is better")
     p.add_argument("--budget", action="append", metavar="METRIC=LIMIT",
