@@ -51,6 +51,8 @@ def skippable(model: nn.Module, patterns: Sequence[str], example: Tensor) -> nn.
 
     example: (n, C, H, W). InputError for a pattern that nothing matches, or a module whose output has another shape.
     """
+    if not patterns:
+        return model
     able, every = could_be_skipped(model, example), [name for name, _ in model.named_modules() if name]
     chosen: dict[str, None] = {}
     for pattern in patterns:
