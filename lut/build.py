@@ -137,7 +137,7 @@ def run_build(
                     log.warning("%s: not measured: %s", describe(key), answer)
             else:
                 rows[key] = answer
-        spreads = [spread(journal.samples[key]) for key in rows if key in journal.samples]
+        spreads = [spread(samples) for key in rows if len(samples := journal.samples.get(key, [])) > 1]
         if not rows:
             first = next(iter(failures.items()), None)
             raise LutError(f"{path}: no row was measured" + (f"; {describe(first[0])}: {first[1]}" if first else ""))

@@ -70,13 +70,19 @@ class Core:
     machine: the board, by its name in lut/mcu/image.py; of a simulated one QEMU's `-M` knows it. flags: of the
     C compiler, code generation only. cycle_model: what makes cycles of counted instructions (lut/mcu/cycles.py); a
     board on a serial line counts its own. rtl: the core whose RTL runs whole networks (lut/mcu/rtl.py), where there is
-    one.
+    one. places: in how many a simulated row's buffers lie, one after another, where its cycles depend on that; the row
+    is their median.
     """
 
     machine: str
     cycle_model: str = ""
     rtl: str = ""
     flags: tuple[str, ...] = ()
+    places: int = 1
+
+    def __post_init__(self) -> None:
+        if self.places < 1:
+            raise ValueError(f"core.places: {self.places} is not positive")
 
 
 @dataclass(frozen=True)

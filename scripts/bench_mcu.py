@@ -6,7 +6,8 @@ Cycles are those of the device's model (its rows say which), of memories without
 Cortex-M4, those of a board whose flash has some (lut/mcu/flash.py). Networks of a core with RTL are timed there (`rtl`,
 a minute for 40 million cycles), one image each, four where QEMU does not know the core. Networks have random weights:
 neither cycles nor bytes depend on them. Every row that a network needs is simulated; nothing is fitted or interpolated.
-Found networks are the solver's, of random preferences, inside a share of the 8-bit network's time and weights.
+Found networks are the solver's, of random preferences, inside a share of the 8-bit network's time and weights; their
+space is simulated whole, which takes hours in RTL (--shares without values: none).
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import json
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -49,7 +51,6 @@ SIZES = {"resnet8": (10, 3, (32, 32)), "mobilenet_v1": (2, 3, (96, 96)), "ds_cnn
 """Outputs, channels and image of MLPerf Tiny's."""
 FOUND = ("resnet8", "ds_cnn")
 """Of these, networks of mixed precision and width are found too."""
-SHARES = (0.75, 0.6)
 FEW = 5
 """Images that run on a board with wait states; its scores are the same."""
 BITS = (8, 4, 2)
@@ -114,7 +115,9 @@ def _beside(device: Device) -> list[Device]:
     return [Device.load(BESIDE[device.name])] if device.name in BESIDE else []
 
 
-def bench_networks(name: str, device: Device, folder: Path, images: int) -> list[dict[str, Any]]:
+def bench_networks(
+    name: str, device: Device, folder: Path, images: int, shares: Sequence[float]
+) -> list[dict[str, Any]]:
     """Uniform weights and activations, and found networks: what the table says beside the simulator."""
     classes, channels, size = SIZES[name]
     torch.manual_seed(0)
@@ -125,12 +128,13 @@ def bench_networks(name: str, device: Device, folder: Path, images: int) -> list
     subnets = {f"w{w} a{a}": extract(net, net.uniform(w, a)) for w, a in UNIFORM if a in bits}
     specs = [spec for subnet in subnets.values() for op in subnet.schedule().ops if (spec := op.spec({}))]
     start = time.monotonic()
-    wanted = space_specs(net) if name in FOUND else specs
+    shares = shares if name in FOUND else ()
+    wanted = space_specs(net) if shares else specs
     table = build_table(device, wanted, folder / f"{name}.csv", every_row=True, progress=False)
     boards = _beside(device)
     rate = 60 * len(table) / (time.monotonic() - start)
-    if name in FOUND:
-        subnets |= {f"{share:.0%}": found(net, table, device, share) for share in SHARES}
+    if shares:
+        subnets |= {f"{share:.0%}": found(net, table, device, share) for share in shares}
         specs += [spec for subnet in subnets.values() for op in subnet.schedule().ops if (spec := op.spec({}))]
     there = {board: build_table(board, specs, folder / f"{name}.{board.name}.csv", every_row=True, progress=False)
              for board in boards}  # fmt: skip
@@ -193,7 +197,9 @@ def run(args: argparse.Namespace) -> int:
     device = Device.load(args.device)
     rows = bench_rows(device)
     with tempfile.TemporaryDirectory() as folder:
-        networks = [r for name in args.networks for r in bench_networks(name, device, Path(folder), args.images)]
+        networks = [
+            r for name in args.networks for r in bench_networks(name, device, Path(folder), args.images, args.shares)
+        ]
     if args.json:
         print(json.dumps({"device": device.name, "rows": rows, "networks": networks}, indent=1))
     else:
@@ -205,6 +211,7 @@ def main(argv: list[str] | None = None) -> int:
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--device", default="cortex-m4", help="a microcontroller (%(default)s)")
     p.add_argument("--networks", nargs="*", choices=SIZES, default=list(SIZES))
+    p.add_argument("--shares", nargs="*", type=float, default=[0.75, 0.6], help="of found networks (%(default)s)")
     p.add_argument("--images", type=int, default=100, help="that every network is checked on (%(default)s)")
     p.add_argument("--json", action="store_true", help="print records as JSON")
     args = p.parse_args(argv)

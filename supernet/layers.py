@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .nodes import Node
-from .quantizers import SMALLEST_STEP, mix_quantize, mse_step, weight_range
+from .quantizers import SMALLEST_STEP, kept_as_input, mix_quantize, mse_step, weight_range
 
 
 def activate(y: Tensor, high: float | None) -> Tensor:
@@ -117,7 +117,9 @@ class MixedConv2d(MixedLayer):
         if self.thin:
             x, stride = x[:, :, :: stride[0], :: stride[1]], (1, 1)
         weight = self.quantized(p, active)
-        return self.finish(F.conv2d(x, weight, self.bias, stride, padding, self.dilation, self.groups), residual)
+        with kept_as_input(x):
+            y = F.conv2d(x, weight, self.bias, stride, padding, self.dilation, self.groups)
+        return self.finish(y, residual)
 
 
 class MixedLinear(MixedLayer):

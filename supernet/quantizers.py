@@ -12,12 +12,17 @@ N is the number of elements that share a step: of one image for activations, of 
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 SMALLEST_STEP = 1e-12
+AGAIN = "quantize_again"
+"""The attribute of a quantized tensor that computes it again, for `kept_as_input`."""
 
 
 def weight_range(bits: int) -> tuple[int, int]:
@@ -39,17 +44,21 @@ def act_range(bits: int, signed: bool) -> tuple[int, int]:
 Ranges = tuple[tuple[int, int], ...]
 
 
+def _mix(x: Tensor, p: Tensor | None, steps: Tensor, mask: Tensor | None, ranges: Ranges) -> Tensor:
+    mix: Any = None
+    for i, (low, high) in enumerate(ranges):
+        scale = steps[i] if p is None else p[i] * steps[i]
+        term = (x / steps[i]).round_().clamp_(low, high).mul_(scale)
+        mix = term if mix is None else mix.add_(term)
+    return mix if mask is None else mix.mul_(mask)
+
+
 class _MixQuantize(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x, p, steps, mask, ranges, count):  # type: ignore[no-untyped-def, override]
         ctx.save_for_backward(x, p, steps, mask)
         ctx.ranges, ctx.count = ranges, count
-        mix: Any = None
-        for i, (low, high) in enumerate(ranges):
-            scale = steps[i] if p is None else p[i] * steps[i]
-            term = (x / steps[i]).round_().clamp_(low, high).mul_(scale)
-            mix = term if mix is None else mix.add_(term)
-        return mix if mask is None else mix.mul_(mask)
+        return _mix(x, p, steps, mask, ranges)
 
     @staticmethod
     def backward(ctx, g):  # type: ignore[no-untyped-def, override]
@@ -96,6 +105,21 @@ def mix_quantize(x: Tensor, p: Tensor | None, steps: Tensor, mask: Tensor | None
     return _MixQuantize.apply(x, p, steps, mask, ranges, count)
 
 
+def kept_as_input(y: Tensor) -> AbstractContextManager[Any]:
+    """Within, what keeps y for its backward keeps how to compute it instead: quantizers keep their inputs anyway, so
+    y is not worth its memory (recomputation: Chen et al. 2016, arXiv:1604.06174). y: of an ActQuantizer; of any other
+    tensor, and in compiled code, which decides by itself, nothing changes."""
+    again = None if torch.compiler.is_compiling() else getattr(y, AGAIN, None)
+    if again is None:
+        return nullcontext()
+    at, shape = y.data_ptr(), y.shape
+
+    def pack(saved: Tensor) -> Tensor | Callable[[], Tensor]:
+        return again if saved.data_ptr() == at and saved.shape == shape else saved
+
+    return torch.autograd.graph.saved_tensors_hooks(pack, lambda kept: kept if isinstance(kept, Tensor) else kept())
+
+
 def mse_step(x: Tensor, low: int, high: int, candidates: int = 48) -> Tensor:
     """Step per row of x (rows, n) that minimises the squared quantization error, by a grid over the clipping range."""
     bound = torch.maximum(x.amax(1) / max(high, 1), x.amin(1) / min(low, -1) if low < 0 else x.new_zeros(len(x)))
@@ -126,7 +150,11 @@ class ActQuantizer(nn.Module):
             return x if mask is None else x * mask
         ranges = tuple(act_range(self.bits[i], self.signed) for i in active)
         steps = self.step[active].abs().clamp_min(SMALLEST_STEP)
-        return mix_quantize(x, None if p is None else p[active], steps, mask, ranges, x[0].numel())
+        p = None if p is None else p[active]
+        y = mix_quantize(x, p, steps, mask, ranges, x[0].numel())
+        if not torch.compiler.is_compiling() and y.requires_grad:
+            setattr(y, AGAIN, partial(torch.no_grad()(_mix), x, p, steps, mask, ranges))
+        return y
 
     @torch.no_grad()
     def calibrate(self, values: Tensor) -> None:

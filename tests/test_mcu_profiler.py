@@ -7,6 +7,7 @@ import subprocess
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from kernel_toys import POOLS, conv
 from mcu_toys import M4, needs_toolchain
@@ -15,10 +16,10 @@ from lut import LatencyTable
 from lut.build import build_table, profiler_of
 from lut.errors import LutError
 from lut.machine import differences, this_machine
-from lut.mcu import emit, toolchain
-from lut.profilers.base import Failure
+from lut.mcu import emit, rows, toolchain
+from lut.profilers.base import Built, Failure
 from lut.profilers.journal import Journal
-from lut.profilers.mcu import McuProfiler
+from lut.profilers.mcu import McuProfiler, latency
 from lut.spec import Latency
 
 SPECS = [conv(8, 4, 4, 3), conv(8, 6, 4, 1, 4), POOLS["add"]]
@@ -111,3 +112,52 @@ def test_without_a_toolchain_an_error_names_the_packages(tmp_path: Path, monkeyp
         toolchain.toolchain()
     monkeypatch.undo()
     toolchain.toolchain.cache_clear()
+
+
+@needs_toolchain
+def test_a_row_of_several_places_is_their_median_and_the_journal_keeps_them(tmp_path: Path) -> None:
+    """Memory without a cache: every place costs the same, and their outputs are compared."""
+    assert M4.core is not None
+    device = replace(M4, core=replace(M4.core, places=3))
+    path = tmp_path / "m4.csv"
+    table, alone = (
+        build_table(device, SPECS, path, every_row=True, progress=False),
+        dict(McuProfiler().measure(SPECS, M4)),
+    )
+    for spec, row in alone.items():
+        assert isinstance(row, Latency) and table[spec] == replace(row, n=3)
+    with Journal.open(tmp_path / "m4.journal.jsonl", this_machine(device)) as journal:
+        assert all(len(runs) == 3 for (runs,) in journal.samples.values()) and len(journal.samples) == len(SPECS)
+        assert dict(McuProfiler(journal=journal).measure(SPECS, device)) == dict(table)
+
+
+def test_places() -> None:
+    assert not rows.gaps(0).any()
+    several = np.array([rows.gaps(place) for place in range(1, 9)])
+    assert (several % 64 == 0).all() and (several < rows.SPREAD).all()
+    assert all(len(np.unique(each)) > 5 for each in several.T)
+    assert M4.core is not None
+    with pytest.raises(ValueError, match=r"core.places: 0 is not positive"):
+        replace(M4.core, places=0)
+
+
+def test_quantiles_of_a_row_enclose_its_median() -> None:
+    assert M4.clock is not None
+    built = Built(b"", 0, 100)
+    two, five = (latency(runs, M4, built, "rtl") for runs in ([240, 120], [120, 600, 240, 480, 360]))
+    assert (two.us, two.p10, two.p90, two.n, two.cycles) == (1.0, 1.0, 2.0, 2, 120)
+    assert (five.us, five.p10, five.p90, five.cycles) == (3.0, 1.0, 5.0, 360)
+
+
+def test_an_output_that_depends_on_the_place_is_refused(tmp_path: Path) -> None:
+    kernel = emit.kernel(SPECS[0], "byte")
+    record = np.r_[np.frombuffer(np.uint32(40).tobytes(), np.uint8), np.arange(kernel.sizes["out"]) % 251]
+    other = record.copy()
+    other[:4] = np.frombuffer(np.uint32(48).tobytes(), np.uint8)
+    np.r_[record, other].astype(np.uint8).tofile(tmp_path / "rows.out")
+    ((stack, output),) = rows.read_outputs([kernel], tmp_path, 2)
+    assert stack == 48 and np.array_equal(output, record[4:])
+    other[-1] += 1
+    np.r_[record, other].astype(np.uint8).tofile(tmp_path / "rows.out")
+    with pytest.raises(LutError, match="its output depends on where its arguments lie"):
+        rows.read_outputs([kernel], tmp_path, 2)

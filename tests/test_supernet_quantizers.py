@@ -1,7 +1,20 @@
+import gc
+import weakref
+from contextlib import nullcontext
+
 import pytest
 import torch
+import torch.nn.functional as F
 
-from supernet.quantizers import ActQuantizer, act_range, mix_quantize, mse_step, weight_range, zero_point
+from supernet.quantizers import (
+    ActQuantizer,
+    act_range,
+    kept_as_input,
+    mix_quantize,
+    mse_step,
+    weight_range,
+    zero_point,
+)
 
 
 def reference(x, p, steps, mask, ranges, count):
@@ -83,3 +96,33 @@ def test_mse_step_beats_its_neighbours_and_the_full_range(bits):
     for factor in (0.8, 1.25):
         assert (error(best) <= error(best * factor)).all()
     assert (error(best) <= error(x.abs().amax(1) / high)).all()
+
+
+def convolved(kept):
+    """(y, of a quantized x; gradients of a convolution of it) with what keeps y, or how to make it."""
+    torch.manual_seed(0)
+    quantizer = ActQuantizer((4, 8), signed=True)
+    x, weight = torch.randn(2, 6, 9, 9, requires_grad=True), torch.randn(5, 6, 3, 3, requires_grad=True)
+    p, mask = torch.tensor([0.3, 0.7], requires_grad=True), torch.rand(6, requires_grad=True)
+    quantizer.calibrate(x.detach())
+    y = quantizer(x, p, [0, 1], mask)
+    with kept(y):
+        out = F.conv2d(y, weight, padding=1)
+    y = weakref.ref(y)
+    return y, out, lambda: torch.autograd.grad(out.square().sum(), [x, weight, p, mask, quantizer.step])
+
+
+def test_a_convolution_keeps_how_to_make_its_input_and_not_the_input():
+    """The same gradients, to the bit, and the quantized tensor is gone before the backward."""
+    (plain, _, wanted), (gone, _, got) = convolved(nullcontext), convolved(kept_as_input)
+    gc.collect()
+    assert plain() is not None and gone() is None
+    for a, b in zip(got(), wanted()):
+        assert torch.equal(a, b)
+
+
+def test_what_no_quantizer_made_is_kept():
+    y = torch.randn(2, 3, requires_grad=True)
+    assert isinstance(kept_as_input(y), nullcontext)
+    with torch.no_grad():
+        assert isinstance(kept_as_input(ActQuantizer((8,), signed=True)(y, None, [0], None)), nullcontext)

@@ -7,7 +7,6 @@ import tempfile
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
-from statistics import median_low
 
 import numpy as np
 
@@ -74,4 +73,4 @@ def _result(line: SerialLine, kernel: Kernel, row: int, given: Arguments, code: 
     answer = line.ask(request(kernel, row, given))
     counts = [answer.cycles, *(line.again() for _ in range(REPEATS - 1))]
     output = np.frombuffer(answer.output, np.uint8)
-    return Result(output, median_low(counts), 0, 0, code, answer.stack_bytes)
+    return Result(output, tuple(counts), 0, code, answer.stack_bytes)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from statistics import median_low
 
 import numpy as np
 
@@ -20,6 +21,9 @@ from ..progress import Progress
 from ..spec import Latency, OpSpec, Source
 from .base import Built, Failure
 from .journal import Journal
+
+Counted = tuple[Built, Sequence[int]]
+"""Sizes, and the cycles of each run."""
 
 
 @dataclass(frozen=True)
@@ -47,8 +51,8 @@ class McuProfiler:
         known = self.journal.samples if self.journal else {}
         for spec in specs:
             if spec in known and self.journal:
-                count = round(known[spec][0][0] * device.clock / 1e6)
-                yield spec, latency(count, device, self.journal.built[spec], source)
+                runs: Sequence[int] = [round(us * device.clock / 1e6) for us in known[spec][0]]
+                yield spec, latency(runs, device, self.journal.built[spec], source)
         todo = [spec for spec in specs if spec not in known]
         with Progress(len(todo), "measure" if source == "board" else "simulate", shown=self.progress) as bar:
             for start in range(0, len(todo), self.batch):
@@ -59,15 +63,14 @@ class McuProfiler:
                             self.journal.add_failure(spec, answer)
                         yield spec, answer
                         continue
-                    made, count = answer
-                    row = latency(count, device, made, source)
+                    made, runs = answer
+                    row = latency(runs, device, made, source)
                     if self.journal:
                         self.journal.add_build(spec, made)
-                        self.journal.add_samples(spec, [row.us])
+                        self.journal.add_samples(spec, [count / device.clock * 1e6 for count in runs])
                     yield spec, row
 
-    def _batch(self, specs: Sequence[OpSpec], device: Device) -> Iterator[tuple[OpSpec, tuple[Built, int] | Failure]]:
-        """(sizes, cycles) of each."""
+    def _batch(self, specs: Sequence[OpSpec], device: Device) -> Iterator[tuple[OpSpec, Counted | Failure]]:
         try:
             kernels = [emit.kernel(spec, device.act_storage) for spec in specs]
             arguments = [random_arguments(kernel) for kernel in kernels]
@@ -85,7 +88,7 @@ class McuProfiler:
             yield specs[0], Failure("timeout" if isinstance(error, Hang | Silent) else "error", str(error))
             return
         for spec, kernel, result in zip(specs, kernels, results):
-            yield spec, (Built(b"", kernel.sizes["workspace"], result.code_bytes), result.cycles)
+            yield spec, (Built(b"", kernel.sizes["workspace"], result.code_bytes), result.runs)
 
 
 def source_of(device: Device) -> Source:
@@ -94,11 +97,13 @@ def source_of(device: Device) -> Source:
     return "board" if device.runner == "serial" else cycles.model_of(core).source
 
 
-def latency(count: int, device: Device, made: Built, source: Source) -> Latency:
-    """A row of `count` cycles."""
+def latency(runs: Sequence[int], device: Device, made: Built, source: Source) -> Latency:
+    """A row of the cycles of each run: their median, beside the lower and the higher tenth."""
     assert device.clock is not None
-    us = count / device.clock * 1e6
-    return Latency(us, us, us, 1, made.workspace_bytes, made.code_bytes, source, cycles=count)
+    count = median_low(runs)
+    p10, p90 = np.quantile(runs, 0.1, method="lower"), np.quantile(runs, 0.9, method="higher")
+    us, low, high = (float(value) / device.clock * 1e6 for value in (count, p10, p90))
+    return Latency(us, low, high, len(runs), made.workspace_bytes, made.code_bytes, source, cycles=count)
 
 
 def random_arguments(kernel: emit.Kernel, seed: int = 0) -> dict[str, np.ndarray]:

@@ -1,7 +1,8 @@
 /* Runs kernels one after another on arguments from the host's file `rows.in`, between marks; outputs go to `rows.out`.
-   Per kernel, rows.in holds the bytes of its eight arguments (lut/mcu/signature.py) and then the arguments themselves;
-   rows.out gets the stack that the call used, in bytes, and the third argument. Arguments lie at multiples of 64 in a
-   pool of the board's, constants in the HELD_BYTES behind it, and the bytes between them must stay as they are. */
+   Per kernel, rows.in holds the bytes of its eight arguments (lut/kernels/signature.py), the bytes left free before each,
+   multiples of 64, and then the arguments themselves; rows.out gets the stack that the call used, in bytes, and the third
+   argument. Arguments lie at multiples of 64 in a pool of the board's, constants in the HELD_BYTES behind it, and the
+   bytes behind them must stay as they are. */
 #include "port.h"
 #include "rows.h"
 #include "semihosting.h"
@@ -9,9 +10,10 @@
 enum { COUNT = 8, OUT = 2, FIRST_CONSTANT = 3, LAST_CONSTANT = 6, GUARD = 0xa5 };
 
 static uint8_t *pointers[COUNT];
-static uint32_t sizes[COUNT];
+static uint32_t sizes[COUNT], gaps[COUNT];
 
 static uint8_t *place(uint8_t *at, int i) {
+    at += gaps[i];
     uint8_t *end = at + sizes[i] + 64 - (sizes[i] & 63);
     pointers[i] = sizes[i] ? at : 0;
     for (uint8_t *guard = at + sizes[i]; guard < end; guard++) *guard = GUARD;
@@ -39,6 +41,7 @@ int main(void) {
     for (int row = 0; row < ROWS; row++) {
         uint8_t *next = (uint8_t *)POOL, *held = next + POOL_BYTES;
         host_read(in, sizes, sizeof sizes);
+        host_read(in, gaps, sizeof gaps);
         for (int i = 0; i < COUNT; i++) {
             if (i < FIRST_CONSTANT || i > LAST_CONSTANT)
                 next = place(next, i);
