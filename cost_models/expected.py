@@ -3,9 +3,8 @@
     E[cost] = sum over terms k of <grid_k, w_1 x w_2 x ...>
 
 with one axis per distinct choice (a width shared by input and output is one axis; one that several choices make is a
-derived choice, `convolution.py`). Terms whose grids have the same shape are stacked, so that one contraction per axis
-serves all of them; axes of derived choices are padded to powers of two, so that there are few shapes. For peak memory,
-E[live set] is such a sum for every step, and the value is their maximum with the gradient of tau logsumexp(E / tau).
+derived choice, `convolution.py`). `multilinear.py` contracts all terms together. For peak memory, E[live set] is such a
+sum for every step, and the value is their maximum with the gradient of tau logsumexp(E / tau).
 
 ProxylessNAS (Cai 2019), eq. 5, extended from one choice per operator to any number.
 """
@@ -14,7 +13,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -25,6 +23,7 @@ from supernet.schedule import Schedule, SearchOp
 from .base import CostModel
 from .convolution import Convolution
 from .memory import PeakRam
+from .multilinear import Forms
 from .terms import Term, op_terms
 
 SHARPNESS = 0.05
@@ -39,34 +38,13 @@ class ExpectedTerms(nn.Module):
         _check(terms, choices)
         sums = list(dict.fromkeys(c for term in terms for c in term.choices if isinstance(c, Derived)))
         row_of = {choice: len(choices) + i for i, choice in enumerate(sums)} | {c: c.index for c in choices}
-        own = max((len(c.options) for c in choices), default=1)
-        room = max([own, *map(_room, sums)])
-        self.convolution = Convolution(sums, len(choices), room) if sums else None
-        stacks: dict[tuple[int, ...], list[int]] = {}
-        for position, term in enumerate(terms):
-            stacks.setdefault(tuple(map(_room, term.choices)), []).append(position)
-        self.shapes = tuple(stacks)
-        for i, (shape, members) in enumerate(stacks.items()):
-            grids = np.stack([_padded(terms[m].grid, shape) for m in members])
-            rows = [[row_of[c] for c in terms[m].choices] for m in members]
-            self.register_buffer(f"grids{i}", torch.from_numpy(grids), persistent=False)
-            rows_by_axis = torch.tensor(rows, dtype=torch.long).reshape(len(members), len(shape)).T.contiguous()
-            self.register_buffer(f"rows{i}", rows_by_axis, persistent=False)
-        placed = torch.tensor([m for members in stacks.values() for m in members], dtype=torch.long)
-        self.register_buffer("order", placed.argsort(), persistent=False)
+        columns = max([1, *(len(c.options) for c in [*choices, *sums])])
+        self.convolution = Convolution(sums, len(choices), columns) if sums else None
+        axes = [[row_of[choice] for choice in term.choices] for term in terms]
+        self.forms = Forms([term.grid for term in terms], axes, len(choices) + len(sums), columns)
 
     def forward(self, gates: Gates) -> Tensor:
-        weights = gates.weights if self.convolution is None else self.convolution(gates.weights)
-        parts = [weights.new_zeros(0)]
-        for i, shape in enumerate(self.shapes):
-            expectation = self.get_buffer(f"grids{i}").to(weights.dtype)
-            rows = self.get_buffer(f"rows{i}")
-            for axis, options in enumerate(shape):  # contract the first of the remaining axes
-                axis_weights = weights[rows[axis], :options].unsqueeze(1)
-                expectation = torch.bmm(axis_weights, expectation.reshape(len(axis_weights), options, -1))
-            expectation = expectation.flatten()
-            parts.append(expectation)
-        return torch.cat(parts)[self.get_buffer("order")]
+        return self.forms(gates.weights if self.convolution is None else self.convolution(gates.weights))
 
 
 class ExpectedCost(nn.Module):
@@ -109,16 +87,6 @@ def expected(cost: CostModel | PeakRam, schedule: Schedule, choices: Sequence[Ch
     if isinstance(cost, PeakRam):
         return ExpectedPeak(cost, choices)
     return ExpectedCost(schedule.priced(cost.blocks), cost, choices)
-
-
-def _room(choice: Choice) -> int:
-    """Cells of a choice's axis."""
-    return 1 << (len(choice.options) - 1).bit_length() if isinstance(choice, Derived) else len(choice.options)
-
-
-def _padded(grid: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """With zeros behind every axis."""
-    return grid if grid.shape == shape else np.pad(grid, [(0, room - size) for size, room in zip(grid.shape, shape)])
 
 
 def _check(terms: Sequence[Term], choices: Sequence[Choice]) -> None:

@@ -186,4 +186,4 @@ def test_a_space_of_many_concats_stays_in_few_stacks():
 
     net = Supernet.from_model(randomise(DenseNet(growth=8, layers=8)), X, SPACE, MEAN, STD)
     module = ExpectedCost(net.schedule().ops, TableLatency(HashTable({})), net.choices())
-    assert len(module.terms.shapes) < len(net.schedule().ops) / 2
+    assert len(module.terms.forms.layout.shapes) < len(net.schedule().ops) / 2
