@@ -19,11 +19,10 @@ from supernet.choice import Choice
 from supernet.schedule import Schedule
 
 from .budget import Budget, BudgetError
+from .climb import ORDERED, climb
 from .costs import Costs
 from .solve import cost_of, solve
 
-ORDERED = ("width", "weight_bits", "act_bits")
-"""Kinds of choices whose options are ordered by what they can represent."""
 MARGIN = {"latency": 0.97, "energy": 0.97}
 """Share of a limit that may be filled where the cost is a prediction: a network that is measured above its limit has to
 be made smaller and trained again."""
@@ -38,8 +37,8 @@ def fill(
     costs: Costs,
     budgets: Sequence[Budget],
 ) -> Arch:
-    """`arch` with as many options raised as its budgets (resolved, and kept by it) have room for; as it is when the
-    solver finds no such one in time."""
+    """`arch` with as many options raised as its budgets (resolved, and kept by it) have room for; raised step by step
+    where the solver finds no such one in time."""
     predicted = {budget.metric: cost_of(schedule, costs[budget.metric], arch.choices) for budget in budgets}
     room = [
         replace(b, limit=min(b.limit, max(predicted[b.metric], MARGIN.get(b.metric, 1.0) * b.limit))) for b in budgets
@@ -48,9 +47,9 @@ def fill(
     try:
         (filled,) = solve(choices, schedule, scores, costs, room, n=1, seed=arch.seed)
     except (BudgetError, TimeoutError):  # at its limit to the last digit, or too large a program
-        return arch
+        return climb(choices, schedule, arch, costs, room)
     gained = sum(scores[c.index, c.position(filled.choices[c.name])] for c in choices)
-    return replace(filled, space=arch.space) if gained > 0 else arch
+    return replace(filled, space=arch.space) if gained > 0 else climb(choices, schedule, arch, costs, room)
 
 
 def octave_scores(choices: Sequence[Choice], arch: Arch) -> np.ndarray:

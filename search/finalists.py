@@ -15,8 +15,8 @@ from supernet.supernet import Supernet
 
 from .baselines import Baseline
 from .budget import Budget
+from .climb import ORDERED
 from .costs import Costs
-from .fill import ORDERED
 from .solve import cost_of
 
 
