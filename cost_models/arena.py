@@ -1,18 +1,22 @@
-"""Offsets of every activation buffer in one arena: greedy best fit, largest first.
+"""Offsets of every activation buffer in one arena: best fit, in the best of several orders.
 
-Two buffers may overlap in space when their lifetimes do not overlap in time. Blocks are placed in order of size, each
-into the smallest gap that holds it between the placed blocks alive at the same time, else behind the last of them
-(Pisarchyk and Lee, Efficient Memory Management for Deep Neural Net Inference, 2020: greedy by size). An output that
-takes over its input's buffer shares that block.
+Two buffers may overlap in space when their lifetimes do not overlap in time. Blocks are placed one by one, each into
+the smallest gap that holds it between the placed blocks alive at the same time, else behind the last of them: largest
+first (Pisarchyk and Lee, Efficient Memory Management for Deep Neural Net Inference, 2020: greedy by size), and, until
+the arena is no larger than its largest live set, in other orders, then with single blocks moved in the best of them.
+An output that takes over its input's buffer shares that block.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import random
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, NamedTuple, Protocol
 
 ALIGNMENT = 64
+MOVES = 600
+"""Blocks that are placed anew to try single moves, at most; so it is soon done with large networks."""
 
 
 class Step(Protocol):
@@ -34,6 +38,16 @@ class Buffer:
     bytes: int
     first: int
     last: int
+
+
+ORDERS: tuple[Callable[[Buffer], Any], ...] = (
+    lambda b: (-b.bytes, b.first, b.name),
+    lambda b: (-b.bytes * (1 + b.last - b.first), b.first, b.name),
+    lambda b: (b.first - b.last, -b.bytes, b.name),
+    lambda b: (b.first, -b.bytes, b.name),
+    lambda b: (-b.last, -b.bytes, b.name),
+)
+"""Largest, largest times longest, longest, first made, last needed first."""
 
 
 @dataclass(frozen=True)
@@ -61,13 +75,54 @@ def plan(buffers: Sequence[Buffer], in_place: Mapping[str, str] | None = None, a
         last = max(old.last, buffer.last)
         blocks[root] = Buffer(root, max(old.bytes, buffer.bytes), min(old.first, buffer.first), last)
         del blocks[buffer.name]
+    packing = _pack(list(blocks.values()), alignment)
+    return Arena({name: packing.offsets[owner[name]] for name in by_name}, packing.size)
+
+
+class _Packing(NamedTuple):
+    """Blocks in the order in which they were placed, their offsets by name, and where the last of them ends."""
+
+    order: list[Buffer]
+    offsets: dict[str, int]
+    size: int
+
+
+def _pack(blocks: list[Buffer], alignment: int) -> _Packing:
+    """The smallest that was found when one reached the largest live set, or at the end."""
+    least = _least(blocks, alignment)
+    best, *_ = packings = [_place(sorted(blocks, key=ORDERS[0]), alignment)]
+    for order in ORDERS[1:]:
+        if best.size <= least:
+            return best
+        packings.append(_place(sorted(blocks, key=order), alignment))
+        best = min(packings, key=lambda packing: packing.size)
+    generator = random.Random(0)
+    for _ in range(MOVES // len(blocks)):
+        if best.size <= least:
+            break
+        moved = list(best.order)
+        moved.insert(generator.randrange(len(moved)), moved.pop(generator.randrange(len(moved))))
+        packing = _place(moved, alignment)
+        best = packing if packing.size <= best.size else best  # an equal one leads away from where it is stuck
+    return best
+
+
+def _place(order: list[Buffer], alignment: int) -> _Packing:
     offsets: dict[str, int] = {}
-    for block in sorted(blocks.values(), key=lambda b: (-b.bytes, b.first, b.name)):
-        placed = [blocks[name] for name in offsets]
-        alive = [other for other in placed if other.first <= block.last and block.first <= other.last]
+    for number, block in enumerate(order):
+        alive = [other for other in order[:number] if other.first <= block.last and block.first <= other.last]
         offsets[block.name] = _best_fit(block.bytes, [(offsets[b.name], b.bytes) for b in alive], alignment)
-    size = max((offset + blocks[name].bytes for name, offset in offsets.items()), default=0)
-    return Arena({name: offsets[owner[name]] for name in by_name}, size)
+    return _Packing(order, offsets, max((offsets[block.name] + block.bytes for block in order), default=0))
+
+
+def _least(blocks: Sequence[Buffer], alignment: int) -> int:
+    """Bytes below which no arena is: of the largest live set, whose blocks but the last begin where another may."""
+    least = 0
+    for step in {block.first for block in blocks}:
+        alive = [block.bytes for block in blocks if block.first <= step <= block.last]
+        padded = [-(-size // alignment) * alignment for size in alive]
+        least = max(least, sum(padded) - max(pad - size for pad, size in zip(padded, alive)))
+    return least
 
 
 def _best_fit(size: int, taken: list[tuple[int, int]], alignment: int) -> int:

@@ -22,20 +22,23 @@ MOST_SKIPS = 2
 
 @dataclass(frozen=True)
 class Live:
-    """One step, or its second look at an operator that works in place: with the old tensor, then with the new one.
+    """One step.
 
     names: the tensors, those of the caller left out. same: of some of them, when they are another one of these.
+    takes: (output, input) of an operator that works in place; the two are one buffer where they are of one size.
     """
 
     step: int
     names: frozenset[str]
     when: When = ()
     same: Mapping[str, When] = field(default_factory=dict)
+    takes: tuple[str, str] | None = None
 
     def holds(self, other: Live) -> bool:
         """Whether it needs as much memory as `other` in every architecture where that counts."""
         rest = (self.same.get(name, ()) == other.same.get(name, ()) for name in other.names)
-        return set(self.when) <= set(other.when) and other.names <= self.names and all(rest)
+        apart = self.takes is None or self.takes == other.takes or not other.names >= set(self.takes)
+        return set(self.when) <= set(other.when) and other.names <= self.names and apart and all(rest)
 
 
 def live_rows(schedule: Schedule) -> list[Live]:
@@ -46,9 +49,10 @@ def live_rows(schedule: Schedule) -> list[Live]:
         born, dead = _lifetimes(schedule, op)
         names = {name for name, first in born.items() if first <= step <= dead.get(name, first)}
         taken = _taken(op, step, dead)
-        for alive in (names,) if taken is None else (names - {op.output}, names - {taken}):
-            same = {name: _alias(schedule, name, alive - {taken}) for name in alive & schedule.mixes.keys() - {taken}}
-            rows.append(Live(step, frozenset(alive - outside), op.when, {name: w for name, w in same.items() if w}))
+        same = {name: _alias(schedule, name, names - {taken}) for name in names & schedule.mixes.keys() - {taken}}
+        takes = None if taken is None or {op.output, taken} & outside else (op.output, taken)
+        aliases = {name: when for name, when in same.items() if when}
+        rows.append(Live(step, frozenset(names - outside), op.when, aliases, takes))
     return rows
 
 

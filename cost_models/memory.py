@@ -4,13 +4,14 @@
     bytes = h w ceil(c b / 8)        packed (microcontrollers: the codes of a pixel fill whole bytes)
           = h w c {1, 2, 4}          byte (host: one byte per code of up to 8 bits, int16 two, float32 four)
 
-An operator that works in place holds the larger of the two tensors that share the buffer: one row with the old tensor,
-one with the new (live.py). The network's input and outputs belong to the caller. No allocation beats the bound;
-`planned` is what the arena planner needs, which is what a deployed network takes.
+An operator that works in place has its output where its input was if both are of one size, else beside it (arena.py).
+The network's input and outputs belong to the caller. No allocation beats the bound; `planned` is what the arena planner
+needs, which is what a deployed network takes.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -57,7 +58,7 @@ class PeakRam:
         """Largest live set of one architecture, `values` by choice name."""
         made = self._made(values)
         sizes, scratch = made._sizes(values)
-        return float(max(scratch[row.step] + sum(sizes[n] for n in row.names) for row in made._live) + self.fixed)
+        return float(max(scratch[row.step] + _alive(row, sizes) for row in made._live) + self.fixed)
 
     def planned(self, values: Values) -> float:
         """Size of the arena in which every buffer of one architecture is placed; at least the bound."""
@@ -74,18 +75,20 @@ class PeakRam:
 
         With operator choices a sum may exceed it, where an identity passes a tensor on that stays for others (live.py).
         """
-        rows, known = self._live, dict[tuple[str, When, When], Term]()
+        rows, known = self._live, dict[tuple[str, When, When, str], Term]()
         if self.workspace is None:
             rows, scratch = _largest(rows), None
         else:
             scratch = op_terms(self.schedule.ops, self.workspace)
 
-        def term(name: str, when: When, same: When) -> Term:
-            if (name, when, same) not in known:
-                known[name, when, same] = self._term(self.schedule.tensors[name], when, same)
-            return known[name, when, same]
+        def term(name: str, row: Live) -> Term:
+            output, taken = row.takes or ("", "")
+            key = (name, row.when, row.same.get(name, ()), taken if name == output else "")
+            if key not in known:
+                known[key] = self._term(*key)
+            return known[key]
 
-        terms = [[term(name, row.when, row.same.get(name, ())) for name in sorted(row.names)] for row in rows]
+        terms = [[term(name, row) for name in sorted(row.names)] for row in rows]
         return terms if scratch is None else [[*some, scratch[row.step]] for some, row in zip(terms, rows)]
 
     @property
@@ -113,17 +116,26 @@ class PeakRam:
         work = self.workspace
         return sizes, [0 if work is None or spec is None else int(work(spec)) for spec in specs]
 
-    def _term(self, tensor: SearchTensor, when: When, same: When) -> Term:
-        """Bytes where `when` holds and the tensor is no other one."""
+    def _term(self, name: str, when: When, same: When, taken: str) -> Term:
+        """Bytes where `when` holds, the tensor is no other one, and not in the place of `taken`, which is as large."""
+        tensor, old = self.schedule.tensors[name], self.schedule.tensors.get(taken)
 
         def holds(literals: When, values: Values) -> bool:
             return all(values[choice.name] == option for choice, option in literals)
 
         def size(values: Values) -> float:
+            own = self.bytes(tensor, values)
             counts = holds(when, values) and not (same and holds(same, values))
-            return float(self.bytes(tensor, values)) if counts else 0.0
+            return float(own) if counts and not (old and own == self.bytes(old, values)) else 0.0
 
-        return value_term(tuple(dict.fromkeys([*tensor.choices, *(choice for choice, _ in (*when, *same))])), size)
+        literals = (choice for choice, _ in (*when, *same))
+        return value_term(tuple(dict.fromkeys([*tensor.choices, *(old.choices if old else ()), *literals])), size)
+
+
+def _alive(row: Live, sizes: Mapping[str, int]) -> int:
+    """Bytes of a step's tensors."""
+    shared = 0 if row.takes is None or sizes[row.takes[0]] != sizes[row.takes[1]] else sizes[row.takes[0]]
+    return sum(sizes[name] for name in row.names) - shared
 
 
 def _largest(rows: list[Live]) -> list[Live]:

@@ -1,17 +1,14 @@
-"""The built library against the integer reference, and the arena planner against brute force."""
+"""The built library against the integer reference."""
 
 from __future__ import annotations
 
-import itertools
 import shutil
 import subprocess
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from cost_models.arena import Buffer, lifetimes, plan
+from cost_models.arena import lifetimes
 from deploy.integer import run_program
 from deploy.program import Op, Program, Tensor
 from deploy.tvm_build import HostModule, build
@@ -151,39 +148,6 @@ def test_bad_input(small: HostModule, tmp_path) -> None:
     with pytest.raises(LutError, match="3-bit weights"):
         build(network(3), HOST, tmp_path)
     assert not list(tmp_path.glob("*.so")), "a failed build left a library"
-
-
-@st.composite
-def buffer_lists(draw: st.DrawFn) -> list[Buffer]:
-    spans = draw(st.lists(st.tuples(st.integers(1, 40), st.integers(0, 6), st.integers(0, 4)), min_size=1, max_size=9))
-    return [Buffer(str(i), size, first, first + length) for i, (size, first, length) in enumerate(spans)]
-
-
-def overlaps(a: Buffer, b: Buffer, offsets) -> bool:
-    together = a.first <= b.last and b.first <= a.last
-    return together and offsets[a.name] < offsets[b.name] + b.bytes and offsets[b.name] < offsets[a.name] + a.bytes
-
-
-@given(buffer_lists())
-@settings(max_examples=200, deadline=None)
-def test_plan_never_overlaps_and_is_bounded(buffers: list[Buffer]) -> None:
-    arena = plan(buffers, alignment=1)
-    for a, b in itertools.combinations(buffers, 2):
-        assert not overlaps(a, b, arena.offsets)
-    live = [sum(b.bytes for b in buffers if b.first <= t <= b.last) for t in range(12)]
-    assert max(live) <= arena.size <= sum(b.bytes for b in buffers)
-
-
-def test_plan_aligns_fits_gaps_and_shares_in_place() -> None:
-    chain = [Buffer("a", 100, 0, 1), Buffer("b", 60, 1, 2), Buffer("c", 100, 2, 3), Buffer("d", 10, 0, 0)]
-    arena = plan(chain)
-    assert arena.offsets == {"a": 0, "c": 0, "b": 128, "d": 128}
-    assert arena.size == 188
-    shared = plan([Buffer("a", 64, 0, 2), Buffer("b", 64, 2, 4), Buffer("x", 64, 1, 3)], {"b": "a"})
-    assert shared.offsets["a"] == shared.offsets["b"] != shared.offsets["x"]
-    assert shared.size == 128
-    with pytest.raises(ValueError, match="still reads"):
-        plan([Buffer("a", 64, 0, 3), Buffer("b", 64, 2, 4)], {"b": "a"})
 
 
 def test_lifetimes_follow_the_program() -> None:

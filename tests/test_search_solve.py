@@ -101,8 +101,10 @@ def test_budgets_that_exclude_each_other_say_so():
     assert caught.value.smallest["weights"] == pytest.approx(inside)
 
 
-def test_a_plan_that_needs_more_than_the_bound_is_cut_off():
-    choices, schedule, scores, costs, every = problem(4, "byte")
+@pytest.mark.parametrize("seed", [0, 4])
+def test_a_plan_that_needs_more_than_the_bound_is_cut_off(seed):
+    """Small tensors at multiples of 64 bytes."""
+    choices, schedule, scores, costs, every = problem(seed, "packed")
     ram, cut = costs["ram"], 0
     for limit in {predicted["ram"] - 1 for _, _, predicted in every}:
         fitting = [item for item in every if item[2]["ram"] <= limit]
