@@ -25,7 +25,8 @@ class Live:
     """One step.
 
     names: the tensors, those of the caller left out. same: of some of them, when they are another one of these.
-    takes: (output, input) of an operator that works in place; the two are one buffer where they are of one size.
+    takes: (output, input) of an operator that works in place: the two are one buffer where they are of one size, but
+    not where one of `apart` holds, since the input is another tensor then, which is still to be read.
     """
 
     step: int
@@ -33,12 +34,15 @@ class Live:
     when: When = ()
     same: Mapping[str, When] = field(default_factory=dict)
     takes: tuple[str, str] | None = None
+    apart: tuple[When, ...] = ()
 
     def holds(self, other: Live) -> bool:
         """Whether it needs as much memory as `other` in every architecture where that counts."""
         rest = (self.same.get(name, ()) == other.same.get(name, ()) for name in other.names)
-        apart = self.takes is None or self.takes == other.takes or not other.names >= set(self.takes)
-        return set(self.when) <= set(other.when) and other.names <= self.names and apart and all(rest)
+        shared = self.takes is not None and other.names >= set(self.takes)  # which may save what the other has to hold
+        if shared and (self.takes, self.apart) != (other.takes, other.apart):
+            return False
+        return set(self.when) <= set(other.when) and other.names <= self.names and all(rest)
 
 
 def live_rows(schedule: Schedule) -> list[Live]:
@@ -49,10 +53,11 @@ def live_rows(schedule: Schedule) -> list[Live]:
         born, dead = _lifetimes(schedule, op)
         names = {name for name, first in born.items() if first <= step <= dead.get(name, first)}
         taken = _taken(op, step, dead)
-        same = {name: _alias(schedule, name, names - {taken}) for name in names & schedule.mixes.keys() - {taken}}
+        found = {name: _alias(schedule, name, names) for name in names & schedule.mixes.keys()}
+        same = {name: when for name, (when, _) in found.items() if when}
         takes = None if taken is None or {op.output, taken} & outside else (op.output, taken)
-        aliases = {name: when for name, when in same.items() if when}
-        rows.append(Live(step, frozenset(names - outside), op.when, aliases, takes))
+        apart = tuple(same[name] for name in sorted(same) if takes and taken in (name, found[name][1]))
+        rows.append(Live(step, frozenset(names - outside), op.when, same, takes, apart))
     return rows
 
 
@@ -96,21 +101,19 @@ def _lifetimes(schedule: Schedule, at: SearchOp) -> tuple[dict[str, int], dict[s
     return born, dead
 
 
-def _alias(schedule: Schedule, name: str, alive: set[str]) -> When:
-    """When a tensor that operators choose between is another one of `alive`; nothing when it never is.
-
-    A tensor that gives its place away is none of these: where the two are one, it is read later, and stays."""
+def _alias(schedule: Schedule, name: str, alive: set[str]) -> tuple[When, str]:
+    """(when a tensor that operators choose between is another one of `alive`, which one); nothing when it never is."""
     when: list[tuple[Choice, int]] = []
     while name in schedule.mixes and len(when) < MOST_SKIPS:
         choice, options = schedule.mixes[name]
         through = next(_identities(schedule, choice, options), None)
         if through is None:
-            return ()
+            return (), ""
         option, name = through
         when.append((choice, option))
         if name in alive:
-            return tuple(when)
-    return ()
+            return tuple(when), name
+    return (), ""
 
 
 def _identities(schedule: Schedule, choice: Choice, options: tuple[str, ...]) -> Iterator[tuple[int, str]]:

@@ -11,6 +11,7 @@ needs, which is what a deployed network takes.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -73,9 +74,9 @@ class PeakRam:
     def rows(self) -> list[list[Term]]:
         """Terms of each step; the bound is the largest sum, and `fixed`. Rows contained in another are left out.
 
-        With operator choices a sum may exceed it, where an identity passes a tensor on that stays for others (live.py).
+        With more identities in a row than live.py follows, a sum may exceed it.
         """
-        rows, known = self._live, dict[tuple[str, When, When, str], Term]()
+        rows, known = self._live, dict[tuple[str, When, When, str, tuple[When, ...]], Term]()
         if self.workspace is None:
             rows, scratch = _largest(rows), None
         else:
@@ -83,7 +84,8 @@ class PeakRam:
 
         def term(name: str, row: Live) -> Term:
             output, taken = row.takes or ("", "")
-            key = (name, row.when, row.same.get(name, ()), taken if name == output else "")
+            place = (taken, row.apart) if name == output else ("", ())
+            key = (name, row.when, row.same.get(name, ()), *place)
             if key not in known:
                 known[key] = self._term(*key)
             return known[key]
@@ -116,8 +118,9 @@ class PeakRam:
         work = self.workspace
         return sizes, [0 if work is None or spec is None else int(work(spec)) for spec in specs]
 
-    def _term(self, name: str, when: When, same: When, taken: str) -> Term:
-        """Bytes where `when` holds, the tensor is no other one, and not in the place of `taken`, which is as large."""
+    def _term(self, name: str, when: When, same: When, taken: str, apart: tuple[When, ...]) -> Term:
+        """Bytes where `when` holds, the tensor is no other one, and it is not in the place of `taken`: which is of the
+        same size, and no other tensor either."""
         tensor, old = self.schedule.tensors[name], self.schedule.tensors.get(taken)
 
         def holds(literals: When, values: Values) -> bool:
@@ -125,10 +128,12 @@ class PeakRam:
 
         def size(values: Values) -> float:
             own = self.bytes(tensor, values)
-            counts = holds(when, values) and not (same and holds(same, values))
-            return float(own) if counts and not (old and own == self.bytes(old, values)) else 0.0
+            if not holds(when, values) or (same and holds(same, values)):
+                return 0.0
+            takes = old is not None and own == self.bytes(old, values) and not any(holds(w, values) for w in apart)
+            return 0.0 if takes else float(own)
 
-        literals = (choice for choice, _ in (*when, *same))
+        literals = (choice for choice, _ in itertools.chain(when, same, *apart))
         return value_term(tuple(dict.fromkeys([*tensor.choices, *(old.choices if old else ()), *literals])), size)
 
 

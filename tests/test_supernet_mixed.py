@@ -229,16 +229,14 @@ class Around(nn.Module):
 
 
 @pytest.mark.parametrize("storage", ["byte", "packed"])
-def test_memory_is_never_less_than_the_network_needs(storage):
+def test_memory_is_what_the_network_needs(storage):
     torch.manual_seed(0)
     around = Supernet.from_model(randomise(Around()), X, SPACE).double().eval()
-    ram, over = PeakRam(around.schedule(), storage), 0
+    ram = PeakRam(around.schedule(), storage)
     rows = ram.rows()
     for values in operators(around):
-        largest, bound = max(sum(term.at(values) for term in row) for row in rows), ram.bound(values)
-        assert largest >= bound == PeakRam(extract(around, values).schedule(), storage).bound({})
-        over += largest > bound
-    assert over <= 4, "in part of these, where an identity passes on what the next operator works in place of"
+        largest = max(sum(term.at(values) for term in row) for row in rows)
+        assert largest == ram.bound(values) == PeakRam(extract(around, values).schedule(), storage).bound({})
 
 
 def test_candidates_inherit_the_default():
