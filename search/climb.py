@@ -45,7 +45,7 @@ def climb(
         if not all(budget.fits(cost) for budget, cost in zip(budgets, new)):
             return 0.0
         shares = ((b - a) / max(budget.limit - a, 1e-9 * budget.limit) for budget, a, b in zip(budgets, now, new))
-        return math.log2(option / values[choice.name]) / max(*shares, 1e-9, 0.0)
+        return math.log2(option / values[choice.name]) / max([1e-9, *shares])
 
     raised = True
     while raised and time.monotonic() < deadline:

@@ -23,6 +23,8 @@ from .rtl import run_rtl
 
 Arguments = Mapping[str, np.ndarray]
 """By the name of the argument; what a kernel writes is left out."""
+SPREAD = 4096
+"""Bytes over which the places of a row's arguments are spread: those of a core's data cache."""
 
 
 @dataclass(frozen=True)
@@ -105,8 +107,6 @@ def build(device: Device, kernels: Sequence[Kernel], folder: Path, places: int =
     return link(device, [*objects, *others], script, folder / "rows.elf"), code_bytes(device, objects)
 
 
-SPREAD = 4096
-"""Bytes over which the places of a row's arguments are spread: those of a core's data cache."""
 RTL_SLOWER = 20.0
 """Than QEMU, in the limit of time: a million cycles a second at least."""
 FIRMWARE_SOURCES = ("rows.c", "start.c", "core.c", "semihosting.c", "memory.c")
