@@ -78,7 +78,8 @@ def _microcontroller(device: Device, core: Core) -> dict[str, str]:
         compiler, simulator = "none", "none"
     clock, simulated = f"{(device.clock or 0) / 1e6:g}", device.runner == "simulator"
     waits = f", flash at {device.wait_states} wait states: {device.flash_cache}" if device.wait_states else ""
-    how = f"cycles by {core.cycle_model}{waits}" if simulated else core.machine
+    median = f", median of {core.places} places" if core.places > 1 else ""
+    how = f"cycles by {core.cycle_model}{waits}{median}" if simulated else core.machine
     return {
         "device": device.name,
         "cpu": f"{device.isa} at {clock} MHz, {how}",

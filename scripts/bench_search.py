@@ -127,6 +127,18 @@ def summarise(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
     return {"found": pairs[:, 0].mean(), "rival": pairs[:, 1].mean(), "gain": gain.mean(), "standard_error": error}
 
 
+def finished(path: Path) -> tuple[RunConfig, list[dict[str, Any]]]:
+    """Settings, those of seed 0, and points of a finished seed. Raises InputError for a damaged file."""
+    try:
+        kept = json.loads(path.read_text())
+        settings, points = kept["settings"], kept["points"]
+        if not isinstance(settings, str) or not isinstance(points, list):
+            raise TypeError("settings are text, points a list")
+    except (ValueError, TypeError, KeyError) as error:
+        raise InputError(f"{path}: not a finished sweep: {error!r}; delete it to run this seed again") from None
+    return loads(RunConfig, settings, str(path)), points
+
+
 def main(argv: list[str] | None = None) -> int:
     args = parser().parse_args(argv)
     folder, first = Path(args.out), args.seeds[0] if args.first is None else args.first
@@ -142,7 +154,7 @@ def main(argv: list[str] | None = None) -> int:
             path = folder / f"seed{first}" / FINISHED
             if not path.exists():
                 raise InputError(f"{path}: not there yet: --seeds {first} has to finish before other seeds' rivals")
-            return name in hopeless(json.loads(path.read_text())["points"], budgets)
+            return name in hopeless(finished(path)[1], budgets)
 
         return skip
 
@@ -150,10 +162,10 @@ def main(argv: list[str] | None = None) -> int:
         """All points of a seed; of one that is finished no other file than FINISHED is needed."""
         path, same = folder / f"seed{seed}" / FINISHED, replace(config, search=replace(config.search, seed=0))
         if path.exists():
-            kept = json.loads(path.read_text())
-            if loads(RunConfig, kept["settings"], str(path)) != same:
+            settings, points = finished(path)
+            if settings != same:
                 raise InputError(f"{path}: a seed with other settings; give another --out")
-            return kept["points"]
+            return points
         command = ["python", *sys.argv]
         skip = given_up(seed, config.sweep)
         points = run_sweep(config, path.parent, command, contenders=True, skip=skip)

@@ -36,6 +36,8 @@ UNITS = {
     "latency.p90": ("µs", 1.0),
     "ram": ("KiB", 1024.0),
     "weights": ("KiB", 1024.0),
+    "flash": ("KiB", 1024.0),
+    "energy": ("µJ", 1.0),
     "macs": ("million", 1e6),
     "bitops": ("million", 1e6),
     "params": ("thousand", 1e3),
@@ -139,7 +141,7 @@ def pareto(points: Sequence[Mapping[str, Any]], limits: Mapping[str, float], met
                 size = 9 if kind == "found" else 7
                 axes.plot(x, y, "o", color=SERIES[kinds.index(kind) % len(SERIES)], ms=size, mec="white", label=kind)
             _limit_line(axes, limits.get(name), worth, vertical=True)
-            _plain_log(axes.xaxis)
+            plain_log(axes.xaxis)
             axes.set_xlabel(f"{'packed weights' if name == 'weights' else name}, {unit}")
             axes.set_ylabel(scored if i == 0 else "")
             _label_points(figure, axes, [(x, y, label) for x, y, label, _ in known], front)
@@ -196,7 +198,7 @@ def _overlap(a: Bbox, b: Bbox) -> float:
     return max(0.0, min(a.x1, b.x1) - max(a.x0, b.x0)) * max(0.0, min(a.y1, b.y1) - max(a.y0, b.y0))
 
 
-def _plain_log(axis: Axis) -> None:
+def plain_log(axis: Axis) -> None:
     """Ticks at 1, 2 and 5 times powers of ten, written out."""
     axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
     axis.set_minor_locator(NullLocator())
@@ -267,7 +269,7 @@ def agreement(ops: Sequence[Mapping[str, Any]], networks: Sequence[Mapping[str, 
             axes.set_xlabel("predicted, µs")
             axes.set_ylabel(f"{how}, µs")
             for axis in (axes.xaxis, axes.yaxis):
-                _plain_log(axis)
+                plain_log(axis)
             axes.legend(loc="upper left", fontsize=8.5)
         return svg(figure, f"Predicted against {how} latency", "agreement")
 

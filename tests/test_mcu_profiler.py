@@ -87,6 +87,9 @@ def test_provenance_is_the_simulated_cores() -> None:
     machine, faster = this_machine(M4), this_machine(replace(M4, clock=168e6))
     assert "arm-none-eabi-gcc" in machine["compiler"] and "mps2-an386" in machine["profiler"]
     assert [text.partition(":")[0] for text in differences(machine, faster)] == ["cpu"]
+    assert M4.core is not None
+    spread = this_machine(replace(M4, core=replace(M4.core, places=3)))
+    assert spread["cpu"] == "cortex-m4 at 120 MHz, cycles by cortex-m4, median of 3 places"
 
 
 def test_what_is_wrong_with_a_device_is_said() -> None:

@@ -1,0 +1,153 @@
+"""Fronts from finished sweeps (scripts/bench_search.py): a table per cost, and one figure with a panel for each.
+
+    python -m scripts.plot_fronts docs/results/fronts-resnet8 docs/results/fronts-resnet8-bits --out docs/fronts.svg
+
+A folder holds one sweep per seed. Folders of the same network share their panels: a search whose space has full width
+alone is the series `bits alone`, any other one `found`; plain networks of the same bits are one series over their
+widths. Every figure is a mean over the seeds that trained the network, with the standard error of that mean. In the
+table, `best plain` is chosen per seed as bench_search.py does it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lut.cli import guard
+from lut.errors import InputError
+from lut.files import atomic_write
+from scripts.bench_search import FINISHED, RIVALS, compare, finished
+from search.costs import FIELDS
+from search.outcome import table
+from search.pareto import parse_point
+from search.plots import UNITS
+
+FOUND, BITS_ALONE = "found", "bits alone"
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """One seed of a folder. series: what its searches are called. points: as finished.json has them."""
+
+    network: str
+    series: str
+    budgets: tuple[str, ...]
+    points: Sequence[Mapping[str, Any]]
+
+
+def parser() -> argparse.ArgumentParser:
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument("runs", nargs="+", metavar="RUN", help="an --out of bench_search.py")
+    p.add_argument("--out", type=Path, metavar="FILE.svg", help="write the figure")
+    return p
+
+
+def sweeps(folder: Path) -> Iterator[Sweep]:
+    """The finished seeds of a folder. Raises InputError where there is none, or a damaged one."""
+    paths = sorted(folder.glob(f"seed*/{FINISHED}"))
+    if not paths:
+        raise InputError(f"{folder}: no seed*/{FINISHED} in it; bench_search.py --out writes them")
+    for path in paths:
+        config, points = finished(path)
+        series = BITS_ALONE if config.space.widths == (1.0,) else FOUND
+        network = f"{config.model.name}, {config.data.name}, {config.device}"
+        yield Sweep(network, series, config.sweep, points)
+
+
+def metrics_of(budgets: str) -> list[str]:
+    return [budget.metric for budget in parse_point(budgets)]
+
+
+def family(name: str) -> str:
+    """The series of a plain network: `uniform 8-bit` and `8-bit, 0.5 wide` are both `8-bit`."""
+    return name.removeprefix("uniform ").partition(",")[0]
+
+
+def mean(values: Sequence[float]) -> tuple[float, float]:
+    """Mean and its standard error, 0 of one value."""
+    error = np.std(values, ddof=1) / len(values) ** 0.5 if len(values) > 1 else 0.0
+    return float(np.mean(values)), float(error)
+
+
+def dots(seeds: Sequence[Sweep], metric: str) -> dict[str, list[tuple[float, float, float]]]:
+    """Of each series: cost in the metric's base unit, top-1 in percent, standard error; one per network."""
+    seen: dict[tuple[str, str], list[tuple[float, float]]] = defaultdict(list)
+    for sweep in seeds:
+        for point in sweep.points:
+            name, cost = point["name"], point[FIELDS[metric]]
+            if point["kind"] == "found" and metric in metrics_of(name):
+                seen[sweep.series, name].append((cost, 100 * point["top1"]))
+            elif point["kind"] in RIVALS and cost is not None:
+                seen[family(name), name].append((cost, 100 * point["top1"]))
+    found: dict[str, list[tuple[float, float, float]]] = {FOUND: [], BITS_ALONE: []}
+    for (series, _), networks in seen.items():
+        costs, scores = zip(*networks)
+        found.setdefault(series, []).append((float(np.mean(costs)), *mean(scores)))
+    return found
+
+
+def rows(seeds: Sequence[Sweep], metric: str) -> list[tuple[str, ...]]:
+    """Per budget that has the metric: what was found, with bits alone, and the best plain network inside."""
+    texts = dict.fromkeys(text for sweep in seeds for text in sweep.budgets if metric in metrics_of(text))
+    lines = []
+    for text in texts:
+        pairs = [(s.series, compare(s.points, text)) for s in seeds if text in s.budgets]
+        whole = [pair for series, pair in pairs if series == FOUND]
+        alone = [pair["found"] for series, pair in pairs if series == BITS_ALONE]
+        plain = [pair["rival"] for pair in whole if pair["rival"] is not None]
+        gains = [pair["found"] - pair["rival"] for pair in whole if pair["rival"] is not None]
+        names = ", ".join(sorted({str(pair["rival_name"]) for pair in whole if pair["rival"] is not None}))
+        inside = f"{sum(pair['inside'] for _, pair in pairs)} of {len(pairs)}"
+        found = [pair["found"] for pair in whole]
+        lines.append((text, percent(found), percent(alone), percent(plain), names or "-", percent(gains), inside))
+    return lines
+
+
+def percent(values: Sequence[float]) -> str:
+    """`87.19 (0.11)`: mean and standard error in percent; `-` of nothing."""
+    if not values:
+        return "-"
+    middle, error = mean([100 * value for value in values])
+    return f"{middle:.2f} ({error:.2f})" if len(values) > 1 else f"{middle:.2f}"
+
+
+def main(argv: list[str] | None = None) -> int:
+    args = parser().parse_args(argv)
+
+    def run() -> int:
+        from search.front_plots import Dot, Panel, fronts
+
+        by_network: dict[str, list[Sweep]] = defaultdict(list)
+        for folder in args.runs:
+            for sweep in sweeps(Path(folder)):
+                by_network[sweep.network].append(sweep)
+        panels = []
+        for network, seeds in by_network.items():
+            for metric in dict.fromkeys(m for sweep in seeds for text in sweep.budgets for m in metrics_of(text)):
+                print(f"{network}: {metric}")
+                header = ("budget", "found %", f"{BITS_ALONE} %", "best plain %", "plain network", "gain", "inside")
+                print(table([header, *rows(seeds, metric)]), end="\n\n")
+                unit, worth = UNITS.get(metric, ("", 1.0))
+                series = {
+                    name: [Dot(cost / worth, score, error) for cost, score, error in each]
+                    for name, each in dots(seeds, metric).items()
+                }
+                cost = "packed weights" if metric == "weights" else metric
+                panels.append(Panel(network, f"{cost}, {unit}", "top-1, %", series))
+        if args.out:
+            atomic_write(args.out, fronts(panels) + "\n")
+            print(args.out)
+        return 0
+
+    return guard(run, "the same command")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
