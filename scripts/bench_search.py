@@ -11,8 +11,9 @@ are what the uniform 4-bit network and its 0.75 and 0.5 wide versions cost on th
 packed weights or, on a microcontroller, in RAM and flash: a rival fits each tightly. Of the baselines inside a budget,
 the one that is best on validation is compared, of equal ones the one that is best on test; test accuracy is read once
 per network. Rivals that the first seed showed to be hopeless (more than MARGIN below the best of every budget that they
-fit, on validation) are not trained for the others. Resumes, within a point as well. Seeds may be run by themselves,
-side by side too (--seeds 1 --first 0); all together then print the result.
+fit, on validation) are not trained for the others. With --every-rival all are, whether they fit a budget or not: for
+fronts (scripts/plot_fronts.py). Resumes, within a point as well. Seeds may be run by themselves, side by side too
+(--seeds 1 --first 0); all together then print the result.
 """
 
 from __future__ import annotations
@@ -63,6 +64,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument(
         "--without", nargs="+", default=[], metavar="RIVAL", help="not trained: those that are known to be behind"
     )
+    p.add_argument("--every-rival", action="store_true", help="train them for every seed, and those that fit no budget")
     p.add_argument("--out", required=True, help="folder; one sweep per seed in it")
     p.add_argument("--json", action="store_true")
     return p
@@ -145,7 +147,7 @@ def main(argv: list[str] | None = None) -> int:
 
     def given_up(seed: int, budgets: Sequence[str]) -> Callable[[str], bool]:
         """Whether a rival is left out, or hopeless by the first seed's points, which must be finished when it asks."""
-        if seed == first:
+        if seed == first or args.every_rival:
             return lambda name: name in args.without
 
         def skip(name: str) -> bool:
@@ -168,7 +170,7 @@ def main(argv: list[str] | None = None) -> int:
             return points
         command = ["python", *sys.argv]
         skip = given_up(seed, config.sweep)
-        points = run_sweep(config, path.parent, command, contenders=True, skip=skip)
+        points = run_sweep(config, path.parent, command, contenders=not args.every_rival, skip=skip)
         about = environment(command, seed)
         atomic_write(path, json.dumps({"points": points, "settings": dump(same), "environment": about}, indent=1))
         return points

@@ -97,3 +97,13 @@ def test_a_bench_of_two_seeds(tmp_path, capsys, monkeypatch):
     assert bench_search.main([*argv, "--budget", "top1=3"]) == 2
     assert bench_search.main([*argv, "--seeds", "0", "--set", "search.lr=0.01"]) == 2
     assert "a seed with other settings" in capsys.readouterr().err
+
+
+def test_every_rival_is_trained_for_every_seed_where_it_is_asked(tmp_path):
+    argv = ["--config", str(small_run.write(tmp_path)), "--out", str(tmp_path / "bench"), "--every-rival"]
+    argv += [word for name in ("finetune", "train") for word in ("--set", f"{name}.epochs=0")]
+    argv += ["--budget", "weights=60%", "--without", "uniform 4-bit"]  # 8 bits fit no budget
+    assert bench_search.main([*argv, "--seeds", "1", "--first", "0"]) == 0
+    points = json.loads((tmp_path / "bench" / "seed1" / bench_search.FINISHED).read_text())["points"]
+    rivals = {p["name"] for p in points if p["kind"] in bench_search.RIVALS}
+    assert {"uniform 8-bit", "uniform W4A8"} < rivals and "uniform 4-bit" not in rivals
