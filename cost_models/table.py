@@ -21,6 +21,8 @@ TIMES = {"latency": "us", "latency.p90": "p90"}
 TABLED = {**TIMES, "cycles": "cycles", "energy": "energy_uj"}
 """Metric name -> the field of Latency that it adds up."""
 
+UNCALIBRATED = "uncalibrated: one cycle per instruction"
+
 
 class Lookup(Protocol):
     """What is needed of a LatencyTable."""
@@ -46,6 +48,7 @@ class TableLatency(CostModel):
         self.fixed = self.calibration.call_us
         self.table = table
         self.field = TABLED[metric]
+        self.note = UNCALIBRATED if metric in TIMES and _source(table) == "instructions" else ""
         self.ignores = _ignored(table)
         self.blocks = frozenset(getattr(table, "kinds", ()))
 
@@ -68,6 +71,11 @@ class TableWorkspace(CostModel):
 
     def __call__(self, op: OpSpec) -> float:
         return float(self.table.lookup(op).workspace_bytes)
+
+
+def _source(table: Lookup) -> str | None:
+    """Where the table's rows are from, by its first one."""
+    return next((row.source for row in table.values()), None) if isinstance(table, Mapping) else None
 
 
 def _ignored(table: Lookup) -> frozenset[str]:

@@ -20,8 +20,19 @@ import numpy as np
 from lut.device import Device, Storage
 from lut.errors import LutError
 from lut.files import atomic_write
+from lut.mcu.cycles import model_of
 from lut.mcu.emit import Kernel, kernel, row_key
-from lut.mcu.image import LANGUAGE, LINK, STACK_BYTES, board_of, core_of, firmware, kernel_headers, linker_script
+from lut.mcu.image import (
+    LANGUAGE,
+    LINK,
+    STACK_BYTES,
+    board_of,
+    core_of,
+    firmware,
+    kernel_headers,
+    linker_script,
+    serial_file,
+)
 from lut.mcu.pack import pack_constants
 from lut.mcu.toolchain import FAMILIES
 
@@ -36,6 +47,9 @@ FIRMWARE_FILES = ("start.c", "core.c", "core.h", "memory.c", "port.h")
 SIMULATE = """run: $name.elf
 	$qemu -M $machine -display none -monitor none -serial none \\
 		-semihosting-config enable=on,target=native -kernel $name.elf"""
+
+IN_RTL = """run:
+	@echo 'QEMU does not know this core; scripts/run_deploy.py runs $name.elf on its RTL' && false"""
 
 
 @dataclass(frozen=True)
@@ -106,15 +120,16 @@ void {name}_run(const uint8_t *image, int16_t *scores) {{
 def _port(device: Device) -> tuple[str, tuple[str, ...]]:
     """(main program, firmware by which it talks to the host): on a serial line, or in a simulator."""
     if device.runner == "serial":
-        return "mcu_serve.c", ("serve.c", "serve.h", "serial.h", board_of(device).serial)
+        return "mcu_serve.c", ("serve.c", "serve.h", "serial.h", serial_file(device))
     return "mcu_main.c", ("semihosting.c", "semihosting.h")
 
 
 def _run_target(device: Device) -> str:
     """The Makefile's last target."""
     if device.serial is None:
-        return SIMULATE
-    command = shlex.join(device.serial.flash).replace("$", "$$").replace("{image}", "$name.elf")
+        return SIMULATE if model_of(core_of(device)).cycles is not None else IN_RTL
+    # twice doubled: the template halves it once, make the second time
+    command = shlex.join(device.serial.flash).replace("$", "$$$$").replace("{image}", "$name.elf")
     return f"flash: $name.elf\n\t{command or 'echo put $name.elf on the board'}"
 
 

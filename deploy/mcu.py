@@ -13,10 +13,11 @@ from lut.device import Device
 from lut.errors import LutError
 from lut.mcu.cycles import model_of
 from lut.mcu.flash import waits
-from lut.mcu.image import core_of, memories, tools_of
+from lut.mcu.image import board_of, core_of, enough_stack, memories, tools_of
 from lut.mcu.image import overflow as image_overflow
 from lut.mcu.qemu import run
-from lut.mcu.rtl import run_rtl
+from lut.mcu.rtl import INSTALL, run_rtl, versions
+from lut.mcu.toolchain import FAMILIES, found
 
 from .c_project import ALIGNMENT, Project
 from .program import Program
@@ -45,9 +46,19 @@ class Simulation:
     waits: int = 0
 
 
+def require_tools(device: Device) -> None:
+    """Raises LutError when something that `simulate` or a board needs is missing, with what installs it."""
+    tools_of(device)
+    found("make", FAMILIES[board_of(device).family].install)
+    if device.runner == "simulator" and (rtl := core_of(device).rtl):
+        versions(rtl)
+        found("g++", INSTALL)
+
+
 def build(project: Project, device: Device) -> Path:
     """Run the project's Makefile. LutError when the image exceeds a memory, by how much, or the compiler complains."""
     tools_of(device)
+    found("make", FAMILIES[board_of(device).family].install)
     command = ["make", "-s", "-C", str(project.folder)]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=BUILD_SECONDS)
@@ -80,7 +91,7 @@ def simulate(project: Project, program: Program, device: Device, images: np.ndar
         cycles, source = on_rtl(elf, device, images[:RTL_IMAGES], raw), "rtl"
     assert device.clock is not None
     scores = dense(np.frombuffer(raw, "<i2").reshape(len(images), -1), places(program, ALIGNMENT))
-    size, stack = memories(device, elf), int(output.rpartition("stack ")[2])
+    size, stack = memories(device, elf), enough_stack(program.name, int(output.rpartition("stack ")[2]))
     us = cycles / device.clock * 1e6
     return Simulation(scores, cycles, us, source, size["flash"], size["ram"], stack, waiting)
 

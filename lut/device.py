@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -16,6 +17,10 @@ from .strict import load
 Storage = Literal["byte", "packed"]
 """Whether an activation below 8 bits takes a byte or its bits in memory."""
 FOLDER = Path(__file__).parent / "devices"
+FLAGS = re.compile(
+    r"-m[a-z][\w+.,=-]*|-O[0-3sgz]?|-Ofast|-f(?!plugin|dump|profile|use-ld|callgraph|save|sarif)[a-z][\w=-]*|-D\w+(=\w+)?"
+)
+"""Flags of a compiler that a device file may give."""
 
 _UNITS: dict[str, dict[str, float]] = {
     "clock": {"Hz": 1, "kHz": 1e3, "MHz": 1e6, "GHz": 1e9},
@@ -24,15 +29,24 @@ _UNITS: dict[str, dict[str, float]] = {
 }
 
 
+def shipped() -> list[str]:
+    """Names of the devices that come with the package."""
+    return sorted(path.stem for path in FOLDER.glob("*.yaml"))
+
+
 def quantity(text: Any, dimension: Literal["clock", "bytes", "power"]) -> float | None:
     """'84 MHz' -> 84e6 Hz, '256 KiB' -> 262144 bytes, '120 mW' -> .12 W; None stays. ValueError without a unit."""
     if text is None:
         return None
     units = _UNITS[dimension]
     match = re.fullmatch(r"\s*([0-9.]+(?:e[0-9]+)?)\s*([A-Za-z]+)\s*", str(text))
-    if match is None or match[2] not in units:
-        raise ValueError(f"{text!r} needs a number and a unit: {', '.join(units)}")
-    return float(match[1]) * units[match[2]]
+    try:
+        value = float(match[1]) * units[match[2]] if match is not None else 0.0
+    except (ValueError, KeyError):
+        value = 0.0
+    if not 0 < value < math.inf or (dimension == "bytes" and value < 1):
+        raise ValueError(f"{text!r} is not a positive number and a unit: {', '.join(units)}")
+    return value
 
 
 def _measured_in(dimension: Literal["clock", "bytes", "power"]) -> Mapping[str, Callable[[Any], Any]]:
@@ -67,11 +81,11 @@ class Supports:
 class Core:
     """What compiles for a microcontroller, and simulates it.
 
-    machine: the board, by its name in lut/mcu/image.py; of a simulated one QEMU's `-M` knows it. flags: of the
-    C compiler, code generation only. cycle_model: what makes cycles of counted instructions (lut/mcu/cycles.py); a
-    board on a serial line counts its own. rtl: the core whose RTL runs whole networks (lut/mcu/rtl.py), where there is
-    one. places: in how many a simulated row's buffers lie, one after another, where its cycles depend on that; the row
-    is their median.
+    machine: the board, by its name in lut/mcu/image.py; of a simulated one QEMU's `-M` knows it. flags: of the C
+    compiler, code generation alone (FLAGS): others can run programs and write files. cycle_model: what makes cycles
+    of counted instructions (lut/mcu/cycles.py); a board on a serial line counts its own. rtl: the core whose RTL
+    runs whole networks (lut/mcu/rtl.py), where there is one. places: in how many a simulated row's buffers lie, one
+    after another, where its cycles depend on that; the row is their median.
     """
 
     machine: str
@@ -83,6 +97,9 @@ class Core:
     def __post_init__(self) -> None:
         if self.places < 1:
             raise ValueError(f"core.places: {self.places} is not positive")
+        for flag in self.flags:
+            if not FLAGS.fullmatch(flag):
+                raise ValueError(f"core.flags: {flag!r} is none of code generation: -m.., -O.., -f.. or -DNAME=NUMBER")
 
 
 @dataclass(frozen=True)
@@ -167,10 +184,10 @@ class Device:
             raise ValueError(f"tracker: {self.tracker!r} is not host:port; runner: rpc needs one")
         if self.wait_states < 0:
             raise ValueError(f"wait_states: {self.wait_states} is negative")
+        if self.wait_states and self.core is not None and (self.core.rtl or self.core.cycle_model == "rtl"):
+            raise ValueError("wait_states: the RTL's memory has none; give up core.rtl and a cycle_model of rtl")
         if self.wait_states and self.flash_cache is None:
             raise ValueError("wait_states: flash_cache is missing; it says what lies between core and flash")
-        if self.power is not None and self.power <= 0:
-            raise ValueError(f"power: {self.power:g} W is not positive")
         if self.runner in ("simulator", "serial"):
             needed = ("core", "clock", "ram", "flash", *(("serial",) if self.runner == "serial" else ()))
             lacking = [name for name in needed if getattr(self, name) is None]
@@ -189,7 +206,7 @@ class Device:
         """A device that ships with the package by its name, or any file by its path (*.yaml). Raises LutError."""
         path = Path(name_or_path)
         if path.suffix not in (".yaml", ".yml"):
-            known = sorted(p.stem for p in FOLDER.glob("*.yaml"))
+            known = shipped()
             if str(name_or_path) not in known:
                 hint = nearest(str(name_or_path), known)
                 raise LutError(f"device: {name_or_path} is unknown; {hint} (or the path of a .yaml file)")

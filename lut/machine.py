@@ -11,7 +11,7 @@ from pathlib import Path
 from .device import Core, Device
 from .errors import LutError
 
-MUST_MATCH = ("cpu", "isa", "threads", "compiler", "kernels")
+MUST_MATCH = ("cpu", "isa", "threads", "compiler", "flags", "kernels")
 """Provenance that decides whether a measured row holds: another value there is another device."""
 
 
@@ -71,21 +71,25 @@ def _microcontroller(device: Device, core: Core) -> dict[str, str]:
     """Provenance of a microcontroller's row; its cycles do not depend on this computer."""
     from .mcu.emit import source_hash
     from .mcu.image import tools_of
+    from .mcu.rtl import versions
 
     try:
         compiler, simulator = tools_of(device).versions
-    except LutError:
-        compiler, simulator = "none", "none"
+        if core.cycle_model == "rtl":
+            simulator = ", ".join(versions(core.rtl))
+    except LutError as error:
+        compiler = simulator = f"none: {error}"
     clock, simulated = f"{(device.clock or 0) / 1e6:g}", device.runner == "simulator"
     waits = f", flash at {device.wait_states} wait states: {device.flash_cache}" if device.wait_states else ""
     median = f", median of {core.places} places" if core.places > 1 else ""
-    how = f"cycles by {core.cycle_model}{waits}{median}" if simulated else core.machine
+    model = simulator if core.cycle_model == "rtl" else core.cycle_model
+    how = f"{core.machine}, cycles by {model}{waits}{median}" if simulated else core.machine
     return {
         "device": device.name,
         "cpu": f"{device.isa} at {clock} MHz, {how}",
         "isa": device.isa,
         "compiler": compiler,
-        "flags": " ".join(core.flags),
+        "flags": " ".join([*core.flags, f"{device.act_storage} activations"]),
         "threads": "1",
         "kernels": source_hash(),
         "clock": clock,

@@ -29,6 +29,7 @@ from .columns import (
     spec_cells,
     spec_from,
 )
+from .device import shipped
 from .errors import LutError
 from .files import atomic_write
 from .interpolate import RULES, Interpolator
@@ -166,6 +167,7 @@ class LatencyTable(Mapping[OpSpec, Latency]):
         if force or self.provenance.get("profiler") == "imported" or not found:
             return
         name = self.provenance.get("device", "host-cpu")
+        name = name if name in shipped() else f"{name}.yaml"
         command = (
             f"python scripts/build_lut.py --device {name} --specs {self.path} --every-row --out {self.path} --force"
         )

@@ -21,6 +21,7 @@ from typing import Any
 
 from lut.cli import guard
 from lut.errors import InputError
+from lut.spec import how
 from search.budget import Budget
 from search.config import RunConfig
 
@@ -123,9 +124,10 @@ def chain(args: argparse.Namespace, config: RunConfig, folder: Path, command: li
     show(args, validation, summary(folder, validation))
     missed = [row for row in validation["budgets"] if not row["met"]]
     for row in missed:
-        word = "predicted" if row["measured"] is None else "measured"
-        print(f"error: {row['metric']}: {word} {row[word]:.4g} {row['unit']}, above the limit of "
-              f"{row['limit']:.4g} by {row[word] / row['limit'] - 1:.1%}", file=sys.stderr)  # fmt: skip
+        key = "predicted" if row["measured"] is None else "measured"
+        word = key if key == "predicted" else how(validation["source"])
+        print(f"error: {row['metric']}: {word} {row[key]:.4g} {row['unit']}, above the limit of "
+              f"{row['limit']:.4g} by {row[key] / row['limit'] - 1:.1%}", file=sys.stderr)  # fmt: skip
     return UNREACHABLE if missed else 0
 
 

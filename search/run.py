@@ -22,11 +22,13 @@ import torch
 from torch import Tensor, nn
 
 from deploy.lower import lower
+from deploy.mcu import require_tools
 from deploy.program import Program
 from lut.build import build_table
 from lut.device import Device
 from lut.errors import InputError
 from lut.files import atomic_write
+from lut.spec import how_long
 from lut.table import LatencyTable
 from supernet.arch import Arch
 from supernet.extract import Subnet, extract, price
@@ -178,7 +180,10 @@ class Run:
 
     def refuse_early(self, force: bool) -> LatencyTable:
         """The table, once it is known that some architecture fits the budgets. Costs do not depend on weights, so
-        nothing is trained for a budget that can't be met. Raises BudgetError."""
+        nothing is trained for a budget that can't be met, nor for a device whose tools are missing. Raises BudgetError
+        and LutError."""
+        if self.device.core is not None and self.device.has_kernels:
+            require_tools(self.device)
         net = self.supernet(self.sources.model, self.space())
         table = self.measure_table(net, self.float_subnet(self.sources.model), force)
         costs = self.costs(net)
@@ -292,7 +297,10 @@ class Run:
                 break
             tightened = tighten(limits, tightened, validation, best.arch)
             over = ", ".join(f"{metric} {ratio - 1:.1%}" for metric, ratio in ratios.items())
-            say(f"measured above the limit ({over}); solving again with " + ", ".join(b.describe() for b in tightened))
+            say(
+                f"{how_long(validation['source'])} above the limit ({over}); solving again with "
+                + ", ".join(b.describe() for b in tightened)
+            )
             try:
                 best = self.chosen(net, scores, costs, tightened, teacher, self.folder)
             except BudgetError as error:

@@ -3,6 +3,7 @@ behind which QEMU runs the boards' own firmware."""
 
 from __future__ import annotations
 
+import subprocess
 import sys
 import zlib
 from collections.abc import Iterator
@@ -14,9 +15,11 @@ import numpy as np
 import pytest
 from kernel_toys import POOLS, SHAPES, conv
 from mcu_toys import M4, compare, needs_toolchain
+from test_mcu_process import ends
 from test_mcu_profiler import broken
 from test_mcu_project import images, program
 
+import lut.mcu.board
 from deploy.board import run_on_board
 from deploy.c_project import write
 from deploy.integer import run_program
@@ -114,6 +117,36 @@ def test_the_nucleo_links_rows_and_networks_where_its_memories_are(tmp_path: Pat
     )
 
 
+def test_a_board_without_firmware_for_its_line_is_refused(tmp_path: Path) -> None:
+    assert M4.core is not None
+    core = replace(M4.core, machine="mps2-an500")
+    other = replace(M4, name="m7", core=core, runner="serial", serial=Serial("/dev/x"))
+    with pytest.raises(LutError, match=r"no serial line for board mps2-an500; for: mps2-an386, nucleo-l4r5zi"):
+        write(program(8), other, tmp_path)
+
+
+def test_make_flash_runs_what_the_device_says(tmp_path: Path) -> None:
+    """To the letter: neither make nor the shell reads the words."""
+    said = tmp_path / "said"
+    words = ("sh", "-c", f'printf %s "$0" > {said}', "$HOME `id` {image}")
+    board = replace(NUCLEO, serial=Serial("/dev/x", flash=words))
+    project = write(program(8), board, tmp_path / "net")
+    (project.folder / f"{project.name}.elf").touch()
+    command = ["make", "-s", "-o", f"{project.name}.elf", "-C", str(project.folder), "flash"]
+    subprocess.run(command, check=True, timeout=60)
+    assert said.read_text() == f"$HOME `id` {project.name}.elf"
+
+
+def test_a_flash_command_that_hangs_leaves_no_child(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(CONSENT, "1")
+    monkeypatch.setattr(lut.mcu.board, "FLASH_SECONDS", 1.0)
+    script = f"sh -c 'echo $$ > {tmp_path}/pid; sleep 600' & wait; true {{image}}"
+    board = replace(NUCLEO, serial=Serial("/dev/x", flash=("sh", "-c", script)))
+    with pytest.raises(Unreachable, match=r"not done after 1 s"):
+        flash(board, tmp_path / "net.elf")
+    assert ends(int((tmp_path / "pid").read_text()), 5)
+
+
 class Stream:
     """What a board says, whatever it is asked, `{token}` being the number of the last HELLO."""
 
@@ -143,7 +176,7 @@ def out(data: bytes, checksum: int | None = None, end: bytes = b"CYCLES 12\nSTAC
 
 def test_an_answer() -> None:
     asked = line(out(b"ab\ncd"), b"CYCLES 11\n")
-    answer = asked.ask(b"x")
+    answer = asked.ask(b"x", 5)
     assert (answer.output, answer.cycles, answer.stack_bytes) == (b"ab\ncd", 12, 34)
     assert asked.again() == 11
 
@@ -170,10 +203,12 @@ def test_a_board_that_does_not_get_ready(said: bytes, error: str) -> None:
     [
         (b"", "no OUT within .* s: the board hangs, or the line is cut"),
         (b"ERROR an input does not have its checksum\n", "the board says: an input does not have its checksum"),
-        (b"OUT 3 1\nab", "2 of an output's 3 bytes arrived: the line is cut"),
+        (b"OUT 2 1\na", "1 of an output's 2 bytes arrived: the line is cut"),
+        (b"OUT 99999999 1\nab", "an output of 99999999 bytes; expected 2: the line is disturbed"),
         (out(b"ab", 1), "an output of 2 bytes does not have its checksum: the line is disturbed"),
         (b"OUT two 1\n", "b'OUT two 1' instead of OUT: the line is disturbed"),
         (b"O\xffT 2 1\n", "instead of OUT: the line is disturbed"),
+        (out(b"ab", end=b"CYCLES -5\n"), "b'CYCLES -5' instead of CYCLES: the line is disturbed"),
         (out(b"ab", end=b"CYCLES 0\n"), "0 cycles: the board's cycle counter stands still"),
         (out(b"ab", end=b""), "no CYCLES within"),
         (out(b"ab", end=b"CYCLES 5\n"), "no STACK within"),
@@ -181,12 +216,24 @@ def test_a_board_that_does_not_get_ready(said: bytes, error: str) -> None:
 )
 def test_a_line_that_is_silent_or_garbled(said: bytes, error: str) -> None:
     with pytest.raises(LutError, match=error):
-        line(said).ask(b"x")
+        line(said).ask(b"x", 2)
+
+
+class Chatter(Stream):
+    """A board that says something else all the time."""
+
+    def read_until(self, end: bytes, count: int) -> bytes:
+        return b"tick" + end
+
+
+def test_a_board_that_never_ends_talking_is_left() -> None:
+    with pytest.raises(Unreachable, match=r"b'tick' instead of READY"):
+        SerialLine(Chatter(), "tty9", 9600).wait_ready("net", 0.1)
 
 
 def test_silence_is_told_from_disturbance() -> None:
     with pytest.raises(Silent):
-        line(b"").ask(b"x")
+        line(b"").ask(b"x", 2)
     with pytest.raises(Silent):
         line().again()
 

@@ -17,6 +17,7 @@ from lut.build import build_table, profiler_of
 from lut.errors import LutError
 from lut.machine import differences, this_machine
 from lut.mcu import emit, rows, toolchain
+from lut.mcu.process import Hang
 from lut.profilers.base import Built, Failure
 from lut.profilers.journal import Journal
 from lut.profilers.mcu import McuProfiler, latency
@@ -79,7 +80,7 @@ def test_a_table_is_built_and_an_interrupted_one_resumed(tmp_path: Path, monkeyp
     read = LatencyTable.read(path)
     assert dict(table) == dict(read) and table[first[0]] == first[1]
     assert {row.source for row in read.values()} == {"cycle-model"}
-    assert read.provenance["cpu"] == "cortex-m4 at 120 MHz, cycles by cortex-m4"
+    assert read.provenance["cpu"] == "cortex-m4 at 120 MHz, mps2-an386, cycles by cortex-m4"
 
 
 @needs_toolchain
@@ -89,7 +90,23 @@ def test_provenance_is_the_simulated_cores() -> None:
     assert [text.partition(":")[0] for text in differences(machine, faster)] == ["cpu"]
     assert M4.core is not None
     spread = this_machine(replace(M4, core=replace(M4.core, places=3)))
-    assert spread["cpu"] == "cortex-m4 at 120 MHz, cycles by cortex-m4, median of 3 places"
+    assert spread["cpu"] == "cortex-m4 at 120 MHz, mps2-an386, cycles by cortex-m4, median of 3 places"
+    for other in (replace(M4, act_storage="byte"), replace(M4, core=replace(M4.core, flags=("-O1",)))):
+        assert [text.partition(":")[0] for text in differences(machine, this_machine(other))] == ["flags"]
+
+
+def test_a_simulator_that_always_hangs_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def execute(device: object, kernels: list[object], *_: object) -> None:
+        asked.append(len(kernels))
+        raise Hang("qemu: the image did not end within 60 s")
+
+    monkeypatch.setattr(rows, "execute", execute)
+    specs = [conv(8, c_out, 4, 1) for c_out in range(8, 24)]
+    with pytest.raises(LutError, match=r"cortex-m4: 3 rows one after another: timeout: qemu: the image did not end"):
+        list(McuProfiler().measure(specs, M4))
+    assert asked == [16, 8, 4, 2, 1, 1, 2, 1]
 
 
 def test_what_is_wrong_with_a_device_is_said() -> None:
@@ -98,6 +115,8 @@ def test_what_is_wrong_with_a_device_is_said() -> None:
         list(McuProfiler().measure(SPECS, replace(M4, core=replace(M4.core, cycle_model="cortex-m5"))))
     with pytest.raises(LutError, match=r"core.machine: 'mps2-an38' is unknown; did you mean mps2-an386"):
         list(McuProfiler().measure(SPECS, replace(M4, core=replace(M4.core, machine="mps2-an38"))))
+    with pytest.raises(LutError, match=r"cortex-m4: ram: 8388608 bytes; board mps2-an386 has 4194304"):
+        list(McuProfiler().measure(SPECS, replace(M4, ram=8 << 20)))
     with pytest.raises(LutError, match="schedules: 2; a microcontroller's kernels have one"):
         list(replace(profiler_of(M4), schedules=2).measure(SPECS, M4))
 
@@ -107,7 +126,7 @@ def test_without_a_toolchain_an_error_names_the_packages(tmp_path: Path, monkeyp
     toolchain.toolchain.cache_clear()
     with pytest.raises(LutError, match=r"arm-none-eabi-gcc: not found; install it: make toolchain, or apt-get install"):
         list(McuProfiler().measure(SPECS, M4))
-    assert this_machine(M4)["compiler"] == "none"
+    assert this_machine(M4)["compiler"].startswith("none: arm-none-eabi-gcc: not found; install it: make toolchain")
     old = tmp_path / "arm-none-eabi-gcc"
     old.write_text("#!/bin/sh\necho 'arm-none-eabi-gcc (15:8-2019-q3-1+b1) 8.3.1 20190703'\n")
     old.chmod(0o755)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -11,14 +13,15 @@ import pytest
 from mcu_toys import M4, needs_toolchain
 from test_deploy_tvm_build import network
 
+import deploy.mcu
 from deploy.c_project import write
 from deploy.integer import run_program
-from deploy.mcu import build, simulate
+from deploy.mcu import build, simulate, write_images
 from deploy.predict import rows_of
 from deploy.program import Program
 from lut.build import build_table
 from lut.errors import LutError
-from lut.mcu.image import STACK_BYTES
+from lut.mcu.image import STACK_BYTES, enough_stack, linker_script
 
 
 def program(bits: int) -> Program:
@@ -53,6 +56,36 @@ def test_the_project_builds_alone(tmp_path: Path) -> None:
     moved = replace(project, folder=Path(shutil.move(project.folder, tmp_path / "elsewhere")))
     assert build(moved, M4).exists()
     assert str(tmp_path / "net") not in (moved.folder / "Makefile").read_text()
+
+
+@needs_toolchain
+def test_folders_are_relative_and_have_commas(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As run_search.py names them, from where it was called; a comma ends an option of QEMU's plugin."""
+    monkeypatch.chdir(tmp_path)
+    net = program(8)
+    ran = simulate(write(net, M4, Path("runs/a,b=c")), net, M4, images(2))
+    np.testing.assert_array_equal(ran.scores, run_program(net, images(2)))
+
+
+@needs_toolchain
+def test_make_run_prints_the_last_images_scores(tmp_path: Path) -> None:
+    net = program(8)
+    project = write(net, M4, tmp_path)
+    write_images(images(3), project.folder)
+    printed = subprocess.run(["make", "-s", "-C", str(tmp_path), "run"], capture_output=True, text=True, timeout=120)
+    scores = [int(line.split()[1]) for line in printed.stderr.splitlines() if line.startswith("score ")]
+    assert scores == list(run_program(net, images(3))[2]) and min(scores) < 0
+
+
+@needs_toolchain
+def test_a_stack_without_room_left_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    net = program(8)
+    project = write(net, M4, tmp_path)
+    few = 128  # the network takes more: what lies below is overwritten, and the scores may be right all the same
+    (tmp_path / "link.ld").write_text(linker_script(M4, 1 << 20, 1 << 18, "", few))
+    monkeypatch.setattr(deploy.mcu, "enough_stack", partial(enough_stack, stack=few))
+    with pytest.raises(LutError, match=r"^small-8: 1\d\d of its stack's 128 bytes were used; 64 have to be left"):
+        simulate(project, net, M4, images(1))
 
 
 @needs_toolchain

@@ -16,8 +16,8 @@ from pathlib import Path
 from lut.device import Device, Serial
 from lut.errors import LutError
 
+from .process import Hang, run_limited
 from .serial_line import SerialLine, Unreachable, open_line
-from .toolchain import run_tool
 
 CONSENT = "LUTIER_FLASH"
 FLASH_SECONDS = 120.0
@@ -46,9 +46,11 @@ def flash(device: Device, image: Path) -> None:
     if shutil.which(command[0]) is None:
         raise Unreachable(f"device {device.name}: serial.flash: {command[0]}: not found; install it or name its path")
     try:
-        run_tool(command, FLASH_SECONDS)
-    except LutError as error:
-        raise Unreachable(f"device {device.name}: {error}") from None
+        status, said = run_limited(command, Path(), FLASH_SECONDS)
+    except Hang:
+        raise Unreachable(f"device {device.name}: {shlex.join(command)}: not done after {FLASH_SECONDS:g} s") from None
+    if status:
+        raise Unreachable(f"device {device.name}: {shlex.join(command)}: {said.strip() or f'exit status {status}'}")
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from lut.kernels.signature import NAMES
 
 from .board import attached
 from .emit import Kernel
-from .image import board_of, code_bytes, compile_object, firmware, link, linker_script
+from .image import code_bytes, compile_object, enough_stack, firmware, link, linker_script, serial_file
 from .rows import Arguments, Result, declare
 from .serial_line import SerialLine
 
@@ -49,7 +49,7 @@ def build(device: Device, kernels: Sequence[Kernel], folder: Path, program: str)
     if pool <= HEADER:
         raise LutError(f"device {device.name}: {device.ram} bytes of RAM are too few to measure rows")
     defines = {"POOL_BYTES": pool, "PROGRAM": f'"{program}"'}
-    sources = ("serve_rows.c", "serve.c", "start.c", "core.c", "memory.c", board_of(device).serial)
+    sources = ("serve_rows.c", "serve.c", "start.c", "core.c", "memory.c", serial_file(device))
     others = [compile_object(device, firmware(device, name), folder, defines) for name in sources]
     script = folder / "link.ld"
     script.write_text(linker_script(device, device.flash, device.ram, "Rows of a table.", STACK_BYTES))
@@ -70,7 +70,7 @@ def execute(device: Device, kernels: Sequence[Kernel], arguments: Sequence[Argum
 
 
 def _result(line: SerialLine, kernel: Kernel, row: int, given: Arguments, code: int) -> Result:
-    answer = line.ask(request(kernel, row, given))
+    answer = line.ask(request(kernel, row, given), kernel.sizes["out"])
     counts = [answer.cycles, *(line.again() for _ in range(REPEATS - 1))]
     output = np.frombuffer(answer.output, np.uint8)
-    return Result(output, tuple(counts), 0, code, answer.stack_bytes)
+    return Result(output, tuple(counts), 0, code, enough_stack(kernel.symbol, answer.stack_bytes, STACK_BYTES))

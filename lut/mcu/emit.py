@@ -36,6 +36,8 @@ BODIES = {
     "resample": ("copies.h", "resample(SHAPE, in, out, weights, params)"),
 }
 """Header and call, by the layout of the weights or the kind."""
+MOVES = ("max_pool", "concat", "split", "shuffle", "pad", "resample")
+"""Kinds whose output codes are input codes."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +54,8 @@ def source_hash() -> str:
     """First 16 hex digits of the SHA-256 over all that a row's cycles depend on here."""
     digest = hashlib.sha256()
     folder = Path(__file__).parent
-    for path in sorted([*folder.glob("*.py"), *folder.glob("**/*.[ch]"), *folder.glob("fits/*.json")]):
+    kinds = {".c", ".h", ".in", ".json", ".sv", ".cpp"}
+    for path in sorted([*folder.glob("*.py"), *(p for p in folder.glob("*/**/*") if p.suffix in kinds)]):
         digest.update(str(path.relative_to(folder)).encode() + b"\0" + path.read_bytes())
     return digest.hexdigest()[:16]
 
@@ -77,6 +80,8 @@ def supported(spec: OpSpec, storage: Storage = "byte") -> str | None:
         return "float32; a microcontroller's kernels are integer"
     if storage == "packed" and (odd := {*spec.in_bits, spec.out_bits} - {2, 4, 8, 16}):
         return f"{min(odd)}-bit activations; packed ones have 2, 4 or 8"
+    if storage == "packed" and spec.kind in MOVES and {*spec.in_bits} != {spec.out_bits}:
+        return f"{spec.kind} from {spec.in_bits} to {spec.out_bits} bits; packed codes are moved as they are"
     if layout(spec) in GROUPED and spec.groups > 1:
         return f"{spec.groups} groups; a microcontroller's kernels have one, or as many as channels"
     return None

@@ -19,7 +19,7 @@ FOLDER = Path(__file__).parent
 FIRMWARE, KERNELS = FOLDER / "firmware", FOLDER / "kernels"
 LANGUAGE = ("-std=gnu11", "-Wall", "-Wextra", "-ffreestanding", "-ffunction-sections", "-fdata-sections")
 LINK = ("-nostdlib", "-nostartfiles", "-Wl,--gc-sections")
-STACK_BYTES = 2048
+STACK_BYTES, SPARE_BYTES = 2048, 64
 
 
 @dataclass(frozen=True)
@@ -64,11 +64,25 @@ def core_of(device: Device) -> Core:
     if device.core.machine not in BOARDS:
         known = sorted(BOARDS)
         raise LutError(f"core.machine: {device.core.machine!r} is unknown; {nearest(device.core.machine, known)}")
+    board = BOARDS[device.core.machine]
+    for name, most in (("flash", board.flash_bytes), ("ram", board.ram_bytes)):
+        if (asked := getattr(device, name)) is not None and asked > most:
+            raise LutError(f"device {device.name}: {name}: {asked} bytes; board {device.core.machine} has {most}")
     return device.core
 
 
 def board_of(device: Device) -> Board:
     return BOARDS[core_of(device).machine]
+
+
+def serial_file(device: Device) -> str:
+    """The firmware's file for the board's serial line. LutError for a board of which there is none."""
+    if not (name := board_of(device).serial):
+        known = ", ".join(sorted(machine for machine, board in BOARDS.items() if board.serial))
+        raise LutError(
+            f"device {device.name}: there is no serial line for board {core_of(device).machine}; for: {known}"
+        )
+    return name
 
 
 def tools_of(device: Device) -> Toolchain:
@@ -101,6 +115,14 @@ def linker_script(device: Device, flash: int, ram: int, comment: str, stack: int
     board = board_of(device)
     given = {"flash_origin": hex(board.flash), "ram_origin": hex(board.ram), "flash": flash, "ram": ram}
     return Template((FIRMWARE / "link.ld.in").read_text()).substitute(given, comment=comment, stack=stack)
+
+
+def enough_stack(what: str, used: int, stack: int = STACK_BYTES) -> int:
+    """`used`, of the painted `stack` bytes. LutError where fewer than SPARE_BYTES are left: a frame has holes, so that
+    a stack which grew beyond its end, into data, may have left the last words alone."""
+    if used > stack - SPARE_BYTES:
+        raise LutError(f"{what}: {used} of its stack's {stack} bytes were used; {SPARE_BYTES} have to be left")
+    return used
 
 
 def compile_object(device: Device, source: Path, folder: Path, defines: Mapping[str, object] | None = None) -> Path:

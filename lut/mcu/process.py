@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import tempfile
@@ -20,11 +21,13 @@ class Hang(LutError):
 def run_limited(command: list[str], folder: Path, seconds: float) -> tuple[int, str]:
     """(exit status, output) of a program in a process group of its own, which is killed as a whole.
 
-    Where this process is killed first, the kernel ends the program after twice the seconds, of the CPU's time.
+    Where this process is killed first, the kernel kills the program with it, if util-linux is there to ask for that,
+    and else ends it after twice the seconds, of the CPU's time.
     """
+    guarded = [setpriv, "--pdeathsig", "KILL", *command] if (setpriv := shutil.which("setpriv")) else command
     with tempfile.TemporaryFile() as output:
         process = subprocess.Popen(
-            command, cwd=folder, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
+            guarded, cwd=folder, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
         )
         try:
             limit = int(2 * seconds) + 1

@@ -41,14 +41,15 @@ def _marks(device: Device, image: Path) -> dict[str, int]:
 
 
 def run(device: Device, image: Path, folder: Path, seconds: float) -> Run:
-    """Run an image whose files are in `folder`. Raises what `run_image` does."""
+    """Run an image whose files are in `folder`, the simulator's own included, by names alone: commas and `=` of a path
+    would end an option of the plugin. Raises what `run_image` does."""
     tools = tools_of(device)
-    marks, plugin, counts = _marks(device, image), folder / "count.so", folder / "counts"
-    plugin.write_bytes(_plugin(tools.cc))
+    marks = _marks(device, image)
+    (folder / "count.so").write_bytes(_plugin(tools.cc))
     begin, end = (hex(marks[name]) for name in ("mark_begin", "mark_end"))
     command = [tools.qemu, "-M", core_of(device).machine, *tools.options, "-display", "none", "-monitor", "none"]
-    command += ["-serial", "none", "-semihosting-config", "enable=on,target=native", "-kernel", str(image)]
-    command += ["-plugin", f"{plugin},begin={begin},end={end},out={counts}{tools.plugin}{plugin_options(device)}"]
+    command += ["-serial", "none", "-semihosting-config", "enable=on,target=native", "-kernel", str(image.resolve())]
+    command += ["-plugin", f"./count.so,begin={begin},end={end},out=counts{tools.plugin}{plugin_options(device)}"]
     output = run_image(command, image, folder, seconds)
     disassembly = run_tool([tools.objdump, "-d", "--no-show-raw-insn", str(image)])
-    return Run(output, regions(counts.read_text().splitlines()), listing(disassembly))
+    return Run(output, regions((folder / "counts").read_text().splitlines()), listing(disassembly))

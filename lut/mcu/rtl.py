@@ -157,5 +157,6 @@ def run_rtl(device: Device, image: Path, folder: Path, seconds: float) -> RtlRun
     if not core.rtl:
         raise LutError(f"device {device.name}: core.rtl is missing; it names the RTL to simulate: {', '.join(CORES)}")
     marks = folder / "marks"
-    output = run_image([str(simulator(core.rtl)), str(image), str(marks)], image, folder, seconds)
+    command = [str(simulator(core.rtl).resolve()), str(image.resolve()), marks.name]
+    output = run_image(command, image, folder, seconds)
     return RtlRun(output, [int(line) for line in marks.read_text().split()])

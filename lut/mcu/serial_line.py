@@ -56,7 +56,7 @@ class SerialLine:
         while time.monotonic() < until:
             token = next(TOKENS)
             self.stream.write(b"HELLO %d\n" % token)
-            while line := self._raw(0.5):
+            while time.monotonic() < until and (line := self._raw(0.5)):
                 heard = line
                 words = line.decode("ascii", "replace").split()
                 if words[:1] != ["READY"] or words[2:] != [str(token)]:
@@ -70,10 +70,12 @@ class SerialLine:
             f"{self.where}: nothing in {seconds:g} s; is the board powered, flashed, at this port, at {self.baud} baud?"
         )
 
-    def ask(self, payload: bytes) -> Answer:
-        """What the board computes of an input. Raises LutError with its complaint, and Silent."""
+    def ask(self, payload: bytes, size: int) -> Answer:
+        """What the board computes of an input: `size` bytes. Raises LutError with its complaint, and Silent."""
         self.stream.write(b"IN %d %x\n" % (len(payload), zlib.crc32(payload)) + payload)
-        size, checksum = self._numbers("OUT", (10, 16), self._travel(len(payload)) + self.seconds)
+        given, checksum = self._numbers("OUT", (10, 16), self._travel(len(payload)) + self.seconds)
+        if given != size:
+            raise LutError(f"{self.where}: an output of {given} bytes; expected {size}: the line is disturbed")
         output = self._exactly(size)
         if zlib.crc32(output) != checksum:
             raise LutError(f"{self.where}: an output of {size} bytes does not have its checksum: the line is disturbed")
@@ -106,7 +108,7 @@ class SerialLine:
             raise LutError(f"{self.where}: the board says: {text[6:]}")
         word, *numbers = text.split() or [""]
         try:
-            if word != name or len(numbers) != len(bases):
+            if word != name or len(numbers) != len(bases) or not all(number.isalnum() for number in numbers):
                 raise ValueError
             return [int(number, base) for number, base in zip(numbers, bases)]
         except ValueError:

@@ -22,6 +22,8 @@ from ..spec import Latency, OpSpec, Source
 from .base import Built, Failure
 from .journal import Journal
 
+HUNG = 3
+"""Rows that may hang in a row: then it is not they who hang."""
 Counted = tuple[Built, Sequence[int]]
 """Sizes, and the cycles of each run."""
 
@@ -39,7 +41,8 @@ class McuProfiler:
 
     def measure(self, ops: Iterable[OpSpec], device: Device) -> Iterator[tuple[OpSpec, Latency | Failure]]:
         """Answers come batch by batch. Raises LutError when the toolchain is missing or the device has no core, when
-        several schedules or tuning are asked for (kernels have one), and when a board is not flashed or not reached."""
+        several schedules or tuning are asked for (kernels have one), when a board is not flashed or not reached, and
+        when HUNG rows did not end, one after another."""
         if self.schedules > 1:
             raise LutError(f"schedules: {self.schedules}; a microcontroller's kernels have one")
         if self.tune:
@@ -53,15 +56,18 @@ class McuProfiler:
             if spec in known and self.journal:
                 runs: Sequence[int] = [round(us * device.clock / 1e6) for us in known[spec][0]]
                 yield spec, latency(runs, device, self.journal.built[spec], source)
-        todo = [spec for spec in specs if spec not in known]
+        todo, hung = [spec for spec in specs if spec not in known], 0
         with Progress(len(todo), "measure" if source == "board" else "simulate", shown=self.progress) as bar:
             for start in range(0, len(todo), self.batch):
                 for spec, answer in self._batch(todo[start : start + self.batch], device):
                     bar.update()
+                    hung = hung + 1 if isinstance(answer, Failure) and answer.reason == "timeout" else 0
                     if isinstance(answer, Failure):
                         if self.journal:
                             self.journal.add_failure(spec, answer)
                         yield spec, answer
+                        if hung == HUNG:
+                            raise LutError(f"device {device.name}: {hung} rows one after another: {answer}")
                         continue
                     made, runs = answer
                     row = latency(runs, device, made, source)
