@@ -1,6 +1,7 @@
 import copy
 import pickle
 import random
+from dataclasses import replace
 
 import pytest
 import torch
@@ -100,6 +101,16 @@ def test_architecture_of_another_network_is_refused(net):
     del values["stem.1.width"]
     with pytest.raises(InputError, match=r"stem\.1\.width: None"):
         net.fix(values)
+
+
+def test_architecture_of_another_space_is_refused(net):
+    arch = net.uniform(8, 8)
+    other = replace(arch, space=SearchSpace().hash())
+    for take in (net.check, net.fix, lambda a: extract(net, a)):
+        with pytest.raises(InputError, match=rf"arch\.space: {other.space} .* this network's is {arch.space}"):
+            take(other)
+    for same in (arch, replace(arch, space=""), other.choices):
+        assert net.check(same) == arch.choices
 
 
 def test_gates_none_is_the_softmax_and_every_parameter_gets_a_gradient():
