@@ -31,6 +31,7 @@ from .ties import Group
 
 def save_subnet(subnet: Subnet, path: str | Path) -> None:
     """Write weights, graph and architecture to one safetensors file, atomically."""
+    norms = {name: norm for name in subnet.weight if (norm := subnet.layer(name).norm) is not None}
     graph: dict[str, Any] = {
         "outputs": {"names": subnet.outputs, **subnet.form.to_json()},
         "nodes": [asdict(replace(node, layer=None, norm=None)) for node in subnet.nodes],
@@ -38,7 +39,8 @@ def save_subnet(subnet: Subnet, path: str | Path) -> None:
         "layout": {name: [group.name for group in row] for name, row in subnet.layout.items()},
         "signed": {node.name: subnet.quantizer(node.name).signed for node in subnet.nodes if node.name in subnet.act},
         "bias": [name for name in subnet.weight if subnet.layer(name).bias is not None],
-        "norm": {n: subnet.layer(n).norm.eps for n in subnet.weight if subnet.layer(n).norm is not None},  # type: ignore
+        "norm": {name: norm.eps for name, norm in norms.items()},
+        "momentum": {name: norm.momentum for name, norm in norms.items()},
         "choices": {
             kind: {name: asdict(choice) for name, choice in getattr(subnet, attribute).items()}
             for kind, attribute in (("width", "width"), ("weight_bits", "weight"), ("act_bits", "act"))
@@ -63,7 +65,7 @@ def load_subnet(path: str | Path) -> Subnet:
         raise InputError(f"{path}: not a subnet of this version (format {metadata.get('format')!r})")
     try:
         subnet = _rebuild(json.loads(metadata["graph"]), tensors, Arch.from_json(metadata["arch"], f"{path}: arch"))
-        subnet.load_state_dict(tensors)
+        subnet.load_state_dict(tensors, assign=True)  # in the type that each tensor was saved in
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise InputError(f"{path}: its graph and its weights do not belong together: {error}") from None
     return subnet.eval()
@@ -100,7 +102,10 @@ def _rebuild(graph: Mapping[str, Any], tensors: Mapping[str, Tensor], arch: Arch
         bits = choices["weight_bits"][node.name].options
         weight = torch.zeros_like(tensors[f"layers.{key(node.name)}.weight"])
         bias = torch.zeros(len(weight), dtype=weight.dtype) if node.name in graph["bias"] else None
-        norm = nn.BatchNorm2d(len(weight), graph["norm"][node.name]) if node.name in graph["norm"] else None
+        norm = None
+        if node.name in graph["norm"]:
+            norm = nn.BatchNorm2d(len(weight), graph["norm"][node.name])
+            norm.momentum = graph.get("momentum", {}).get(node.name, norm.momentum)  # earlier versions kept none
         if node.kind == "linear":
             layers[node.name] = MixedLinear(weight, bias, bits, norm, node.act_high)
         else:

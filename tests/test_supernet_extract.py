@@ -1,11 +1,14 @@
 import copy
+import json
 import pickle
 import random
 from dataclasses import replace
 
 import pytest
+import safetensors.torch
 import torch
 from models import Mixture, PlainAdd, randomise
+from safetensors import safe_open
 
 from lut.errors import InputError
 from search.relax import softmax
@@ -77,6 +80,37 @@ def test_saved_subnet_is_the_same(net, tmp_path):
     assert torch.equal(loaded(x), subnet(x))
     assert loaded.arch == subnet.arch
     assert [op.spec({}) for op in loaded.schedule().ops] == [op.spec({}) for op in subnet.schedule().ops]
+
+
+def test_saved_subnet_keeps_its_type_and_the_momentum_of_its_norms(net, tmp_path):
+    exact = copy.deepcopy(net).double()
+    exact.std /= 3  # no float32 has these values
+    exact.layer("stem.1").norm.momentum, exact.layer("depthwise.0").norm.momentum = 0.01, None
+    for norm in exact.batch_norms():
+        norm.running_var /= 3
+    subnet = extract(exact, exact.uniform(4, 8, 0.5))
+    save_subnet(subnet, tmp_path / "subnet.safetensors")
+    loaded = load_subnet(tmp_path / "subnet.safetensors")
+    expected = subnet.state_dict()
+    for name, tensor in loaded.state_dict().items():
+        assert tensor.dtype == expected[name].dtype
+        assert torch.equal(tensor, expected[name])
+    x = torch.randn(4, 3, 16, 16, dtype=torch.float64)
+    assert torch.equal(loaded(x), subnet(x))
+    assert [norm.momentum for norm in loaded.batch_norms()] == [norm.momentum for norm in subnet.batch_norms()]
+    assert {0.01, None} <= {norm.momentum for norm in loaded.batch_norms()}
+    assert all(p.requires_grad for p in loaded.parameters())
+
+
+def test_a_subnet_of_a_version_that_kept_no_momentum(net, tmp_path):
+    path = tmp_path / "subnet.safetensors"
+    save_subnet(extract(net, net.uniform(8, 8)), path)
+    with safe_open(str(path), "pt") as file:
+        metadata, tensors = file.metadata(), {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
+    graph = json.loads(metadata["graph"])
+    del graph["momentum"]
+    path.write_bytes(safetensors.torch.save(tensors, {**metadata, "graph": json.dumps(graph)}))
+    assert {norm.momentum for norm in load_subnet(path).batch_norms()} == {0.1}
 
 
 def test_damaged_subnet_files(net, tmp_path):
