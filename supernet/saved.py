@@ -28,6 +28,9 @@ from .outputs import Form
 from .quantizers import ActQuantizer
 from .ties import Group
 
+DAMAGE = (AssertionError, AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError)
+"""What a graph raises that was not written by `save_subnet`."""
+
 
 def save_subnet(subnet: Subnet, path: str | Path) -> None:
     """Write weights, graph and architecture to one safetensors file, atomically."""
@@ -52,7 +55,8 @@ def save_subnet(subnet: Subnet, path: str | Path) -> None:
 
 
 def load_subnet(path: str | Path) -> Subnet:
-    """Read a subnet back, in eval mode. InputError for a file that is missing, truncated or of another kind."""
+    """Read a subnet back, in eval mode. InputError for a file that is missing, truncated, of another kind, or whose
+    graph does not hold together."""
     try:
         with safe_open(str(path), "pt") as file:
             metadata = file.metadata() or {}
@@ -61,14 +65,29 @@ def load_subnet(path: str | Path) -> Subnet:
         raise InputError(f"{path}: no such file") from None
     except SafetensorError as error:
         raise InputError(f"{path}: not a sound safetensors file: {error}") from None
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error}") from None
     if metadata.get("format") != "lutier-subnet-1":
         raise InputError(f"{path}: not a subnet of this version (format {metadata.get('format')!r})")
     try:
         subnet = _rebuild(json.loads(metadata["graph"]), tensors, Arch.from_json(metadata["arch"], f"{path}: arch"))
         subnet.load_state_dict(tensors, assign=True)  # in the type that each tensor was saved in
-    except (KeyError, TypeError, ValueError, RuntimeError) as error:
-        raise InputError(f"{path}: its graph and its weights do not belong together: {error}") from None
-    return subnet.eval()
+        _run_once(subnet.eval())
+    except DAMAGE as error:
+        reason = f"{type(error).__name__}: {error}"
+        raise InputError(f"{path}: its graph and its weights do not belong together: {reason}") from None
+    return subnet
+
+
+@torch.no_grad()
+def _run_once(subnet: Subnet) -> None:
+    """What is wrong with a graph raises now, not in the middle of what is done with it."""
+    schedule = subnet.schedule()
+    for op in schedule.ops:
+        op.spec({})
+    for tensor in schedule.tensors.values():
+        tensor.make({})
+    subnet(torch.zeros(1, *subnet.nodes[0].shape, dtype=subnet.mean.dtype))
 
 
 def _node(body: Mapping[str, Any]) -> Node:

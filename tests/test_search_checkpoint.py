@@ -143,6 +143,18 @@ def test_rewind_drops_what_will_be_written_again_and_a_cut_line(tmp_path):
     assert [(r["phase"], r["epoch"]) for r in again.rows] == [("train", 0), ("train", 1), ("search", 0)]
 
 
+def test_lines_that_are_no_rows_are_dropped(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    row = {"phase": "train", "epoch": 0}
+    path.write_bytes(
+        b"\n".join([b"3", b"[]", b"null", bytes(range(128, 256)), json.dumps(row).encode(), b"[" * 100_000])
+    )
+    metrics = Metrics(path)
+    metrics.rewind(("search",), 0)
+    assert metrics.rows == read_metrics(path) == [row]
+    assert path.read_text() == json.dumps(row) + "\n"
+
+
 def test_metrics_without_a_file(tmp_path):
     metrics = Metrics()
     metrics.append({"phase": "train", "epoch": 0})

@@ -102,14 +102,44 @@ def test_saved_subnet_keeps_its_type_and_the_momentum_of_its_norms(net, tmp_path
     assert all(p.requires_grad for p in loaded.parameters())
 
 
-def test_a_subnet_of_a_version_that_kept_no_momentum(net, tmp_path):
-    path = tmp_path / "subnet.safetensors"
-    save_subnet(extract(net, net.uniform(8, 8)), path)
+def change(path, edit):
+    """Change the graph in a subnet's file."""
     with safe_open(str(path), "pt") as file:
         metadata, tensors = file.metadata(), {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
     graph = json.loads(metadata["graph"])
-    del graph["momentum"]
+    edit(graph)
     path.write_bytes(safetensors.torch.save(tensors, {**metadata, "graph": json.dumps(graph)}))
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        lambda graph: graph.update(nodes=[]),
+        lambda graph: graph["nodes"].insert(0, None),
+        lambda graph: graph["nodes"][1].update(kind="nonsense"),
+        lambda graph: graph["nodes"][1].update(inputs=["nowhere"]),
+        lambda graph: graph["nodes"][1].update(stride=[3, 3]),
+        lambda graph: graph["nodes"][1].update(shape=[16]),
+        lambda graph: graph["outputs"].update(names=["nowhere"]),
+        lambda graph: graph["outputs"].update(leaves=[]),
+        lambda graph: graph.update(groups=3),
+        lambda graph: graph["layout"].update(fc=[]),
+    ],
+)
+def test_a_graph_that_does_not_hold_together(net, tmp_path, edit):
+    path = tmp_path / "subnet.safetensors"
+    save_subnet(extract(net, net.uniform(8, 8)), path)
+    change(path, edit)
+    with pytest.raises(InputError, match=r"subnet\.safetensors: its graph and its weights do not belong together: "):
+        load_subnet(path)
+    with pytest.raises(InputError, match="cannot be read"):
+        load_subnet(tmp_path)
+
+
+def test_a_subnet_of_a_version_that_kept_no_momentum(net, tmp_path):
+    path = tmp_path / "subnet.safetensors"
+    save_subnet(extract(net, net.uniform(8, 8)), path)
+    change(path, lambda graph: graph.pop("momentum"))
     assert {norm.momentum for norm in load_subnet(path).batch_norms()} == {0.1}
 
 
@@ -197,6 +227,33 @@ def test_arch_json_round_trip_and_bad_files(net, tmp_path):
         (tmp_path / "arch.json").write_text(text)
         with pytest.raises(InputError, match=r"arch\.json"):
             Arch.read(tmp_path / "arch.json")
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("space", None, "space: None is not a hash"),
+        ("seed", "x", "seed: 'x' is not a whole number"),
+        ("seed", None, "seed: None is not a whole number"),
+        ("predicted", [3], r"predicted: \[3\] is not an object of numbers"),
+        ("predicted", {"latency": "fast"}, r"predicted: \{'latency': 'fast'\} is not an object of numbers"),
+        ("choices", {"a": True}, r"choices\.a: True is not an integer option"),
+    ],
+)
+def test_arch_json_with_a_field_of_another_type(field, value, message):
+    body = {"schema": 1, "space": "ab", "seed": 1, "choices": {"a": 4}, "predicted": {"latency": 1}}
+    assert Arch.from_json(json.dumps(body)) == Arch({"a": 4}, "ab", {"latency": 1.0}, 1)
+    with pytest.raises(InputError, match=rf"arch\.json: {message}"):
+        Arch.from_json(json.dumps({**body, field: value}))
+
+
+def test_arch_json_that_is_no_text(tmp_path):
+    for path, raw in ((tmp_path / "arch.json", bytes(range(256))), (tmp_path / "deep.json", b"[" * 100_000)):
+        path.write_bytes(raw)
+        with pytest.raises(InputError, match=path.name):
+            Arch.read(path)
+    with pytest.raises(InputError, match="not readable as text"):
+        Arch.read(tmp_path)
 
 
 def test_unquantized_copy_is_the_float_model_at_full_width(net):
