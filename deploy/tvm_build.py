@@ -159,7 +159,7 @@ def describe(path: Path) -> Description:
         outputs = tuple(Place(**row) for row in body["outputs"])
         fields = {"image": tuple(body["image"]), "ops": tuple(body["ops"]), "outputs": outputs}
         return Description(**body | fields)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise InputError(f"{path}: no built network: {error}") from None
 
 

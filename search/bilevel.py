@@ -78,7 +78,8 @@ def run_search(
 
     costs: expected cost () in base units by metric, all logged, those of `budgets` (resolved) held by the objective.
     objective, relaxation: instead of those that `config` names. With `folder`, rows go to metrics.jsonl and the state
-    to last.pt after every epoch; a run that finds last.pt continues to the bit. Raises DivergedError.
+    to last.pt after every epoch; a run that finds last.pt continues to the bit. Raises DivergedError, and InputError
+    for a last.pt of other settings, another space or another network.
     """
     config = config or SearchConfig()
     require_own(net, loss, metric)
@@ -97,9 +98,11 @@ def run_search(
     )
     metrics = Metrics(Path(folder) / "metrics.jsonl" if folder else None)
     settings = {name: value for name, value in asdict(config).items() if name != "trial_epochs"}  # they come after it
-    saved = Checkpoint(Path(folder) / "last.pt", "search", {**settings, "limits": limits}) if folder else None
+    settings |= {"limits": limits, "space": net.arch().space}
+    saved = Checkpoint(Path(folder) / "last.pt", "search", settings, added=("space",)) if folder else None
     if saved and (state := saved.load()):
-        loop.load_state_dict(state)
+        with saved.restoring():
+            loop.load_state_dict(state)
     metrics.rewind(("warmup", "search"), loop.epoch)
     with Progress("search", loop.steps * (loop.epochs - loop.epoch)) as progress:
         while loop.epoch < loop.epochs:

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import io
 import random
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,15 +22,21 @@ from lut.errors import InputError
 from lut.files import atomic_write
 
 SCHEMA = 1
+PARTS = {"phase": str, "settings": dict, "rng": dict, "state": dict}
+"""What a checkpoint holds beside its schema."""
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """One file that holds the state of one phase (`train`, `search`, `finetune`) with its settings."""
+    """One file that holds the state of one phase (`train`, `search`, `finetune`) with its settings.
+
+    added: names of settings that files of earlier versions lack; they are compared where both have them.
+    """
 
     path: Path
     phase: str
     settings: Mapping[str, Any]
+    added: tuple[str, ...] = ()
 
     def save(self, state: Mapping[str, Any]) -> None:
         """Write `state` and the random generators' states; the former file stands until the new one is complete."""
@@ -49,14 +56,28 @@ class Checkpoint:
         if body["phase"] != self.phase:
             raise InputError(f"{self.path}: phase: it holds '{body['phase']}', not '{self.phase}'; use another folder")
         for name, value in self.settings.items():
-            if body["settings"].get(name) != value:
-                was = body["settings"].get(name)
+            was = body["settings"].get(name)
+            if was != value and (name in body["settings"] or name not in self.added):
                 raise InputError(
                     f"{self.path}: {self.phase}.{name}: it was made with {was!r}, this run has {value!r}; "
                     f"resume with {was!r}, use another folder, or delete the file"
                 )
-        restore_rng(body["rng"])
+        with self.restoring():
+            restore_rng(body["rng"])
         return body["state"]
+
+    @contextmanager
+    def restoring(self) -> Iterator[None]:
+        """Inside, the state is put into what it belongs to: InputError where it does not fit, as another network's."""
+        try:
+            yield
+        except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:
+            lines = f"no {error}" if isinstance(error, KeyError) else str(error).strip()
+            reason = " ".join(line.strip() for line in lines.splitlines()[:2])  # torch lists every tensor
+            raise InputError(
+                f"{self.path}: {self.phase}: its state does not fit this run's network: {reason}; "
+                "use another folder, or delete the file"
+            ) from error
 
 
 def read(path: str | Path) -> dict[str, Any]:
@@ -70,6 +91,9 @@ def read(path: str | Path) -> dict[str, Any]:
         raise InputError(f"{path}: damaged checkpoint: {reason}; delete it to start this phase anew") from None
     if not isinstance(body, dict) or body.get("schema") != SCHEMA:
         raise InputError(f"{path}: no checkpoint of this version (schema {SCHEMA}); delete it to start this phase anew")
+    for name, kind in PARTS.items():
+        if not isinstance(body.get(name), kind):
+            raise InputError(f"{path}: damaged checkpoint: no {name}; delete it to start this phase anew")
     return body
 
 

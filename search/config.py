@@ -85,7 +85,7 @@ class FinetuneConfig(Recipe):
 class PinConfig:
     """Options of one layer that the search may not change."""
 
-    weight_bits: int | None = ranged(None, 1, 8)
+    weight_bits: int | None = ranged(None, 2, 8)
     act_bits: int | None = ranged(None, 1, 8)
     width: float | None = ranged(None, 0.01, 1.0)
 

@@ -10,7 +10,7 @@ from typing import Any
 from lut.columns import describe
 from lut.device import Device
 from lut.errors import InputError, LutError
-from lut.spec import OpSpec
+from lut.spec import FLOAT_BITS, OpSpec
 from lut.table import LatencyTable
 from supernet.fuse import Node
 from supernet.space import SearchSpace
@@ -44,8 +44,8 @@ def within(space: SearchSpace, device: Device) -> tuple[SearchSpace, tuple[str, 
                 raise InputError(f"space.pin.{layer}.{name}: {pins[name]}: {device.name} supports {list(able)} alone")
     ends, able = space.first_last_bits, supports.weight_bits
     if ends is not None and not space.is_float and ends not in able:
-        kept["first_last_bits"] = max(able)
-        lines.append(f"first_last_bits: {max(able)}, not {ends}: {device.name} has weights of {list(able)} bits")
+        kept["first_last_bits"] = most = max(b for b in able if b != FLOAT_BITS)
+        lines.append(f"first_last_bits: {most}, not {ends}: {device.name} has weights of {list(able)} bits")
     if space.channel_multiple % supports.channel_multiple:
         kept["channel_multiple"] = math.lcm(space.channel_multiple, supports.channel_multiple)
         lines.append(f"widths: multiples of {kept['channel_multiple']}, not of {space.channel_multiple}")

@@ -128,14 +128,21 @@ def tuned_baseline(run: Run, model: nn.Module, entry: Baseline) -> Subnet:
     return run.finetuned(net, arch, f"points/{slug(entry.name)}", model, epochs)
 
 
+FIGURES = ("name", "kind", "top1", "validation", "latency_us", "weights_bytes", "macs", "choices")
+"""What a finished point's file holds at least."""
+
+
 def kept(run: Run, name: str, kind: str, make: Callable[[], Subnet], extra: Mapping[str, Any]) -> dict[str, Any]:
     """A finished point from its file; else it is made, evaluated (on test this once) and written."""
     path = point_path(run, name)
     if path.exists():
         try:
-            return json.loads(path.read_text())
+            found = json.loads(path.read_text())
         except ValueError as error:
             raise InputError(f"{path}: not JSON: {error}; delete it to run this point again") from None
+        if missing := [key for key in FIGURES if not isinstance(found, dict) or key not in found]:
+            raise InputError(f"{path}: damaged: no {missing[0]}; delete it to run this point again")
+        return found
     subnet = make().eval()
     point = {
         "name": name,

@@ -102,21 +102,23 @@ class Metrics:
         self.rows = [row for row in rows if row.get("phase") not in phases or row.get("epoch", 0) < epoch]
         if self.path is not None and self.path.exists():
             text = "".join(json.dumps(row) + "\n" for row in self.rows)
-            if text != self.path.read_text():
+            if text.encode() != self.path.read_bytes():
                 atomic_write(self.path, text)
 
 
 def read_metrics(path: str | Path) -> list[dict[str, Any]]:
-    """Rows of a journal; a last line that a kill cut short is left out; no file, no rows."""
+    """Rows of a journal; a line that a kill cut short, or that is no row, is left out; no file, no rows."""
     path = Path(path)
     if not path.exists():
         return []
     rows = []
-    for line in path.read_text().splitlines():
+    for line in path.read_text(errors="replace").splitlines():
         try:
-            rows.append(json.loads(line))
-        except ValueError:
+            row = json.loads(line)
+        except (ValueError, RecursionError):
             continue
+        if isinstance(row, dict):
+            rows.append(row)
     return rows
 
 

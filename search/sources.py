@@ -107,6 +107,8 @@ def load_weights(model: nn.Module, path: str | Path) -> None:
         raise InputError(f"{path}: no such file") from None
     except SafetensorError as error:
         raise InputError(f"{path}: not a sound safetensors file: {error}") from None
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error}") from None
     try:
         model.load_state_dict(state)
     except RuntimeError as error:

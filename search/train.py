@@ -79,11 +79,12 @@ def train(
     step_of = forward or training_step(model, recipe.compile, whole * recipe.epochs, recipe.batch_size)
     epoch, best, best_epoch, improved, best_state = 0, -math.inf, -1, -1, to_cpu(model.state_dict())
     if saved and (state := saved.load()):
-        model.load_state_dict(state["model"])
-        optimizer.load_state_dict(state["optimizer"])
-        generator.set_state(state["generator"])
-        names = ("epoch", "best", "best_epoch", "improved", "best_state")
-        epoch, best, best_epoch, improved, best_state = (state[name] for name in names)
+        with saved.restoring():
+            model.load_state_dict(state["model"])
+            optimizer.load_state_dict(state["optimizer"])
+            generator.set_state(state["generator"])
+            names = ("epoch", "best", "best_epoch", "improved", "best_state")
+            epoch, best, best_epoch, improved, best_state = (state[name] for name in names)
 
     tutor: nn.Module | None = None
     metrics.rewind((phase,), epoch)

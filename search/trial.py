@@ -73,5 +73,5 @@ def read_trials(path: Path) -> dict[str, dict[str, Any]]:
     try:
         rows = json.loads(path.read_text())
         return {key: {**row, "name": str(row["name"]), "metric": float(row["metric"])} for key, row in rows.items()}
-    except (ValueError, KeyError, AttributeError, TypeError) as error:
+    except (OSError, ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
         raise InputError(f"{path}: damaged: {error!r}; delete it to try the finalists anew") from None

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping
 from dataclasses import replace
 from difflib import get_close_matches
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -18,7 +19,7 @@ from .codes import islands, share_quantizers, signs
 from .fuse import fuse
 from .layers import ChannelNorm, MixedConv2d, MixedLayer, MixedLinear
 from .network import KINDS
-from .nodes import Node, last_layers
+from .nodes import FLOATS, Node, last_layers
 from .outputs import Form
 from .patterns import recognised
 from .primitives import RawOp
@@ -27,6 +28,9 @@ from .space import SearchSpace
 from .ties import Layout, tie
 from .trace import trace
 from .widths import width_choice, width_sets
+
+Pins = dict[str, dict[str, float]]
+"""Fixed values by node name and word."""
 
 
 class Parts(NamedTuple):
@@ -68,13 +72,27 @@ def convert(model: nn.Module, example: Tensor, space: SearchSpace, mean: Tensor 
 
 
 def _check(model: nn.Module, example: Tensor) -> None:
+    if not isinstance(model, nn.Module):
+        what = f"the class {model.__name__}" if isinstance(model, type) else f"a {type(model).__name__}"
+        raise InputError(f"model: {what}; expected an instance of nn.Module, such as Net()")
+    if not isinstance(example, Tensor):
+        raise InputError(
+            f"example input: a {type(example).__name__}; expected a tensor (batch, channels, height, width)"
+        )
     if not example.is_floating_point():
         raise InputError(f"example input: {example.dtype}; expected floats, normalised as in training")
+    if not example.numel():
+        raise InputError(f"example input: shape {tuple(example.shape)} holds no values; give at least one image")
     for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
         if tensor.device != example.device:
             raise InputError(f"{name}: on {tensor.device}, and the example input on {example.device}; move one of them")
         if not torch.isfinite(tensor).all():
             raise InputError(f"{name}: holds NaN or infinite values; load a sound checkpoint first")
+        if name.endswith("running_var") and (tensor < 0).any():
+            raise InputError(f"{name}: {tensor.min().item():.3g} is no variance, which is at least 0; load a sound "
+                             "checkpoint first")  # fmt: skip
+    if not torch.isfinite(example).all():
+        raise InputError("example input: holds NaN or infinite values; give images normalised as in training")
 
 
 def _own_weights(raws: list[RawOp]) -> None:
@@ -89,13 +107,24 @@ def _own_weights(raws: list[RawOp]) -> None:
 
 def _encoding(example: Tensor, mean: Tensor | None, std: Tensor | None) -> tuple[Tensor, Tensor]:
     """Per-channel (mean, std) in byte units; from the example's range when not given."""
-    if mean is not None and std is not None:
-        if len(mean) != example.shape[1] or len(std) != example.shape[1] or bool((std <= 0).any()):
-            raise InputError(f"mean, std: need {example.shape[1]} positive values each, one per input channel")
-        return mean.float().clone(), std.float().clone()
+    if mean is not None or std is not None:
+        for name, value in (("mean", mean), ("std", std)):
+            _check_normalisation(name, value, example.shape[1])
+        return mean.float().clone(), std.float().clone()  # type: ignore[union-attr]
     low, high = example.amin((0, 2, 3)).float(), example.amax((0, 2, 3)).float()
     span = (high - low).clamp_min(1e-6)
     return -low * 255 / span, 255 / span
+
+
+def _check_normalisation(name: str, value: Any, channels: int) -> None:
+    if value is None:
+        raise InputError(f"{name}: not given; give both mean and std, or neither: the example's range tells them")
+    if not isinstance(value, Tensor) or value.shape != (channels,):
+        shown = f"shape {tuple(value.shape)}" if isinstance(value, Tensor) else f"a {type(value).__name__}"
+        raise InputError(f"{name}: {shown}; expected a tensor of {channels} numbers, one per input channel")
+    if not torch.isfinite(value).all() or (name == "std" and (value <= 0).any()):
+        kind = "positive finite" if name == "std" else "finite"
+        raise InputError(f"{name}: {value.tolist()}: expected {kind} numbers, one per input channel")
 
 
 def _layer(node: Node, bits: tuple[int, ...]) -> MixedLayer:
@@ -109,11 +138,11 @@ def _layer(node: Node, bits: tuple[int, ...]) -> MixedLayer:
     return MixedConv2d(node, weight, bias, bits, norm)
 
 
-def _pins(nodes: list[Node], space: SearchSpace) -> dict[str, dict[str, float]]:
+def _pins(nodes: list[Node], space: SearchSpace) -> Pins:
     """Pins per node name, of the space and by default. InputError for a layer that is not there."""
     weighted = [node.name for node in nodes if node.layer is not None]
     names = [node.name for node in nodes]
-    pins: dict[str, dict[str, float]] = {nodes[0].name: {"act_bits": 8}}
+    pins: Pins = {nodes[0].name: {"act_bits": 8}}
     for node in nodes:
         if node.one_weight:
             pins[node.name] = {"weight_bits": space.weight_bits[0]}
@@ -128,12 +157,46 @@ def _pins(nodes: list[Node], space: SearchSpace) -> dict[str, dict[str, float]]:
     return pins
 
 
+def _check_pins(nodes: list[Node], layout: Layout, pins: Pins, owners: Mapping[str, str]) -> None:
+    """InputError for a pin that has no effect, and for two of one choice that differ. owners: as share_quantizers'."""
+    seen: dict[tuple[str, str], tuple[str, float]] = {}
+    for node in nodes:
+        for word, value in pins.get(node.name, {}).items():
+            where, choices = f"space.pin.{node.name}.{word}: {value:g}", list[str]()
+            if word == "weight_bits" and node.layer is None:
+                raise InputError(f"{where}: {node.kind} has no weights")
+            if word == "act_bits":
+                if node.name not in owners:
+                    raise InputError(f"{where}: {_uncoded(node)}")
+                choices = [owners[node.name]]
+            if word == "width":
+                choices = [group.name for group in layout[node.name]]
+                if value != 1 and (reasons := [group.pinned for group in layout[node.name] if group.pinned]):
+                    raise InputError(f"{where}: all of its channels are needed: {reasons[0]}; only 1.0 is possible")
+            for choice in choices:
+                other, before = seen.setdefault((word, choice), (node.name, value))
+                if before != value:
+                    raise InputError(f"{where}: tied with '{other}', which is pinned to {before:g}; pin one of them, "
+                                     "or both alike")  # fmt: skip
+
+
+def _uncoded(node: Node) -> str:
+    """Why a node has no activation bits of its own."""
+    if node.output:
+        return "the network's output is not quantized"
+    if node.kind in FLOATS:
+        return f"{node.kind} makes float32; pin what quantizes it"
+    return f"{node.kind} has the bits of what it reads; pin '{node.inputs[0]}'"
+
+
 def _choices(nodes: list[Node], layout: Layout, space: SearchSpace) -> tuple[Layout, dict[str, dict[str, Choice]]]:
     """(the layout with every group's channel counts, choices by kind and name)."""
     pins = _pins(nodes, space)
     found: dict[str, dict[str, Choice]] = {kind: {} for kind in KINDS}
     count = 0
     owners = share_quantizers(nodes)
+    if not space.is_float:
+        _check_pins(nodes, layout, pins, owners)
     sets = width_sets(nodes, layout, space, {n: words["width"] for n, words in pins.items() if "width" in words})
 
     def add(kind: str, name: str, options: tuple[int, ...]) -> Choice:

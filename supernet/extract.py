@@ -180,7 +180,7 @@ def extract(net: Supernet, arch: Arch | Mapping[str, int]) -> Subnet:
 def price(subnet: Subnet, net: Supernet) -> None:
     """Let a subnet of `net` cost what the supernet says, where that is priced for another input."""
     if net.priced_elsewhere:
-        subnet.priced = net.schedule().fixed(net.check(subnet.arch))
+        subnet.priced = net.schedule().fixed(net.check(subnet.arch.choices))
 
 
 def unquantized(subnet: Subnet) -> Subnet:

@@ -14,6 +14,8 @@ from torch import nn
 
 from lut.errors import InputError
 
+from .unary import UNARY
+
 OPERATORS: dict[str, frozenset[str]] = {
     "identity": frozenset(),
     "act": frozenset({"high"}),
@@ -25,6 +27,8 @@ OPERATORS: dict[str, frozenset[str]] = {
     "split": frozenset({"start", "channels"}),
 }
 """Operators of one tensor that a handler may name, and their attributes."""
+DEFAULTS: dict[str, dict[str, Any]] = {"max_pool": {"pad": (0, 0, 0, 0)}}
+"""Attributes that may be left out."""
 
 Handler = Callable[..., "nn.Module | tuple[str, dict[str, Any]]"]
 _HANDLERS: dict[Any, Handler] = {}
@@ -38,7 +42,7 @@ def register_op(target: type[nn.Module] | Callable[..., Any], handler: Handler |
     returns a module made of known ones, or (operator, attributes):
 
         identity | act {high: upper bound} | unary {fn: a name in supernet.unary.UNARY}
-        avg_pool {kernel, stride} | max_pool {kernel, stride, pad}: pairs; pad: (top, left, bottom, right)
+        avg_pool {kernel, stride} | max_pool {kernel, stride, pad}: pairs; pad: (top, left, bottom, right), or left out
         pad {pad} | shuffle {groups} | split {start, channels}
 
     A later handler replaces an earlier one; None forgets it. The integers must compute what the module does: nobody
@@ -65,14 +69,45 @@ def handler_of(target: Any) -> Handler | None:
 
 
 def checked(answer: Any, name: str) -> nn.Module | tuple[str, dict[str, Any]]:
-    """What a handler answered. Raises InputError for what is no module and no known operator."""
+    """What a handler answered. Raises InputError for what is no module and no known operator with its attributes."""
     if isinstance(answer, nn.Module):
         return answer
-    if not (isinstance(answer, tuple) and len(answer) == 2 and answer[0] in OPERATORS and isinstance(answer[1], dict)):
+    pair = isinstance(answer, tuple) and len(answer) == 2 and isinstance(answer[0], str) and isinstance(answer[1], dict)
+    if not pair or answer[0] not in OPERATORS:
         raise InputError(f"{name}: its handler returned {answer!r}; expected a module, or (operator, attributes) with "
                          f"an operator of {', '.join(OPERATORS)}")  # fmt: skip
-    operator, attributes = answer
-    if set(attributes) - OPERATORS[operator]:
+    operator, given = answer
+    attributes = DEFAULTS.get(operator, {}) | given
+    if set(attributes) != OPERATORS[operator]:
         known = ", ".join(sorted(OPERATORS[operator])) or "none"
-        raise InputError(f"{name}: {operator} has the attributes {known}; its handler gave {sorted(attributes)}")
-    return operator, attributes
+        raise InputError(f"{name}: {operator} has the attributes {known}; its handler gave {sorted(map(str, given))}")
+    return operator, {word: _attribute(f"{name}: {operator}", word, value) for word, value in attributes.items()}
+
+
+def _attribute(where: str, word: str, value: Any) -> Any:
+    """The value of an operator's attribute. Raises InputError for one that it can't have."""
+    match word:
+        case "fn":
+            allowed, fits = ", ".join(UNARY), isinstance(value, str) and value in UNARY
+        case "high":
+            number = isinstance(value, int | float) and not isinstance(value, bool)
+            allowed, fits = "a number above 0, math.inf for none", number and value > 0
+        case "kernel" | "stride":
+            allowed, fits = "two whole numbers from 1", _whole(value, 2, 1)
+        case "pad":
+            allowed, fits = "four whole numbers from 0: top, left, bottom, right", _whole(value, 4, 0)
+        case "start":
+            allowed, fits = "a whole number from 0", _whole((value,), 1, 0)
+        case _:
+            allowed, fits = "a whole number from 1", _whole((value,), 1, 1)
+    if not fits:
+        raise InputError(f"{where}: {word}: its handler gave {value!r}; expected {allowed}")
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _whole(values: Any, count: int, low: int) -> bool:
+    return (
+        isinstance(values, tuple | list)
+        and len(values) == count
+        and all(isinstance(v, int) and not isinstance(v, bool) and v >= low for v in values)
+    )

@@ -28,9 +28,13 @@ from .outputs import Form
 from .quantizers import ActQuantizer
 from .ties import Group
 
+DAMAGE = (AssertionError, AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError)
+"""What a graph raises that was not written by `save_subnet`."""
+
 
 def save_subnet(subnet: Subnet, path: str | Path) -> None:
     """Write weights, graph and architecture to one safetensors file, atomically."""
+    norms = {name: norm for name in subnet.weight if (norm := subnet.layer(name).norm) is not None}
     graph: dict[str, Any] = {
         "outputs": {"names": subnet.outputs, **subnet.form.to_json()},
         "nodes": [asdict(replace(node, layer=None, norm=None)) for node in subnet.nodes],
@@ -38,7 +42,8 @@ def save_subnet(subnet: Subnet, path: str | Path) -> None:
         "layout": {name: [group.name for group in row] for name, row in subnet.layout.items()},
         "signed": {node.name: subnet.quantizer(node.name).signed for node in subnet.nodes if node.name in subnet.act},
         "bias": [name for name in subnet.weight if subnet.layer(name).bias is not None],
-        "norm": {n: subnet.layer(n).norm.eps for n in subnet.weight if subnet.layer(n).norm is not None},  # type: ignore
+        "norm": {name: norm.eps for name, norm in norms.items()},
+        "momentum": {name: norm.momentum for name, norm in norms.items()},
         "choices": {
             kind: {name: asdict(choice) for name, choice in getattr(subnet, attribute).items()}
             for kind, attribute in (("width", "width"), ("weight_bits", "weight"), ("act_bits", "act"))
@@ -50,7 +55,8 @@ def save_subnet(subnet: Subnet, path: str | Path) -> None:
 
 
 def load_subnet(path: str | Path) -> Subnet:
-    """Read a subnet back, in eval mode. InputError for a file that is missing, truncated or of another kind."""
+    """Read a subnet back, in eval mode. InputError for a file that is missing, truncated, of another kind, or whose
+    graph does not hold together."""
     try:
         with safe_open(str(path), "pt") as file:
             metadata = file.metadata() or {}
@@ -59,14 +65,29 @@ def load_subnet(path: str | Path) -> Subnet:
         raise InputError(f"{path}: no such file") from None
     except SafetensorError as error:
         raise InputError(f"{path}: not a sound safetensors file: {error}") from None
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error}") from None
     if metadata.get("format") != "lutier-subnet-1":
         raise InputError(f"{path}: not a subnet of this version (format {metadata.get('format')!r})")
     try:
         subnet = _rebuild(json.loads(metadata["graph"]), tensors, Arch.from_json(metadata["arch"], f"{path}: arch"))
-        subnet.load_state_dict(tensors)
-    except (KeyError, TypeError, ValueError, RuntimeError) as error:
-        raise InputError(f"{path}: its graph and its weights do not belong together: {error}") from None
-    return subnet.eval()
+        subnet.load_state_dict(tensors, assign=True)  # in the type that each tensor was saved in
+        _run_once(subnet.eval())
+    except DAMAGE as error:
+        reason = f"{type(error).__name__}: {error}"
+        raise InputError(f"{path}: its graph and its weights do not belong together: {reason}") from None
+    return subnet
+
+
+@torch.no_grad()
+def _run_once(subnet: Subnet) -> None:
+    """What is wrong with a graph raises now, not in the middle of what is done with it."""
+    schedule = subnet.schedule()
+    for op in schedule.ops:
+        op.spec({})
+    for tensor in schedule.tensors.values():
+        tensor.make({})
+    subnet(torch.zeros(1, *subnet.nodes[0].shape, dtype=subnet.mean.dtype))
 
 
 def _node(body: Mapping[str, Any]) -> Node:
@@ -100,7 +121,10 @@ def _rebuild(graph: Mapping[str, Any], tensors: Mapping[str, Tensor], arch: Arch
         bits = choices["weight_bits"][node.name].options
         weight = torch.zeros_like(tensors[f"layers.{key(node.name)}.weight"])
         bias = torch.zeros(len(weight), dtype=weight.dtype) if node.name in graph["bias"] else None
-        norm = nn.BatchNorm2d(len(weight), graph["norm"][node.name]) if node.name in graph["norm"] else None
+        norm = None
+        if node.name in graph["norm"]:
+            norm = nn.BatchNorm2d(len(weight), graph["norm"][node.name])
+            norm.momentum = graph.get("momentum", {}).get(node.name, norm.momentum)  # earlier versions kept none
         if node.kind == "linear":
             layers[node.name] = MixedLinear(weight, bias, bits, norm, node.act_high)
         else:

@@ -4,24 +4,30 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 from lut.errors import InputError
+from lut.spec import FLOAT_BITS
 from lut.strict import load_plain
 
-PIN_WORDS = ("weight_bits", "act_bits", "width")
+FEWEST = {"weight_bits": 2, "act_bits": 1}
+"""Bits: 1 bit has no symmetric code, which weights need."""
+MOST = 8
+PIN_WORDS = (*FEWEST, "width")
+PIN_FORM = "{'conv1': {'weight_bits': 8, 'width': 1.0}}"
 
 
 @dataclass(frozen=True)
 class SearchSpace:
     """Options of every searchable decision.
 
-    weight_bits, act_bits: ascending, 1 to 8 (or the single option 32, the float32 network). widths: ascending
-    fractions of each layer's channels in (0, 1]; rounded to a multiple of `channel_multiple`. pin: per layer name,
-    fixed values {'conv1': {'weight_bits': 8}}; `first_last_bits` pins the weights of the first and the last layer
-    (None leaves them free). Raises InputError naming the field.
+    weight_bits, act_bits: ascending, 2 to 8 and 1 to 8 (or both the single option 32, the float32 network). widths:
+    ascending fractions of each layer's channels in (0, 1]; rounded to a multiple of `channel_multiple`. pin: per layer
+    name, fixed values {'conv1': {'weight_bits': 8}}; `first_last_bits` pins the weights of the first and the last
+    layer, 2 to 8 (None leaves them free). Raises InputError naming the field, its value and what is allowed.
     """
 
     weight_bits: tuple[int, ...] = (2, 4, 8)
@@ -32,31 +38,69 @@ class SearchSpace:
     pin: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for name in ("weight_bits", "act_bits", "widths"):
-            options = tuple(getattr(self, name))
-            object.__setattr__(self, name, options)
-            if not options:
-                raise InputError(f"space.{name}: empty; give at least one option")
-            if list(options) != sorted(set(options)):
-                raise InputError(f"space.{name}: {list(options)} is not strictly ascending")
-        for name in ("weight_bits", "act_bits"):
-            options = getattr(self, name)
-            if options != (32,) and any(not isinstance(b, int) or not 1 <= b <= 8 for b in options):
-                raise InputError(f"space.{name}: {list(options)}: bits are integers from 1 to 8 (or 32 alone: float32)")
-        if 1 in self.weight_bits:
-            raise InputError("space.weight_bits: 1 bit has no symmetric code; the smallest is 2 (ternary)")
-        if any(not 0 < w <= 1 for w in self.widths):
-            raise InputError(f"space.widths: {list(self.widths)}: fractions must lie in (0, 1]")
-        if self.channel_multiple < 1:
-            raise InputError(f"space.channel_multiple: {self.channel_multiple} is below 1")
+        for name in (*FEWEST, "widths"):
+            object.__setattr__(self, name, self._ascending(name))
+        for name, fewest in FEWEST.items():
+            _check_bits(f"space.{name}", getattr(self, name), fewest)
+        if (FLOAT_BITS in self.weight_bits) != (FLOAT_BITS in self.act_bits):
+            raise InputError(
+                f"space.act_bits: {list(self.act_bits)} beside weight_bits {list(self.weight_bits)}: float32 is the "
+                "whole network's; give 32 alone for both, or for neither"
+            )
+        object.__setattr__(self, "widths", tuple(_fraction("space.widths", width) for width in self.widths))
+        if not _whole(self.channel_multiple) or self.channel_multiple < 1:
+            raise InputError(f"space.channel_multiple: {self.channel_multiple!r} is not a whole number of at least 1")
+        ends, fewest = self.first_last_bits, FEWEST["weight_bits"]
+        if ends is not None and not _in_range(ends, fewest):
+            raise InputError(
+                f"space.first_last_bits: {ends!r}: bits of weights are integers from {fewest} to {MOST}; None leaves "
+                "the first and the last layer free"
+            )
+        object.__setattr__(self, "pin", self._checked_pins())
+
+    def _ascending(self, name: str) -> tuple[Any, ...]:
+        """A field's options: numbers, at least one."""
+        given = getattr(self, name)
+        if not isinstance(given, Iterable) or isinstance(given, str):
+            usual = SearchSpace.__dataclass_fields__[name].default
+            raise InputError(f"space.{name}: {given!r} is not a list; expected options such as {usual}")
+        options = tuple(given)
+        if not options:
+            raise InputError(f"space.{name}: empty; give at least one option")
+        for value in options:
+            if isinstance(value, bool) or not isinstance(value, int | float):
+                raise InputError(f"space.{name}: {value!r} is not a number")
+        if list(options) != sorted(set(options)):
+            raise InputError(f"space.{name}: {list(options)} is not strictly ascending")
+        return options
+
+    def _checked_pins(self) -> dict[str, dict[str, float]]:
+        if not isinstance(self.pin, Mapping):
+            raise InputError(f"space.pin: {self.pin!r} is not a mapping; expected {PIN_FORM}")
+        found: dict[str, dict[str, float]] = {}
         for layer, pins in self.pin.items():
-            for word in pins:
-                if word not in PIN_WORDS:
-                    raise InputError(f"space.pin.{layer}: unknown word '{word}'; expected {', '.join(PIN_WORDS)}")
+            if not isinstance(pins, Mapping):
+                raise InputError(f"space.pin.{layer}: {pins!r} is not a mapping; pins are {PIN_FORM}")
+            found[layer] = {word: self._checked_pin(f"space.pin.{layer}", word, value) for word, value in pins.items()}
+        return found
+
+    def _checked_pin(self, where: str, word: str, value: Any) -> float:
+        if word not in PIN_WORDS:
+            raise InputError(f"{where}: unknown word '{word}'; expected {', '.join(PIN_WORDS)}")
+        where = f"{where}.{word}"
+        if self.is_float:
+            if isinstance(value, bool) or value != (1 if word == "width" else FLOAT_BITS):
+                raise InputError(f"{where}: {value!r}: a float32 network has all channels, and 32 bits everywhere")
+            return 1.0 if word == "width" else FLOAT_BITS
+        if word == "width":
+            return _fraction(where, value)
+        if not _in_range(value, FEWEST[word]):
+            raise InputError(f"{where}: {value!r}: bits are integers from {FEWEST[word]} to {MOST}")
+        return int(value)
 
     @property
     def is_float(self) -> bool:
-        return self.weight_bits == (32,)
+        return self.weight_bits == (FLOAT_BITS,)
 
     @staticmethod
     def channels_at(channels: int, fraction: float, multiple: int) -> int:
@@ -72,8 +116,12 @@ class SearchSpace:
 
     @staticmethod
     def load(path: str | Path) -> SearchSpace:
-        """Read a space.yaml. Raises InputError with the path for an unknown word or a wrong type."""
-        return SearchSpace.from_dict(load_plain(path), str(path))
+        """Read a space.yaml. Raises InputError with the path for an unknown word, a wrong type or value."""
+        body = load_plain(path)
+        try:
+            return SearchSpace.from_dict(body)
+        except InputError as error:
+            raise InputError(f"{path}: {error}") from None
 
     @staticmethod
     def from_dict(body: Mapping[str, object], where: str = "space") -> SearchSpace:
@@ -85,3 +133,24 @@ class SearchSpace:
             return SearchSpace(**{k: tuple(v) if isinstance(v, list) else v for k, v in body.items()})  # type: ignore
         except TypeError as error:
             raise InputError(f"{where}: {error}") from None
+
+
+def _whole(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _in_range(bits: Any, fewest: int) -> bool:
+    return _whole(bits) and fewest <= bits <= MOST
+
+
+def _check_bits(where: str, options: tuple[Any, ...], fewest: int) -> None:
+    if options == (FLOAT_BITS,) or all(_in_range(bits, fewest) for bits in options):
+        return
+    why = "; 1 bit has no symmetric code, 2 is ternary" if fewest > 1 and 1 in options else ""
+    raise InputError(f"{where}: {list(options)}: bits are integers from {fewest} to 8 (or 32 alone: float32){why}")
+
+
+def _fraction(where: str, value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= 1:
+        raise InputError(f"{where}: {value!r}: widths are fractions of a layer's channels and must lie in (0, 1]")
+    return float(value)

@@ -3,30 +3,38 @@
 from __future__ import annotations
 
 from itertools import groupby
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from lut.columns import describe
 
 from .network import QuantNetwork
 from .nodes import Node, last_layers
+from .schedule import Schedule
+
+if TYPE_CHECKING:
+    from .extract import Subnet
+    from .supernet import Supernet
 
 MOST_NAMES = 3
 """Tied layers that are named; the others are counted."""
 
 
-def summarise(network: QuantNetwork, device: Any = None, table: Any = None) -> str:
+def summarise(network: Supernet | Subnet, device: Any = None, table: Any = None) -> str:
     """Columns: node, kind, output, width (channels of each option, a sum where several groups lie in a row), weight
     bits, activation bits, layers that the width is tied with, costed, deployable, note (why not). A mix stands behind
     the layers of its candidates.
 
-    device: a lut.Device, whose `supports` says what is deployable. table: a LatencyTable, whose kinds are costed;
-    without them the column is '-'.
+    device: a lut.Device, whose `supports` says what is deployable. table: a LatencyTable; costed is a node for whose
+    options it has all rows, or what they are inferred from. Without them the column is '-'.
     """
     heads = ("node", "kind", "output", "width", "weight bits", "act bits", "tied with", "costed", "deployable", "note")
-    rows = [heads, *(_row(network, node, device, table) for node in network.nodes)]
+    schedule = network.schedule()
+    rows = [heads, *(_row(network, node, schedule, device, table) for node in network.nodes)]
     widths = [max(len(row[i]) for row in rows) for i in range(len(heads))]
     return "\n".join("  ".join(cell.ljust(w) for cell, w in zip(row, widths)).rstrip() for row in rows)
 
 
-def _row(network: QuantNetwork, node: Node, device: Any, table: Any) -> tuple[str, ...]:
+def _row(network: QuantNetwork, node: Node, schedule: Schedule, device: Any, table: Any) -> tuple[str, ...]:
     weight = network.weight.get(node.name)
     act = network.act.get(network.quantizer_of(node.name)) if not node.output else None
     notes = [f"width pinned: {reason}" for reason in _width_reasons(network, node)]
@@ -40,7 +48,7 @@ def _row(network: QuantNetwork, node: Node, device: Any, table: Any) -> tuple[st
         operators = len(node.inputs) - skips
         notes.append("may be skipped" if operators == 1 else f"one of {operators} operators" + ", or none" * skips)
     problems = [] if device is None or node.kind == "mix" else _problems(network, node, device.supports)
-    costed = table is not None and node.kind in table.kinds
+    lacking = "" if table is None or node.kind == "mix" else _lacking(node, schedule, table)
     return (
         node.name,
         node.kind + (" (depthwise)" if node.depthwise else ""),
@@ -49,9 +57,9 @@ def _row(network: QuantNetwork, node: Node, device: Any, table: Any) -> tuple[st
         _options(weight.options if weight else None),
         _options(act.options if act else None),
         _tied(network, node),
-        "-" if table is None or node.kind == "mix" else "yes" if costed else "no",
+        "-" if table is None or node.kind == "mix" else "no" if lacking else "yes",
         "-" if device is None or node.kind == "mix" else "no" if problems else "yes",
-        "; ".join(problems + notes),
+        "; ".join([*problems, *([lacking] if lacking else []), *notes]),
     )
 
 
@@ -110,7 +118,26 @@ def _problems(network: QuantNetwork, node: Node, supports: Any) -> list[str]:
         found.append(f"the device has no {_options(tuple(lost))}-bit weights")
     if weight is not None and max(node.kernel) > supports.max_kernel:
         found.append(f"its kernel exceeds the device's {supports.max_kernel}")
+    act = network.act.get(network.quantizer_of(node.name)) if not node.output else None
+    if act is not None and (lost := [bits for bits in act.options if bits not in supports.act_bits]):
+        found.append(f"the device has no {_options(tuple(lost))}-bit activations")
+    narrowed = {(group.repeats, count) for group in network.layout[node.name]
+                for count in group.counts if count != group.channels}  # fmt: skip
+    if odd := sorted(count for repeats, count in narrowed if repeats * count % supports.channel_multiple):
+        found.append(f"the device has channels by {supports.channel_multiple}, not {_options(tuple(odd))}")
     return found
+
+
+def _lacking(node: Node, schedule: Schedule, table: Any) -> str:
+    """What a table does not answer of the operators that a node, or the block that it is in, may become; or ''."""
+    whole = [b.op for b in schedule.blocks if node.name in b.members and b.kind in table.kinds]
+    ops = whole or [op for op in schedule.ops if op.output == node.name]
+    asked = list(dict.fromkeys(spec for op in ops for spec in op.grid() if spec is not None))
+    if not (missing := table.missing(asked)):
+        return ""
+    if len(missing) == len(asked) and node.kind not in table.kinds:
+        return f"the table has no {node.kind}"
+    return f"the table lacks {len(missing)} of its {len(asked)} operators, such as {describe(missing[0])}"
 
 
 def _skips(network: QuantNetwork, node: Node) -> bool:

@@ -111,8 +111,12 @@ class Supernet(QuantNetwork):
         return Arch({c.name: c.options[best[c.index]] for c in self.choices()}, self.space.hash())
 
     def check(self, arch: Arch | Mapping[str, int]) -> dict[str, int]:
-        """The values of every choice; InputError when the architecture is not one of this network's."""
+        """The values of every choice; InputError when the architecture is not one of this network's. An Arch that says
+        its space must be of this one."""
         values = dict(arch.choices) if isinstance(arch, Arch) else dict(arch)
+        if isinstance(arch, Arch) and arch.space not in ("", own := self.space.hash()):
+            raise InputError(f"arch.space: {arch.space} is another search space's hash, this network's is {own}; build "
+                             "the supernet with the space of that search, or give `arch.choices`")  # fmt: skip
         names = {choice.name for choice in self.choices()}
         if unknown := sorted(set(values) - names):
             raise InputError(f"arch: choice '{unknown[0]}' is not one of this network's; was it searched on another?")

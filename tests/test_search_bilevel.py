@@ -234,6 +234,35 @@ def test_a_resume_with_other_settings_is_refused(tmp_path):
         run_search(ToyNet(), Blobs(), COSTS, TIGHT, dataclasses.replace(config, epochs=2), folder=tmp_path)
 
 
+def spaced(space):
+    net = ToyNet()
+    found = net.arch
+    net.arch = lambda: dataclasses.replace(found(), space=space)
+    return net
+
+
+def test_a_resume_in_another_space_is_refused(tmp_path):
+    config = dataclasses.replace(SHORT, epochs=1, warmup_epochs=0)
+    first = run_search(spaced("a" * 16), Blobs(), COSTS, TIGHT, config, folder=tmp_path)
+    assert run_search(spaced("a" * 16), Blobs(), COSTS, TIGHT, config, folder=tmp_path).history == first.history
+    with pytest.raises(InputError, match=r"last\.pt: search\.space: it was made with 'a{16}', this run has 'b{16}'; "
+                                         "resume with .*, use another folder, or delete the file"):  # fmt: skip
+        run_search(spaced("b" * 16), Blobs(), COSTS, TIGHT, config, folder=tmp_path)
+
+
+def test_a_resume_of_a_file_without_the_space_or_with_another_network(tmp_path):
+    config = dataclasses.replace(SHORT, epochs=1, warmup_epochs=0)
+    first = run_search(ToyNet(), Blobs(), COSTS, TIGHT, config, folder=tmp_path)
+    body = torch.load(tmp_path / "last.pt", weights_only=True)
+    del body["settings"]["space"]
+    torch.save(body, tmp_path / "last.pt")
+    assert run_search(spaced("a" * 16), Blobs(), COSTS, TIGHT, config, folder=tmp_path).history == first.history
+    other = ToyNet()
+    other.good = nn.Linear(4, 3, bias=False)
+    with pytest.raises(InputError, match=r"last\.pt: search: its state does not fit this run's network: .*good\.bias"):
+        run_search(other, Blobs(), COSTS, TIGHT, config, folder=tmp_path)
+
+
 def test_bad_input():
     with pytest.raises(ValueError, match="no cost model for the budget's metric 'macs'"):
         run_search(ToyNet(), Blobs(), COSTS, [Budget("macs", 1.0, "")], SHORT)

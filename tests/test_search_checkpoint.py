@@ -64,6 +64,41 @@ def test_damage_is_named(tmp_path, damage):
         checkpoint.load()
 
 
+@pytest.mark.parametrize("part", ["phase", "settings", "rng", "state"])
+@pytest.mark.parametrize("kind", ["missing", "wrong"])
+def test_a_missing_part_is_named(tmp_path, part, kind):
+    checkpoint = Checkpoint(tmp_path / "last.pt", "search", {})
+    checkpoint.save({})
+    body = torch.load(tmp_path / "last.pt", weights_only=True)
+    body[part] = 3
+    if kind == "missing":
+        del body[part]
+    torch.save(body, tmp_path / "last.pt")
+    with pytest.raises(InputError, match=rf"last\.pt: damaged checkpoint: no {part}; delete it"):
+        checkpoint.load()
+
+
+def test_damaged_generators_are_named(tmp_path):
+    checkpoint = Checkpoint(tmp_path / "last.pt", "search", {})
+    checkpoint.save({})
+    body = torch.load(tmp_path / "last.pt", weights_only=True)
+    for rng in ({}, {**body["rng"], "torch": torch.zeros(3)}, {**body["rng"], "numpy": ("MT19937",)}):
+        torch.save({**body, "rng": rng}, tmp_path / "last.pt")
+        with pytest.raises(InputError, match=r"last\.pt: search: its state does not fit"):
+            checkpoint.load()
+
+
+def test_settings_that_earlier_versions_lack_are_compared_where_both_have_them(tmp_path):
+    path = tmp_path / "last.pt"
+    Checkpoint(path, "search", {"lr": 0.1}).save({})
+    assert Checkpoint(path, "search", {"lr": 0.1, "space": "a"}, added=("space",)).load() == {}
+    with pytest.raises(InputError, match=r"search\.space: it was made with None, this run has 'a'"):
+        Checkpoint(path, "search", {"lr": 0.1, "space": "a"}).load()
+    Checkpoint(path, "search", {"lr": 0.1, "space": "b"}).save({})
+    with pytest.raises(InputError, match=r"search\.space: it was made with 'b', this run has 'a'"):
+        Checkpoint(path, "search", {"lr": 0.1, "space": "a"}, added=("space",)).load()
+
+
 def test_a_checkpoint_with_code_is_not_run(tmp_path):
     class Code:
         def __reduce__(self):
@@ -106,6 +141,18 @@ def test_rewind_drops_what_will_be_written_again_and_a_cut_line(tmp_path):
     again.rewind(("search",), 1)
     assert read_metrics(path) == again.rows == [json.loads(line) for line in path.read_text().splitlines()]
     assert [(r["phase"], r["epoch"]) for r in again.rows] == [("train", 0), ("train", 1), ("search", 0)]
+
+
+def test_lines_that_are_no_rows_are_dropped(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    row = {"phase": "train", "epoch": 0}
+    path.write_bytes(
+        b"\n".join([b"3", b"[]", b"null", bytes(range(128, 256)), json.dumps(row).encode(), b"[" * 100_000])
+    )
+    metrics = Metrics(path)
+    metrics.rewind(("search",), 0)
+    assert metrics.rows == read_metrics(path) == [row]
+    assert path.read_text() == json.dumps(row) + "\n"
 
 
 def test_metrics_without_a_file(tmp_path):

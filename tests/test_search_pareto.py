@@ -192,6 +192,10 @@ def test_a_damaged_point_is_named(copied):
     path.write_text('{"name"')
     with pytest.raises(InputError, match=rf"{path.name}: not JSON.*delete it to run this point again"):
         run_sweep(config, folder, ["test"])
+    for body, lost in (("[]", "name"), ('{"name": "x", "kind": "found"}', "top1")):
+        path.write_text(body)
+        with pytest.raises(InputError, match=rf"{path.name}: damaged: no {lost}; delete it to run this point again"):
+            run_sweep(config, folder, ["test"])
 
 
 def test_a_point_out_of_reach_is_refused_before_any_training(copied, monkeypatch, tmp_path):

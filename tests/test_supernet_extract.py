@@ -1,10 +1,14 @@
 import copy
+import json
 import pickle
 import random
+from dataclasses import replace
 
 import pytest
+import safetensors.torch
 import torch
 from models import Mixture, PlainAdd, randomise
+from safetensors import safe_open
 
 from lut.errors import InputError
 from search.relax import softmax
@@ -78,6 +82,67 @@ def test_saved_subnet_is_the_same(net, tmp_path):
     assert [op.spec({}) for op in loaded.schedule().ops] == [op.spec({}) for op in subnet.schedule().ops]
 
 
+def test_saved_subnet_keeps_its_type_and_the_momentum_of_its_norms(net, tmp_path):
+    exact = copy.deepcopy(net).double()
+    exact.std /= 3  # no float32 has these values
+    exact.layer("stem.1").norm.momentum, exact.layer("depthwise.0").norm.momentum = 0.01, None
+    for norm in exact.batch_norms():
+        norm.running_var /= 3
+    subnet = extract(exact, exact.uniform(4, 8, 0.5))
+    save_subnet(subnet, tmp_path / "subnet.safetensors")
+    loaded = load_subnet(tmp_path / "subnet.safetensors")
+    expected = subnet.state_dict()
+    for name, tensor in loaded.state_dict().items():
+        assert tensor.dtype == expected[name].dtype
+        assert torch.equal(tensor, expected[name])
+    x = torch.randn(4, 3, 16, 16, dtype=torch.float64)
+    assert torch.equal(loaded(x), subnet(x))
+    assert [norm.momentum for norm in loaded.batch_norms()] == [norm.momentum for norm in subnet.batch_norms()]
+    assert {0.01, None} <= {norm.momentum for norm in loaded.batch_norms()}
+    assert all(p.requires_grad for p in loaded.parameters())
+
+
+def change(path, edit):
+    """Change the graph in a subnet's file."""
+    with safe_open(str(path), "pt") as file:
+        metadata, tensors = file.metadata(), {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
+    graph = json.loads(metadata["graph"])
+    edit(graph)
+    path.write_bytes(safetensors.torch.save(tensors, {**metadata, "graph": json.dumps(graph)}))
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        lambda graph: graph.update(nodes=[]),
+        lambda graph: graph["nodes"].insert(0, None),
+        lambda graph: graph["nodes"][1].update(kind="nonsense"),
+        lambda graph: graph["nodes"][1].update(inputs=["nowhere"]),
+        lambda graph: graph["nodes"][1].update(stride=[3, 3]),
+        lambda graph: graph["nodes"][1].update(shape=[16]),
+        lambda graph: graph["outputs"].update(names=["nowhere"]),
+        lambda graph: graph["outputs"].update(leaves=[]),
+        lambda graph: graph.update(groups=3),
+        lambda graph: graph["layout"].update(fc=[]),
+    ],
+)
+def test_a_graph_that_does_not_hold_together(net, tmp_path, edit):
+    path = tmp_path / "subnet.safetensors"
+    save_subnet(extract(net, net.uniform(8, 8)), path)
+    change(path, edit)
+    with pytest.raises(InputError, match=r"subnet\.safetensors: its graph and its weights do not belong together: "):
+        load_subnet(path)
+    with pytest.raises(InputError, match="cannot be read"):
+        load_subnet(tmp_path)
+
+
+def test_a_subnet_of_a_version_that_kept_no_momentum(net, tmp_path):
+    path = tmp_path / "subnet.safetensors"
+    save_subnet(extract(net, net.uniform(8, 8)), path)
+    change(path, lambda graph: graph.pop("momentum"))
+    assert {norm.momentum for norm in load_subnet(path).batch_norms()} == {0.1}
+
+
 def test_damaged_subnet_files(net, tmp_path):
     path = tmp_path / "subnet.safetensors"
     save_subnet(extract(net, net.uniform(8, 8)), path)
@@ -100,6 +165,16 @@ def test_architecture_of_another_network_is_refused(net):
     del values["stem.1.width"]
     with pytest.raises(InputError, match=r"stem\.1\.width: None"):
         net.fix(values)
+
+
+def test_architecture_of_another_space_is_refused(net):
+    arch = net.uniform(8, 8)
+    other = replace(arch, space=SearchSpace().hash())
+    for take in (net.check, net.fix, lambda a: extract(net, a)):
+        with pytest.raises(InputError, match=rf"arch\.space: {other.space} .* this network's is {arch.space}"):
+            take(other)
+    for same in (arch, replace(arch, space=""), other.choices):
+        assert net.check(same) == arch.choices
 
 
 def test_gates_none_is_the_softmax_and_every_parameter_gets_a_gradient():
@@ -152,6 +227,33 @@ def test_arch_json_round_trip_and_bad_files(net, tmp_path):
         (tmp_path / "arch.json").write_text(text)
         with pytest.raises(InputError, match=r"arch\.json"):
             Arch.read(tmp_path / "arch.json")
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("space", None, "space: None is not a hash"),
+        ("seed", "x", "seed: 'x' is not a whole number"),
+        ("seed", None, "seed: None is not a whole number"),
+        ("predicted", [3], r"predicted: \[3\] is not an object of numbers"),
+        ("predicted", {"latency": "fast"}, r"predicted: \{'latency': 'fast'\} is not an object of numbers"),
+        ("choices", {"a": True}, r"choices\.a: True is not an integer option"),
+    ],
+)
+def test_arch_json_with_a_field_of_another_type(field, value, message):
+    body = {"schema": 1, "space": "ab", "seed": 1, "choices": {"a": 4}, "predicted": {"latency": 1}}
+    assert Arch.from_json(json.dumps(body)) == Arch({"a": 4}, "ab", {"latency": 1.0}, 1)
+    with pytest.raises(InputError, match=rf"arch\.json: {message}"):
+        Arch.from_json(json.dumps({**body, field: value}))
+
+
+def test_arch_json_that_is_no_text(tmp_path):
+    for path, raw in ((tmp_path / "arch.json", bytes(range(256))), (tmp_path / "deep.json", b"[" * 100_000)):
+        path.write_bytes(raw)
+        with pytest.raises(InputError, match=path.name):
+            Arch.read(path)
+    with pytest.raises(InputError, match="not readable as text"):
+        Arch.read(tmp_path)
 
 
 def test_unquantized_copy_is_the_float_model_at_full_width(net):

@@ -10,7 +10,7 @@ from models import randomise
 from torch import nn
 from torch.nn.utils.parametrizations import weight_norm
 
-from lut import Device
+from lut.device import Device, Supports
 from lut.errors import InputError
 from supernet import SearchSpace, Supernet, extract
 
@@ -181,8 +181,8 @@ def test_summary_says_what_is_searched_tied_costed_and_deployable():
     model = Between(lambda x, a, b: torch.cat([F.relu(a(x)), b(x)], 1), nn.Conv2d(8, 8, 1), nn.Conv2d(8, 12, 7), out=20)
     model.call = lambda x, a, b: torch.cat([F.relu(a(x)), F.pad(b(x), (3, 3, 3, 3))], 1)
     net = Supernet.from_model(model, X)
-    device = SimpleNamespace(supports=SimpleNamespace(kinds=("conv2d", "linear"), weight_bits=(8,), max_kernel=5))
-    table = SimpleNamespace(kinds={"conv2d"})
+    device = Device("board", supports=Supports(("conv2d", "linear"), (8,), (4, 8), max_kernel=5))
+    table = SimpleNamespace(kinds={"conv2d"}, missing=lambda specs: [spec for spec in specs if spec.kind != "conv2d"])
     lines = {line.split()[0]: line for line in net.summary(device, table).splitlines()}
     assert "4/8 + 4/8/12" in " ".join(lines["cat"].split()) or "4/8" in lines["cat"]
     assert "the device has no concat" in lines["cat"] and " no " in lines["cat"]

@@ -1,6 +1,7 @@
 """What a user says of an own module or function; what can't be converted names node, line and way out."""
 
 import inspect
+import math
 import pickle
 import re
 from typing import NamedTuple
@@ -119,7 +120,18 @@ def test_functions_are_given_the_other_arguments():
     [
         (("softmax", {}), "expected a module, or"),
         (None, "expected a module, or"),
+        (([], {}), "expected a module, or"),
         (("act", {"hihg": 6}), r"act has the attributes high; its handler gave \['hihg'\]"),
+        (("act", {}), r"act has the attributes high; its handler gave \[\]"),
+        (("act", {"high": "6"}), "Mish 'strange': act: high: its handler gave '6'; expected a number above 0"),
+        (("act", {"high": math.nan}), "high: its handler gave nan; expected a number above 0"),
+        (("unary", {"fn": "nope"}), "unary: fn: its handler gave 'nope'; expected hardswish, hardsigmoid, silu"),
+        (("avg_pool", {}), r"avg_pool has the attributes kernel, stride; its handler gave \[\]"),
+        (("avg_pool", {"kernel": 2, "stride": 2}), "kernel: its handler gave 2; expected two whole numbers from 1"),
+        (("max_pool", {"kernel": (2, 2)}), r"the attributes kernel, pad, stride; its handler gave \['kernel'\]"),
+        (("pad", {"pad": (1, 1)}), r"pad: its handler gave \(1, 1\); expected four whole numbers from 0"),
+        (("shuffle", {"groups": 0}), "groups: its handler gave 0; expected a whole number from 1"),
+        (("split", {"start": -1, "channels": 4}), "start: its handler gave -1; expected a whole number from 0"),
     ],
 )
 def test_a_handler_that_answers_nonsense(answer, message):
@@ -128,6 +140,13 @@ def test_a_handler_that_answers_nonsense(answer, message):
         Supernet.from_model(Net(Mish()), X)
     with pytest.raises(InputError, match="neither a module class nor a function"):
         register_op("relu", lambda x: ("act", {"high": 6}))
+
+
+def test_lists_are_taken_for_pairs_and_a_pool_without_a_frame():
+    register_op(Mish, lambda module: ("max_pool", {"kernel": [1, 1], "stride": [1, 1]}))
+    net = Supernet.from_model(Net(Mish()), X)
+    (pool,) = (node for node in net.nodes if node.kind == "max_pool")
+    assert (pool.kernel, pool.stride, pool.pad) == ((1, 1), (1, 1), (0, 0, 0, 0))
 
 
 class Call(nn.Module):
