@@ -196,6 +196,8 @@ def test_check_names_what_differs_and_how_to_rebuild(tmp_path):
             table.check({**machine, name: "other"})
         assert f"build_lut.py --device host-cpu --specs {tmp_path}/t.csv --every-row" in str(error.value)
         table.check({**machine, name: "other"}, force=True)
+    with pytest.raises(LutError, match=r"build_lut.py --device my-board.yaml --specs"):  # read from a file by its path
+        LatencyTable({CONV: ROW}, {"device": "my-board"}, tmp_path / "t.csv").check(machine)
     with pytest.raises(LutError, match="the table has nothing"):
         LatencyTable({}, {}).check(machine)
     LatencyTable({}, {"profiler": "imported"}).check(machine)

@@ -105,6 +105,10 @@ def test_rows_are_told_apart_by_what_is_stored() -> None:
     with pytest.raises(LutError, match="3-bit activations; packed ones have 2, 4 or 8"):
         emit.kernel(replace(spec, in_bits=(3,)), "packed")
     assert emit.supported(replace(spec, in_bits=(3,))) is None
+    for kind in ("max", "concat", "split", "pad"):
+        moved = stored(POOLS[kind], 8, 8, 4)
+        assert "to 4 bits; packed codes are moved as they are" in (emit.supported(moved, "packed") or "")
+        assert emit.supported(moved) is None
 
 
 @needs_toolchain
