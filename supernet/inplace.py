@@ -59,8 +59,8 @@ class Watch:
         self.versions = [[tensor._version for tensor in held] for _, held in self.held]
 
     def note(self, node: fx.Node, result: Any) -> None:
-        """Set meta['places'], and meta['changed'] where the call changed a tensor: its place, which the result must
-        have. Raises InputError where it has not."""
+        """Set meta['places'] of what it returned, and meta['changed'] to places that it changed: where it returned one
+        of them, that alone."""
         known = [
             (tensor.untyped_storage().data_ptr(), place.owner)
             for source, held in self.held
@@ -81,22 +81,15 @@ class Watch:
             for tensor, version, place in zip(held, before, source.meta["places"])
             if tensor._version != version
         ]
-        if changed:
-            node.meta["changed"] = next((place for place in changed if place in node.meta["places"]), None)
-            if node.meta["changed"] is None:
-                raise refusal(node, "it changes what it reads in place and returns another tensor; let it return the "
-                              "changed one, or change a copy")  # fmt: skip
+        node.meta["changed"] = [place for place in changed if place in node.meta["places"]][:1] or changed
 
 
 def threaded(graph: fx.Graph) -> None:
     """Let later readers of a changed tensor read what the call returned. Raises InputError for those that read its
-    memory as another tensor."""
+    memory as another tensor, or where the call returned something else."""
     nodes = list(graph.nodes)
     at = {node: i for i, node in enumerate(nodes)}
-    for call in nodes:
-        changed: Place | None = call.meta.get("changed")
-        if changed is None:
-            continue
+    for call, changed in ((node, place) for node in nodes for place in node.meta.get("changed", ())):
         for reader in nodes[at[call] + 1 :]:
             if reader.op != "output" and "value" in reader.meta:  # sizes
                 continue
@@ -104,11 +97,11 @@ def threaded(graph: fx.Graph) -> None:
                 places: list[Place] = source.meta.get("places", [])
                 if at[source] >= at[call] or not any(map(changed.overlaps, places)):
                     continue
-                if places == [changed]:
+                if places == [changed] and changed in call.meta["places"]:
                     reader.replace_input_with(source, call)
                 elif reader.op == "output" or not _is_beside(reader, changed):
-                    raise refusal(call, f"it changes a tensor in place that '{reader.name}' reads later in another "
-                                  "shape or as a part; use the call that returns a new tensor")  # fmt: skip
+                    raise refusal(call, f"it changes a tensor in place that '{reader.name}' reads later, in part, in "
+                                  "another shape or as what it was; make a new tensor instead")  # fmt: skip
 
 
 def _is_beside(reader: fx.Node, changed: Place) -> bool:

@@ -188,7 +188,8 @@ def of_call(call: Call) -> Primitive:
     if target in NOTHING:
         return "", {}
     if target in DROPOUT:
-        if get(2, "training", target not in (F.alpha_dropout, F.feature_alpha_dropout)) and get(1, "p", 0.5):
+        on = call.kwargs.get("train", target not in (F.alpha_dropout, F.feature_alpha_dropout))
+        if get(2, "training", on) and get(1, "p", 0.5):
             raise call.refuse("it drops at inference too; pass training=self.training")
         return "", {}
     if target is F.pad:
