@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, fx
 
 from . import views
 from .norms import layer_norm
@@ -64,6 +64,8 @@ def _two(walk: Collector, call: Call, op: str, first: View, second: View) -> Non
     if op not in ("add", "mul"):
         word = {"sub": "difference", "div": "quotient"}[op]
         raise call.refuse(f"the {word} of two tensors is not deployable; only sums and products are")
+    if "g" in first.axes + second.axes and first.groups != second.groups:
+        raise call.refuse(f"tensors with their channels in {first.groups} and {second.groups} groups do not meet")
     if first.axes != second.axes:
         raise call.refuse(f"tensors with the axes {first.axes} and {second.axes} do not meet; permute one of them")
     if first.op == second.op and op == "add":
@@ -81,7 +83,7 @@ def _negative(walk: Collector, call: Call) -> None:
 
 
 def _concat(walk: Collector, call: Call) -> None:
-    tensors = [walk.view(node) for node in call.args[0]]
+    tensors = _several(walk, call, call.args[0])
     axes, dim = tensors[0].axes, call.argument(1, "dim", call.kwargs.get("axis", 0))
     if any(view.axes != axes for view in tensors) or axes[dim] != "c":
         raise call.refuse(f"only a concat of channels is deployable, not of axis {dim}")
@@ -91,6 +93,16 @@ def _concat(walk: Collector, call: Call) -> None:
     walk.emit(call.node, "concat", tensors, (sum(walk.shape(v)[0] for v in tensors), height, width), axes)
 
 
+def _several(walk: Collector, call: Call, given: Any) -> list[View]:
+    """The tensors of a tuple or list, or of what chunk and split return."""
+    if isinstance(given, fx.Node) and given.name in walk.pieces:
+        view, parts = walk.pieces[given.name]
+        return [_part(walk, call, view, *part, f"{walk.names[call.node]}.{i}") for i, part in enumerate(parts)]
+    if not isinstance(given, (tuple, list)) or any(isinstance(item, Tensor) for item in given):
+        raise call.refuse("constants can't be joined with what is computed; only tensors of the image are deployable")
+    return [walk.view(node) for node in given]
+
+
 def _pieces(walk: Collector, call: Call) -> None:
     """chunk, split: the parts are made where they are taken."""
     view = walk.view(call.args[0])
@@ -98,13 +110,15 @@ def _pieces(walk: Collector, call: Call) -> None:
     if view.axes[dim] != "c":
         raise call.refuse(f"only channels can be split, not axis {dim}")
     sizes = [part.shape[dim] for part in call.node.meta["tensor_meta"]]
-    walk.pieces[call.node.name] = view, [sum(sizes[:i]) for i in range(len(sizes))]
+    walk.pieces[call.node.name] = view, [(sum(sizes[:i]), size) for i, size in enumerate(sizes)]
 
 
-def _part(walk: Collector, call: Call, view: View, start: int, channels: int) -> None:
+def _part(walk: Collector, call: Call, view: View, start: int, channels: int, name: str = "") -> View:
     if channels == walk.shape(view)[0]:
-        return walk.alias(call.node, view)
-    walk.emit(call.node, "split", [view], (channels, *walk.shape(view)[1:]), view.axes, start=start)
+        walk.alias(call.node, view)
+        return view
+    shape = (channels, *walk.shape(view)[1:])
+    return walk.emit(call.node, "split", [view], shape, view.axes, name=name, start=start)
 
 
 def _narrow(walk: Collector, call: Call) -> None:
@@ -118,9 +132,12 @@ def _narrow(walk: Collector, call: Call) -> None:
 def _getitem(walk: Collector, call: Call) -> None:
     source, index = call.args
     if source.name in walk.pieces:
-        view, starts = walk.pieces[source.name]
-        ends = [*starts[1:], walk.shape(view)[0]]
-        return _part(walk, call, view, starts[index], ends[index] - starts[index])
+        view, parts = walk.pieces[source.name]
+        if isinstance(index, slice):
+            walk.pieces[call.node.name] = view, parts[index]
+        else:
+            _part(walk, call, view, *parts[index])
+        return
     view = walk.view(source)
     index = index if isinstance(index, tuple) else (index,)
     if None in index:
@@ -140,7 +157,8 @@ def _getitem(walk: Collector, call: Call) -> None:
         return walk.alias(call.node, view)
     if set(cut) == {"c"} and cut["c"].step in (None, 1):
         start, stop, _ = cut["c"].indices(walk.shape(view)[0])
-        return _part(walk, call, view, start, stop - start)
+        _part(walk, call, view, start, stop - start)
+        return
     if not set(cut) <= {"h", "w"} or any(part.start or part.stop for part in cut.values()):
         raise call.refuse(wrong)
     rows, cols = (cut.get(letter, slice(None)).step or 1 for letter in "hw")
@@ -162,7 +180,7 @@ def _reduce(op: str) -> Callable[[Collector, Call], None]:
         area = tuple(size[a] if letters & {a, "s"} else 1 for a in "hw")
         kind, attrs = window(op, area)  # type: ignore[arg-type]
         if not kind:
-            return walk.alias(call.node, View(view.op, kept))
+            return walk.alias(call.node, View(view.op, kept, view.groups))
         walk.emit(call.node, kind, [view], (channels, height // area[0], width // area[1]), kept, **attrs)
 
     return family

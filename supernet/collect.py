@@ -6,6 +6,7 @@ operator.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -20,7 +21,7 @@ from .mixed import Block, MixedOp, block_of
 from .norms import channel_norm, layer_norm_of
 from .outputs import Form, form_of
 from .primitives import RawOp, Shape, Traced, needed, refusal, user_line
-from .register import checked, handler_of
+from .register import checked, handler_of, is_exact
 from .splice import Trace, candidates, spliced
 from .views import View
 from .vocabulary import Call, of_call, of_module
@@ -30,15 +31,20 @@ BATCH = 2
 
 
 class Collector:
-    """State of the walk. ops: primitives by name, in order; views: what the tensor of every fx node is."""
+    """State of the walk. ops: primitives by name, in order; views: what the tensor of every fx node is; pieces: of the
+    node of a split the whole, and (first channel, channels) of every part; owners: which primitive has the weights of
+    a parameter, by its id; exact: whether all handlers used say that theirs compute the same."""
 
     def __init__(self, graph: fx.GraphModule, root: nn.Module, trace: Trace, dtype: torch.dtype):
         self.graph, self.root, self.trace = graph, root, trace
         self.ops: dict[str, RawOp] = {}
         self.views: dict[str, View] = {}
-        self.pieces: dict[str, tuple[View, list[int]]] = {}  # of a split: starts
+        self.pieces: dict[str, tuple[View, list[tuple[int, int]]]] = {}
         self.used: set[str] = set()
+        self.owners: dict[int, str] = {}
+        self.names = _names(graph.graph, root)
         self.dtype = dtype
+        self.exact = True
 
     def run(self) -> Traced:
         for node in self.graph.graph.nodes:
@@ -51,7 +57,9 @@ class Collector:
     # What calls are given
 
     def view(self, node: Any, expanded: bool = False) -> View:
-        found = self.views[node.name]
+        found = self.views.get(node.name)
+        if found is None:
+            raise refusal(node, "it makes several tensors, or none of the image, where one is read; take one of them")
         if found.expanded and not expanded:
             raise refusal(node, "an expanded tensor may only be multiplied; use the smaller one")
         return found
@@ -78,11 +86,11 @@ class Collector:
 
     def emit(self, node: fx.Node, op: str, inputs: list[View], shape: Shape, axes: str = "nchw",
              module: nn.Module | None = None, name: str = "", **attrs: Any) -> View:  # fmt: skip
-        name = name or node.name
+        name = name or self.names[node]
         sources = [view.op for view in inputs]
         block, line = _block(node, self.root), user_line(node.stack_trace)
         self.ops[name] = RawOp(name, op, sources, shape, module, attrs, block=block, line=line)
-        self.views[node.name] = View(name, axes)
+        self.views[node.name] = View(name, axes, inputs[0].groups if "g" in axes else 1)
         return self.views[node.name]
 
     def alias(self, node: fx.Node, view: View) -> None:
@@ -94,14 +102,19 @@ class Collector:
         if name in self.used:
             raise refusal(node, "the module is used twice; give each use its own weights", module)
         self.used.add(name)
+        self.own(node, name, module.parameters())
         return name
+
+    def own(self, node: fx.Node, name: str, parameters: Iterable[Tensor]) -> None:
+        """Every layer has weights of its own; single numbers may be shared."""
+        for parameter in parameters:
+            if parameter.numel() > 1 and (other := self.owners.setdefault(id(parameter), name)) != name:
+                raise refusal(node, f"it holds the weights of '{other}'; give each use its own copy")
 
     # The walk
 
     def _visit(self, node: fx.Node) -> None:
         if node.op == "placeholder":
-            if self.ops:
-                raise InputError(f"the model takes several inputs ({node.name}); from_model takes networks with one")
             self.emit(node, "input", [], tuple(node.meta["tensor_meta"].shape[1:]))
             return
         sources = [n for n in node.all_input_nodes if n.name in self.views or n.name in self.pieces]
@@ -113,8 +126,9 @@ class Collector:
         if node.op == "call_module":
             self._module(call, self.view(sources[0]))
         elif (handler := handler_of(node.target)) is not None:
+            self.exact &= is_exact(node.target)
             answer = checked(handler(*call.args[1:], **call.kwargs), f"'{node.name}'")
-            self._registered(call, self.view(sources[0]), answer, node.name)
+            self._registered(call, self.view(sources[0]), answer, self.names[node])
         elif (family := (FAMILIES | FUNCTIONAL).get(node.target)) is not None:
             family(self, call)
         else:
@@ -123,23 +137,22 @@ class Collector:
     def _module(self, call: Call, source: View) -> None:
         node = call.node
         module = self.graph.get_submodule(str(node.target))
-        if isinstance(module, (nn.Conv2d, nn.Linear)):
-            module = plain(module)
         if isinstance(module, MixedOp):
             name = self.once(node, module)
             self.image(call, source)
-            self._join(candidates(name, module, source.op, self._zeros(source), self.trace))
+            self._join(candidates(name, module, source.op, self._zeros(source), self._traced))
             self.views[node.name] = View(name)
         elif (handler := handler_of(module)) is not None:
-            name = self.once(node, module) if any(True for _ in module.parameters()) else node.name
+            name = self.once(node, module) if any(True for _ in module.parameters()) else self.names[node]
+            self.exact &= is_exact(module)
             answer = checked(handler(module), f"{type(module).__name__} '{node.target}'")
             self._registered(call, source, answer, name)
         elif isinstance(module, (nn.Flatten, nn.Unflatten)):
             reshape(self, call)
         elif isinstance(module, nn.Linear):
-            self.linear(call, source, module, self.once(node, module))
+            self.linear(call, source, plain(module), self.once(node, module))
         elif (norm := layer_norm_of(module) or channel_norm(module)) is not None:
-            last = source.axes[-1] if isinstance(module, nn.LayerNorm) else source.axes[1:2]
+            last = source.axes[-1] if layer_norm_of(module) is not None else source.axes[1:2]
             if last != "c" or norm.normalized_shape != (call.shape[0],):
                 raise call.refuse("a layer norm must be over the channels; permute them to the end", module)
             name = self.once(node, module)
@@ -148,7 +161,8 @@ class Collector:
             op, attrs = of_module(call, module)
             weighted = op in ("conv", "bn")
             name = self.once(node, module) if weighted else ""
-            self._single(call, source, op, attrs, module if weighted else None, name)
+            layer = plain(module) if isinstance(module, nn.Conv2d) else module
+            self._single(call, source, op, attrs, layer if weighted else None, name)
 
     def linear(self, call: Call, source: View, module: nn.Linear, name: str) -> None:
         """On vectors, or on every pixel of an image whose channels are last: a 1x1 convolution."""
@@ -180,7 +194,7 @@ class Collector:
                 top, left, bottom, right = frame
                 c, h, w = call.shape
                 made = self.emit(call.node, "pad", [source], (c, h + top + bottom, w + left + right),
-                                 name=f"{call.node.name}.pad", pad=frame)  # fmt: skip
+                                 name=f"{self.names[call.node]}.pad", pad=frame)  # fmt: skip
                 source, attrs = made, attrs | {"pad": (0, 0, 0, 0)}
             self.emit(call.node, op, [source], call.out, "nchw", module, name, **attrs)
 
@@ -191,7 +205,7 @@ class Collector:
     def _registered(self, call: Call, source: View, answer: Any, name: str) -> None:
         self.image(call, source)
         if isinstance(answer, nn.Module):
-            made, end = spliced(name, answer, source.op, self._zeros(source), self.trace)
+            made, end = spliced(name, answer, source.op, self._zeros(source), self._traced)
             self._join(made)
             self.views[call.node.name] = View(end)
             return
@@ -201,6 +215,11 @@ class Collector:
             return
         extra = {"avg_pool": {"pad": (0, 0, 0, 0), "dilation": (1, 1)}, "max_pool": {"dilation": (1, 1)}}
         self._single(call, source, "" if op == "identity" else op, extra.get(op, {}) | attrs)
+
+    def _traced(self, module: nn.Module, example: Tensor) -> Traced:
+        traced = self.trace(module, example)
+        self.exact &= traced.exact
+        return traced
 
     def _zeros(self, source: View) -> Tensor:
         return torch.zeros(1, *self.shape(source), dtype=self.dtype)
@@ -214,7 +233,7 @@ class Collector:
         tree, views = form_of(node.args[0], self._returned)
         names = tuple(dict.fromkeys(view.op for view in views))
         form = Form(tree, tuple((names.index(view.op), view.axes) for view in views))
-        return Traced(needed(list(self.ops.values()), names), names, form)
+        return Traced(needed(list(self.ops.values()), names), names, form, self.exact)
 
     def _returned(self, value: Any, path: str) -> View:
         """The view that a leaf of the result is."""
@@ -231,6 +250,21 @@ class Collector:
         if "g" in view.axes:
             raise refusal(value, "it is returned with its channels in groups; return channels")
         return view
+
+
+def _names(graph: fx.Graph, root: nn.Module) -> dict[fx.Node, str]:
+    """A name for the primitive of every node, none of them the path of a module with weights: that is its own name."""
+    taken = {path for path, module in root.named_modules() if any(True for _ in module.parameters())}
+    taken |= {path for path, module in root.named_modules() if isinstance(module, (nn.LayerNorm, MixedOp))}
+    every = {node.name for node in graph.nodes}
+    names: dict[fx.Node, str] = {}
+    for node in graph.nodes:
+        name = node.name
+        while name in taken or (name != node.name and name in every):
+            name += "_"
+        names[node] = name
+        taken.add(name)
+    return names
 
 
 def _block(node: fx.Node, root: nn.Module) -> Block | None:

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from lut.errors import InputError
 
@@ -22,7 +23,7 @@ from .network import KINDS
 from .nodes import FLOATS, Node, last_layers
 from .outputs import Form
 from .patterns import recognised
-from .primitives import RawOp
+from .primitives import RawOp, Traced
 from .quantizers import ActQuantizer
 from .space import SearchSpace
 from .ties import Layout, tie
@@ -31,6 +32,8 @@ from .widths import width_choice, width_sets
 
 Pins = dict[str, dict[str, float]]
 """Fixed values by node name and word."""
+WRAPPERS = {"DataParallel": "module", "DistributedDataParallel": "module", "OptimizedModule": "_orig_mod"}
+"""Modules that run another one, and where it is."""
 
 
 class Parts(NamedTuple):
@@ -49,13 +52,18 @@ class Parts(NamedTuple):
     std: Tensor
 
 
-def convert(model: nn.Module, example: Tensor, space: SearchSpace, mean: Tensor | None, std: Tensor | None) -> Parts:
-    """See Supernet.from_model."""
+def read(model: nn.Module, example: Tensor) -> Traced:
+    """The primitives of a user's model, checked. Raises InputError."""
     _check(model, example)
     traced = recognised(trace(model, example))
     _own_weights(traced.ops)
     if not any(raw.op in ("conv", "linear") for raw in traced.ops):
         raise InputError(f"{type(model).__name__}: no convolution or linear layer to search")
+    return traced
+
+
+def convert(traced: Traced, example: Tensor, space: SearchSpace, mean: Tensor | None, std: Tensor | None) -> Parts:
+    """See Supernet.from_model."""
     nodes, outputs = fuse(traced)
     nodes = nodes if space.is_float else islands(nodes)
     mean, std = _encoding(example, mean, std)
@@ -79,11 +87,19 @@ def _check(model: nn.Module, example: Tensor) -> None:
         raise InputError(
             f"example input: a {type(example).__name__}; expected a tensor (batch, channels, height, width)"
         )
+    name = type(model).__name__
+    for wrapper, inner in WRAPPERS.items():
+        if any(kind.__name__ == wrapper for kind in type(model).__mro__):
+            raise InputError(f"{name}: it only runs another module; give that to from_model: model.{inner}")
+    if any(isinstance(module, torch.jit.ScriptModule) for module in model.modules()):
+        raise InputError(f"{name}: it was compiled by torch.jit; give from_model the module that it was made of")
     if not example.is_floating_point():
         raise InputError(f"example input: {example.dtype}; expected floats, normalised as in training")
     if not example.numel():
         raise InputError(f"example input: shape {tuple(example.shape)} holds no values; give at least one image")
     for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
+        if is_lazy(tensor):
+            raise InputError(f"{name}: it has no shape yet; run the model on an example first")
         if tensor.device != example.device:
             raise InputError(f"{name}: on {tensor.device}, and the example input on {example.device}; move one of them")
         if not torch.isfinite(tensor).all():

@@ -5,7 +5,8 @@ Weights that forward computes from parameters (weight standardisation) are compu
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -17,7 +18,10 @@ if TYPE_CHECKING:
     from .collect import Collector
 
 
-def plain(layer: nn.Conv2d | nn.Linear) -> nn.Conv2d | nn.Linear:
+Layer = TypeVar("Layer", nn.Conv2d, nn.Linear)
+
+
+def plain(layer: Layer) -> Layer:
     """A layer whose weights are parameters of its own: those of one with weight norm are taken as they are now."""
     if isinstance(layer._parameters.get("weight"), nn.Parameter):
         return layer
@@ -35,14 +39,25 @@ def plain(layer: nn.Conv2d | nn.Linear) -> nn.Conv2d | nn.Linear:
 
 
 def _named(walk: Collector, call: Call, position: int, word: str) -> str:
-    """The module that a parameter belongs to, else the node; each is used once."""
+    """The module that a parameter belongs to, else the node; each parameter is used once."""
     given = call.node.args[position] if len(call.node.args) > position else call.node.kwargs.get(word)
     owner = str(given.target).rpartition(".")[0] if isinstance(given, fx.Node) and given.op == "get_attr" else ""
-    name = owner or call.node.name
+    name = owner or walk.names[call.node]
     if name in walk.used:
         raise call.refuse("the weights are used twice; give each use its own")
     walk.used.add(name)
+    walk.own(call.node, name, _parameters(call.node))
     return name
+
+
+def _parameters(node: fx.Node) -> Iterator[nn.Parameter]:
+    """Those that a call reads, also where it reads what was made of them."""
+    for source in node.all_input_nodes:
+        value = source.meta.get("value")
+        if isinstance(value, nn.Parameter):
+            yield value
+        elif value is not None:
+            yield from _parameters(source)
 
 
 def _weights(call: Call, *words: str) -> list[Tensor | None]:
@@ -82,6 +97,8 @@ def _linear(walk: Collector, call: Call) -> None:
 def _batch_norm(walk: Collector, call: Call) -> None:
     mean, var, weight, bias = _weights(call, "running_mean", "running_var", "weight", "bias")
     view = walk.view(call.node.args[0])
+    if call.argument(5, "training", False):
+        raise call.refuse("a batch norm with training=True takes the statistics of each batch; pass self.training")
     if mean is None or var is None or view.axes not in ("nchw", "nc"):
         raise call.refuse("a batch norm needs running statistics, and channels first")
     norm = nn.BatchNorm2d(len(mean), call.argument(7, "eps", 1e-5), call.argument(6, "momentum", 0.1))

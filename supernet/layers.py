@@ -68,8 +68,8 @@ class MixedLayer(nn.Module):
         return self.step.abs().clamp_min(SMALLEST_STEP)
 
     def quantized(self, p: Tensor | None, active: list[int]) -> Tensor:
-        """sum_i p_i Q_i(W), shape of the weights."""
-        if self.step is None:
+        """sum_i p_i Q_i(W), shape of the weights; W itself where no option is active."""
+        if self.step is None or not active:
             return self.weight
         steps = self.steps()[active].view(len(active), -1, *([1] * (self.weight.dim() - 1)))
         ranges = tuple(weight_range(self.bits[i]) for i in active)

@@ -29,8 +29,9 @@ KINDS = ("width", "weight_bits", "act_bits", "op")
 
 
 def key(name: str) -> str:
-    """A node's name as a module name, which may hold no dot."""
-    return name.replace(".", "__")
+    """A node's name as a module name, which may hold no dot and be no attribute of a dict of modules."""
+    name = name.replace(".", "__")
+    return f"{name}__" if hasattr(nn.ModuleDict, name) else name
 
 
 class QuantNetwork(nn.Module):
@@ -92,17 +93,23 @@ class QuantNetwork(nn.Module):
         """Importance rank of each channel of a group, (C,) int64."""
         return getattr(self, f"rank_{key(group)}")
 
-    def run(self, x: Tensor, gates: Gates | None, observe: dict[str, Tensor] | None = None) -> Any:
+    def run(self, x: Tensor, gates: Gates | None, observe: dict[str, Tensor] | None = None,
+            quantize: bool = True) -> Any:  # fmt: skip
         """What the user's model returns of a normalised batch x (n, C, H, W).
 
-        observe: filled with every tensor before its quantizer by node name; then nothing is quantized.
+        observe: filled with every tensor before its quantizer by node name; then activations are not quantized.
+        quantize: False for neither activations nor weights, at full width; gates then select operators alone.
         """
         values: dict[str, Tensor] = {}
         for node in self.nodes:
             if node.when and gates is not None and not self._runs(node, gates):
                 continue
-            y = self._mix(node, values, gates) if node.kind == "mix" else self._node(node, values, x, gates)
-            if node.quantizes:
+            y = (
+                self._mix(node, values, gates)
+                if node.kind == "mix"
+                else self._node(node, values, x, gates if quantize else None, quantize)
+            )
+            if node.quantizes and quantize:
                 if observe is None:
                     p, active = _weights(self.act[node.name], gates)
                     y = self.quantizer(node.name)(y, p, active, self._mask(node.name, gates))
@@ -126,13 +133,14 @@ class QuantNetwork(nn.Module):
         parts = [p[i] * values[node.inputs[i]] for i in active]
         return torch.stack(parts).sum(0) if len(parts) > 1 else parts[0]
 
-    def _node(self, node: Node, values: Mapping[str, Tensor], x: Tensor, gates: Gates | None) -> Tensor:
+    def _node(self, node: Node, values: Mapping[str, Tensor], x: Tensor, gates: Gates | None,
+              quantize: bool) -> Tensor:  # fmt: skip
         inputs = [values[name] for name in node.inputs]
         match node.kind:
             case "input":
                 return x
             case "conv2d" | "conv2d_add" | "linear":
-                p, active = _weights(self.weight[node.name], gates)
+                p, active = _weights(self.weight[node.name], gates) if quantize else (None, [])
                 return self.layer(node.name)(inputs[0], p, active, inputs[1] if len(inputs) > 1 else None)
             case "unary":
                 return UNARY[node.fn](inputs[0])

@@ -22,8 +22,10 @@ def layer_norm(size: int, eps: float, weight: Tensor | None, bias: Tensor | None
 
 
 def layer_norm_of(module: nn.Module) -> nn.LayerNorm | None:
-    """torch's own, over one axis."""
+    """torch's own, over one axis: a subclass has a forward of its own."""
     if not isinstance(module, nn.LayerNorm) or len(module.normalized_shape) != 1:
+        return None
+    if type(module).forward is not nn.LayerNorm.forward:
         return None
     return layer_norm(module.normalized_shape[0], module.eps, module.weight, module.bias)
 

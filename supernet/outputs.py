@@ -55,7 +55,7 @@ class Form:
 def form_of(result: Any, leaf: Callable[[Any, str], Leaf]) -> tuple[Any, list[Leaf]]:
     """(tree, leaves in order) of a structure. leaf: makes one of what is no tuple, list or dict, and its path.
 
-    Raises InputError for an empty structure.
+    Raises InputError for an empty structure, and for keys that a file could not hold.
     """
     leaves: list[Leaf] = []
 
@@ -64,7 +64,9 @@ def form_of(result: Any, leaf: Callable[[Any, str], Leaf]) -> tuple[Any, list[Le
         if isinstance(value, (tuple, list, dict)) and not value:
             raise InputError(f"{where} is empty; return tensors")
         if isinstance(value, dict):
-            return "dict", tuple((str(key), walk(item, _join(path, key))) for key, item in value.items())
+            if odd := [key for key in value if type(key) not in (str, int)]:
+                raise InputError(f"{where} has the key {odd[0]!r}; only strings and integers can be")
+            return "dict", tuple((key, walk(item, _join(path, key))) for key, item in value.items())
         if isinstance(value, (tuple, list)):
             kind = "tuple" if isinstance(value, tuple) else "list"
             return kind, tuple(walk(item, _join(path, i)) for i, item in enumerate(value))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sysconfig
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,7 +17,10 @@ from .mixed import Block
 from .outputs import Form
 
 Shape = tuple[int, int, int]
+_HERE = Path(__file__).parent
 _TORCH = str(Path(torch.__file__).parent)
+_PYTHON = sysconfig.get_path("stdlib")
+_LIBRARIES = tuple(sysconfig.get_path(name) for name in ("purelib", "platlib"))
 
 
 @dataclass
@@ -41,16 +46,17 @@ class RawOp:
     line: str = ""
 
     def refusal(self, why: str) -> InputError:
-        return InputError(f"'{self.name}' ({self.op}){_at(self.line)}: {why}")
+        return InputError(f"'{self.name}' ({self.op}){at(self.line)}: {why}")
 
 
 class Traced(NamedTuple):
     """A model's primitives in execution order, the input first; the names of those that make its output tensors; what
-    it returns of them."""
+    it returns of them; whether they are meant to compute what the model does."""
 
     ops: list[RawOp]
     outputs: tuple[str, ...]
     form: Form
+    exact: bool = True
 
 
 def needed(ops: list[RawOp], outputs: tuple[str, ...]) -> list[RawOp]:
@@ -62,25 +68,41 @@ def needed(ops: list[RawOp], outputs: tuple[str, ...]) -> list[RawOp]:
     return [raw for raw in ops if raw.name in names]
 
 
-def _at(line: str) -> str:
+def at(line: str) -> str:
+    """Where in the user's source, in words."""
     return f" at {line}" if line else ""
 
 
+def _users(file: str) -> bool:
+    """Whether a frame of this file is the user's: not torch's, Python's or of the conversion itself."""
+    if file.startswith((_TORCH, "<frozen ")) or Path(file).parent == _HERE:
+        return False
+    return file.startswith(_LIBRARIES) or not file.startswith(_PYTHON)
+
+
+def innermost(frames: Iterable[tuple[str, int]]) -> str:
+    """`file:line` of the innermost of the user's frames (file, line), outermost first, since tracing began; or ''."""
+    found = ""
+    for file, line in frames:
+        if file == str(_HERE / "trace.py"):
+            found = ""
+        elif _users(file):
+            found = f"{file}:{line}"
+    return found
+
+
 def user_line(stack: str | None) -> str:
-    """`file:line` of the innermost call outside torch, of a stack as torch.fx records it."""
+    """That of a stack as torch.fx records it."""
     lines = [line.strip() for line in (stack or "").splitlines() if line.strip().startswith('File "')]
-    for line in reversed(lines):
-        file, _, rest = line.removeprefix('File "').partition('", line ')
-        if not file.startswith(_TORCH):
-            return f"{file}:{rest.partition(',')[0]}"
-    return ""
+    parts = [line.removeprefix('File "').partition('", line ') for line in lines]
+    return innermost((file, int(rest.partition(",")[0])) for file, _, rest in parts)
 
 
 def refusal(node: fx.Node, why: str, module: nn.Module | None = None) -> InputError:
     """The error that names a node, its line in the user's source, and why it can't be converted."""
     called = getattr(node.target, "__name__", node.target)
     what = f"{type(module).__name__} '{node.target}'" if module is not None else f"'{node.name}' ({called})"
-    return InputError(f"{what}{_at(user_line(node.stack_trace))}: {why}")
+    return InputError(f"{what}{at(user_line(node.stack_trace))}: {why}")
 
 
 WAY_OUT = (

@@ -31,10 +31,10 @@ DEFAULTS: dict[str, dict[str, Any]] = {"max_pool": {"pad": (0, 0, 0, 0)}}
 """Attributes that may be left out."""
 
 Handler = Callable[..., "nn.Module | tuple[str, dict[str, Any]]"]
-_HANDLERS: dict[Any, Handler] = {}
+_HANDLERS: dict[Any, tuple[Handler, bool]] = {}
 
 
-def register_op(target: type[nn.Module] | Callable[..., Any], handler: Handler | None) -> None:
+def register_op(target: type[nn.Module] | Callable[..., Any], handler: Handler | None, exact: bool = True) -> None:
     """Say what a module class or a function of the user's is, for every later `Supernet.from_model`.
 
     target: a subclass of nn.Module (its instances are not looked into), or a function that forward calls by a global
@@ -45,15 +45,17 @@ def register_op(target: type[nn.Module] | Callable[..., Any], handler: Handler |
         avg_pool {kernel, stride} | max_pool {kernel, stride, pad}: pairs; pad: (top, left, bottom, right), or left out
         pad {pad} | shuffle {groups} | split {start, channels}
 
-    A later handler replaces an earlier one; None forgets it. The integers must compute what the module does: nobody
-    checks that but the tests of whoever registers. Raises InputError for a target of another kind.
+    exact: what the handler returns computes what the target does; `from_model` holds the whole network against the
+    model. False: it is meant to differ, and a network that has one is not held against its model.
+
+    A later handler replaces an earlier one; None forgets it. Raises InputError for a target of another kind.
     """
     if not (inspect.isclass(target) and issubclass(target, nn.Module)) and not inspect.isroutine(target):
         raise InputError(f"register_op: {target!r} is neither a module class nor a function")
     if handler is None:
         _HANDLERS.pop(target, None)
     else:
-        _HANDLERS[target] = handler
+        _HANDLERS[target] = handler, exact
 
 
 def functions() -> tuple[Callable[..., Any], ...]:
@@ -61,11 +63,22 @@ def functions() -> tuple[Callable[..., Any], ...]:
     return tuple(target for target in _HANDLERS if not inspect.isclass(target))
 
 
-def handler_of(target: Any) -> Handler | None:
-    """Of a function, a module or its class."""
+def _found(target: Any) -> tuple[Handler, bool] | None:
     if isinstance(target, nn.Module):
         return next((_HANDLERS[kind] for kind in type(target).__mro__ if kind in _HANDLERS), None)
     return _HANDLERS.get(target) if inspect.isroutine(target) else None
+
+
+def handler_of(target: Any) -> Handler | None:
+    """Of a function, a module or its class."""
+    found = _found(target)
+    return None if found is None else found[0]
+
+
+def is_exact(target: Any) -> bool:
+    """Whether what stands in for a function or module is meant to compute the same."""
+    found = _found(target)
+    return found is None or found[1]
 
 
 def checked(answer: Any, name: str) -> nn.Module | tuple[str, dict[str, Any]]:

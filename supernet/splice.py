@@ -19,17 +19,18 @@ Trace = Callable[[nn.Module, Tensor], Traced]
 def spliced(path: str, module: nn.Module, source: str, example: Tensor, trace: Trace) -> tuple[list[RawOp], str]:
     """(primitives of `module` that read `source`, the name of its output), under names that begin with `path`."""
     try:
-        (first, *inner), ends, form = trace(nn.Sequential(module).train(module.training), example)
+        traced = trace(nn.Sequential(module).train(module.training), example)
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
-    if not form.lone:
-        raise InputError(f"{path}: it returns several outputs ({', '.join(form.labels)}); expected one tensor")
-    renamed = {raw.name: _inside(path, raw.name) for raw in inner} | {first.name: source}
+    if not traced.form.lone:
+        raise InputError(f"{path}: it returns several outputs ({', '.join(traced.form.labels)}); expected one tensor")
+    first, *inner = traced.ops
+    renamed = _renamed(path, [raw.name for raw in inner]) | {first.name: source}
     for raw in inner:
         raw.name, raw.inputs = renamed[raw.name], [renamed[i] for i in raw.inputs]
-        raw.when = tuple((_inside(path, mix), at) for mix, at in raw.when)
+        raw.when = tuple((renamed[mix], at) for mix, at in raw.when)
         raw.block = raw.block and replace(raw.block, name=_inside(path, raw.block.name))
-    return inner, renamed[ends[0]]
+    return inner, renamed[traced.outputs[0]]
 
 
 def candidates(name: str, mixed: MixedOp, source: str, example: Tensor, trace: Trace) -> list[RawOp]:
@@ -53,6 +54,23 @@ def candidates(name: str, mixed: MixedOp, source: str, example: Tensor, trace: T
     return [*ops, RawOp(name, "mix", ends, shapes[ends[0]])]
 
 
+def _renamed(path: str, names: list[str]) -> dict[str, str]:
+    """Names in nn.Sequential(module) as those below the module's path, its own layers' first."""
+    found: dict[str, str] = {}
+    taken: set[str] = set()
+    for name in sorted(names, key=lambda name: not _is_layer(name)):
+        new = _inside(path, name)
+        while new in taken:
+            new += "_"
+        found[name] = new
+        taken.add(new)
+    return found
+
+
+def _is_layer(name: str) -> bool:
+    """Whether it is a path in nn.Sequential(module)."""
+    return name == "0" or name.startswith("0.")
+
+
 def _inside(path: str, name: str) -> str:
-    """A name in nn.Sequential(module) as one below the module's path."""
-    return path + name[1:] if name == "0" or name.startswith("0.") else f"{path}.{name}"
+    return path + name[1:] if _is_layer(name) else f"{path}.{name}"

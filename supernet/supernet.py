@@ -18,9 +18,10 @@ from torch import Tensor, nn
 
 from lut.errors import InputError
 
+from .agreement import check_agreement
 from .arch import Arch
 from .choice import Choice, Gates, one_hot_gates
-from .convert import Parts, convert
+from .convert import Parts, convert, read
 from .network import QuantNetwork
 from .ops import schedule_of
 from .schedule import Schedule, SearchOp
@@ -57,10 +58,14 @@ class Supernet(QuantNetwork):
 
         example_input: float (n, C, H, W), normalised as in training; also calibrates the first step sizes.
         mean, std: per channel in byte units, input = (byte - mean) / std; taken from the example's range when absent.
-        Raises InputError for what can't be converted, naming the module.
+        Raises InputError for what can't be converted, naming the module, and where the network, with nothing quantized,
+        computes something else than the model on the example.
         """
         space = space or SearchSpace()
-        net = cls(convert(model, example_input, space, mean, std), space).to(example_input.device)
+        traced = read(model, example_input)
+        net = cls(convert(traced, example_input, space, mean, std), space).to(example_input.device)
+        if traced.exact:
+            check_agreement(net, model, example_input)
         net.train(model.training)
         net.calibrate([example_input])
         return net

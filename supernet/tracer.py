@@ -6,6 +6,8 @@ image, by running what was traced so far. What it asks of values is control flow
 
 from __future__ import annotations
 
+import operator
+import traceback
 from collections.abc import Callable, Iterator
 from functools import reduce
 from typing import Any
@@ -13,14 +15,26 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
+from lut.errors import InputError
+
 from .mixed import MixedOp
 from .norms import channel_norm
+from .primitives import at, innermost
 from .register import functions, handler_of
 
 READS_VALUES = frozenset({"item", "tolist", "__bool__", "is_nonzero", "equal", torch.equal, torch.allclose, "allclose"})
+REGISTERED = "make layers attributes of a module, or keep them in nn.ModuleList, nn.ModuleDict or nn.Sequential"
+
+
+def _in_place(function: Callable[..., Any]) -> Callable[[fx.Proxy, Any], fx.Proxy]:
+    """x += y and its like change x; torch.fx alone would make a new tensor of them."""
+    return lambda self, other: self.tracer.create_proxy("call_function", function, (self, other), {})
 
 
 class _Proxy(fx.Proxy):
+    __iadd__, __isub__ = _in_place(operator.iadd), _in_place(operator.isub)
+    __imul__, __itruediv__ = _in_place(operator.imul), _in_place(operator.itruediv)
+
     def __len__(self) -> int:
         return len(self.tracer.several(self))  # type: ignore[attr-defined]
 
@@ -37,14 +51,20 @@ class Tracer(fx.Tracer):
     def __init__(self, model: nn.Module, example: Tensor) -> None:
         super().__init__(autowrap_functions=functions())
         self.record_stack_traces = True
-        self.known = {m for m in model.modules() if isinstance(m, MixedOp) or handler_of(m) or channel_norm(m)}
+        self.inside = set(model.modules())
+        self.own = {id(parameter) for parameter in model.parameters()}
+        self.known = {m for m in self.inside if isinstance(m, MixedOp) or handler_of(m) or channel_norm(m)}
         self.example = example
         self.values: dict[fx.Node, Any] = {}
         self.running = False
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        own = type(m).forward.__module__.startswith("torch.nn") and not isinstance(m, nn.Sequential)
-        return m in self.known or own or super().is_leaf_module(m, module_qualified_name)
+        if m in self.known:
+            return True
+        if isinstance(m, nn.Sequential) or {"forward", "_conv_forward"} & vars(m).keys():
+            return False
+        steps = [getattr(type(m), name) for name in ("forward", "_conv_forward") if hasattr(type(m), name)]
+        return all(str(step.__module__).startswith(("torch.nn.", "torch.ao.")) for step in steps)
 
     def proxy(self, node: fx.Node) -> fx.Proxy:
         return _Proxy(node, self)
@@ -98,7 +118,35 @@ class Tracer(fx.Tracer):
         return node.target(*args, **kwargs)
 
     def call_module(self, m: nn.Module, forward: Callable[..., Any], args: Any, kwargs: Any) -> Any:
-        return forward(*args, **kwargs) if self.running else super().call_module(m, forward, args, kwargs)
+        """A module that is none of the model's is looked into, as what has no weights can be."""
+        if self.running:
+            return forward(*args, **kwargs)
+        if m not in self.inside:
+            if any(True for _ in m.parameters(recurse=False)):
+                raise _refusal(type(m).__name__, f"its weights are none of the model's; {REGISTERED}")
+            return forward(*args, **kwargs)
+        if self.is_leaf_module(m, ""):
+            without_hooks(m, f"{type(m).__name__} '{self.path_of_module(m)}'")
+        return super().call_module(m, forward, args, kwargs)
+
+    def create_arg(self, a: Any) -> Any:
+        if type(a) is nn.Parameter and id(a) not in self.own:
+            raise _refusal("forward", f"it reads a parameter that is none of the model's; {REGISTERED}")
+        return super().create_arg(a)
 
     def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: dict[str, Any]) -> Any:
         return attr_val if self.running else super().getattr(attr, attr_val, parameter_proxy_cache)
+
+
+def without_hooks(module: nn.Module, name: str) -> None:
+    """Raises InputError for a module whose call is more than its forward; torch's own hooks compute weights."""
+    hooks = [*module._forward_pre_hooks.values(), *module._forward_hooks.values()]
+    if any(not str(getattr(hook, "__module__", "")).startswith("torch.") for hook in hooks):
+        raise _refusal(name, "it has forward hooks, which a traced call does not run; remove them, or write what they "
+                       "compute into forward")  # fmt: skip
+
+
+def _refusal(what: str, why: str) -> InputError:
+    """The error that names the line of forward that is traced now."""
+    frames = [(frame.filename, frame.lineno or 0) for frame in traceback.extract_stack()]
+    return InputError(f"{what}{at(innermost(frames))}: {why}")

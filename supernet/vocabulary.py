@@ -21,9 +21,10 @@ FUNCTIONS = {
 """What people call in forward -> a name of unary.UNARY."""
 RELU = (F.relu, F.relu_, torch.relu, torch.relu_, "relu", "relu_")
 CLAMP = (torch.clamp, torch.clip, "clamp", "clamp_", "clip", "clip_", F.hardtanh, F.hardtanh_)
-NOTHING = (F.dropout, F.dropout2d, F.alpha_dropout, F.feature_alpha_dropout, torch.dropout,
-           "contiguous", "clone", "detach", torch.clone)  # fmt: skip
-"""Calls that do nothing at inference."""
+DROPOUT = (F.dropout, F.dropout1d, F.dropout2d, F.dropout3d, F.alpha_dropout, F.feature_alpha_dropout, torch.dropout)
+"""Calls that do nothing at inference, when they are told so."""
+NOTHING = ("contiguous", "clone", "detach", torch.clone)
+"""Calls that do nothing."""
 DROPOUTS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.FeatureAlphaDropout, nn.Identity)
 Primitive = tuple[str, dict[str, Any]]
 
@@ -140,12 +141,18 @@ def of_module(call: Call, module: nn.Module) -> Primitive:
             return adaptive(call, "max_pool", module.output_size)
         case nn.ZeroPad2d():
             left, right, top, bottom = module.padding
-            return "pad", {"pad": (top, left, bottom, right)}
+            return _padded(call, (top, left, bottom, right), module)
         case nn.ChannelShuffle():
             return "shuffle", {"groups": module.groups}
         case _ if isinstance(module, DROPOUTS):
             return "", {}
     raise call.refuse(way_out(type(module).__name__), module)
+
+
+def _padded(call: Call, frame: tuple[int, int, int, int], module: nn.Module | None = None) -> Primitive:
+    if min(frame) < 0:
+        raise call.refuse("there is no kernel that cuts an image; pad by 0 or more", module)
+    return "pad", {"pad": frame}
 
 
 def _pad_call(call: Call) -> Primitive:
@@ -154,11 +161,11 @@ def _pad_call(call: Call) -> Primitive:
         raise call.refuse("only padding with zeros is deployable")
     pad += [0] * (6 - len(pad))
     left, right, top, bottom, before, after = pad[:6]
-    if len(pad) > 6 or min(pad) < 0 or ((before or after) and any(pad[:4])):
+    if len(pad) > 6 or min(before, after) < 0 or ((before or after) and any(pad[:4])):
         raise call.refuse("pad either the image or the channels, in two calls")
     if before or after:
         return "channel_pad", {"before": before, "after": after}
-    return "pad", {"pad": (top, left, bottom, right)}
+    return _padded(call, (top, left, bottom, right))
 
 
 def of_call(call: Call) -> Primitive:
@@ -179,6 +186,11 @@ def of_call(call: Call) -> Primitive:
     if target is F.gelu:
         return "unary", {"fn": "gelu" if get(1, "approximate", "none") == "none" else "gelu_tanh"}
     if target in NOTHING:
+        return "", {}
+    if target in DROPOUT:
+        on = call.kwargs.get("train", target not in (F.alpha_dropout, F.feature_alpha_dropout))
+        if get(2, "training", on) and get(1, "p", 0.5):
+            raise call.refuse("it drops at inference too; pass training=self.training")
         return "", {}
     if target is F.pad:
         return _pad_call(call)

@@ -71,6 +71,22 @@ class Standardised(nn.Conv2d):
         return F.conv2d(x, w, self.bias, padding=1)
 
 
+class Halved(nn.Conv2d):
+    """A step of the layer is the subclass's own."""
+
+    def _conv_forward(self, x, weight, bias):
+        return F.conv2d(x, weight * 0.5, bias, self.stride, self.padding)
+
+
+class FirstNorm(nn.LayerNorm):
+    """torchvision's LayerNorm2d."""
+
+    def forward(self, x):
+        x = x.permute(0, 2, 3, 1)
+        x = F.layer_norm(x, self.normalized_shape, self.weight, self.bias, self.eps)
+        return x.permute(0, 3, 1, 2)
+
+
 class OwnNorm(nn.BatchNorm2d):
     def forward(self, x):
         return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, False, 0.1, self.eps)
@@ -100,6 +116,8 @@ def checked(x, conv):
             lambda x: x + x, lambda x: x * torch.arange(8.0).view(1, 8, 1, 1), lambda x: x.contiguous().clone(),
             lambda x: x[:, None].squeeze(1), lambda x: x.permute(0, 2, 3, 1).permute(0, 3, 1, 2),
             lambda x: x.transpose(1, 2).swapaxes(1, 2), lambda x: torch.cat([x], 1), lambda x: x.narrow(1, 0, 8),
+            lambda x: F.relu(input=x), lambda x: nn.ReLU()(x), lambda x: nn.Sequential(nn.ReLU())(x),
+            lambda x: torch.mul(input=x, other=2.0), lambda x: F.dropout(x, 0.0), lambda x: torch.cat(x.chunk(1, 1), 1),
         )],
         *[(lambda x, m: m(x), (module,), ["conv2d"]) for module in (
             nn.ReLU(), nn.ReLU6(), nn.Hardtanh(0, 6), nn.Dropout2d(), nn.AlphaDropout(), nn.Identity(), nn.Sequential(),
@@ -126,6 +144,14 @@ def checked(x, conv):
         (lambda x: x[..., ::2, ::2], (), ["conv2d", "resample"]),
         (lambda x: torch.sigmoid(x).relu(), (), ["conv2d", "sigmoid", "conv2d"]),
         (lambda x, m: m(x), (Conv(8, 8, 3),), ["conv2d", "conv2d"]),
+        (lambda x, m: m(x), (Halved(8, 8, 3),), ["conv2d", "conv2d"]),
+        (lambda x, m: m[:2](x), (nn.Sequential(nn.Conv2d(8, 8, 1), nn.ReLU(), nn.Tanh()),), ["conv2d", "conv2d"]),
+        (lambda x, m: m(input=x), (nn.Conv2d(8, 8, 1),), ["conv2d", "conv2d"]),
+        (lambda x, m: F.conv2d(input=x, weight=m.weight, bias=m.bias), (nn.Conv2d(8, 8, 1),), ["conv2d", "conv2d"]),
+        (lambda x, m: torch.add(input=m(x), other=x), (nn.Conv2d(8, 8, 1),), ["conv2d", "conv2d_add"]),
+        (lambda x: torch.flatten(input=x.mean((2, 3), True), start_dim=1), (), ["conv2d", "avg_pool"]),
+        (lambda x, m: m(x), (FirstNorm(8, 1e-3),), ["conv2d", "layer_norm"]),
+        (lambda x, m: m(x), (FirstNorm(8, elementwise_affine=False),), ["conv2d", "layer_norm"]),
         (lambda x, m: m(x), (SameConv(8, 8, 3, stride=2),), ["conv2d", "conv2d"]),
         (lambda x, m: m(x), (Standardised(8, 8, 3),), ["conv2d", "conv2d"]),
         (lambda x, m: F.linear(x.mean((2, 3)), m.weight, m.bias), (nn.Linear(8, 8),), ["conv2d", "avg_pool", "linear"]),
@@ -153,12 +179,17 @@ def test_spellings(call, more, expected):
         (lambda x: torch.cat([p for p in x.chunk(2, 1)][::-1], 1), [0, 4]),
         (lambda x: torch.cat([*torch.split(x, [2, 6], dim=1)], 1), [0, 2]),
         (lambda x: torch.cat(list(x.split(4, 1)), 1), [0, 4]),
+        (lambda x: torch.cat(x.chunk(2, 1), 1), [0, 4]),
+        (lambda x: torch.cat(tensors=torch.split(tensor=x, split_size_or_sections=[2, 6], dim=1), dim=1), [0, 2]),
+        (lambda x: torch.cat(x.chunk(4, 1)[::-2], 1), [2, 6]),
         (lambda x: torch.cat((x[:, :3], x[:, 3:]), 1), [0, 3]),
         (lambda x: torch.cat((x[:, -3:], x.narrow(1, 0, 5)), 1), [0, 5]),
     ],
 )
 def test_parts(call, starts):
-    found, net = kinds(Between(call))
+    with torch.no_grad():
+        out = call(torch.zeros(1, 8, 8, 8)).shape[1]
+    found, net = kinds(Between(call, out=out))
     assert found == ["conv2d", "split", "split", "concat", "avg_pool"]
     assert sorted(node.start for node in net.nodes if node.kind == "split") == starts
 
@@ -170,6 +201,10 @@ def test_parts(call, starts):
         lambda x: x.view(x.shape[0], 4, 2, *x.shape[2:]).transpose(1, 2).flatten(1, 2),
         lambda x: x.reshape(-1, 4, x.size(1) // 4, 8, 8).permute(0, 2, 1, 3, 4).reshape(-1, 8, 8, 8),
         nn.ChannelShuffle(4),
+        lambda x: F.silu(x.view(-1, 4, 2, 8, 8)).transpose(1, 2).reshape(x.shape) * torch.arange(8.0).view(8, 1, 1),
+        lambda x: (
+            (x.view(-1, 4, 2, 8, 8) * 2).mul(3).transpose(1, 2).reshape(x.shape) * torch.arange(8.0).view(8, 1, 1)
+        ),
     ],
 )
 def test_shuffles(call):

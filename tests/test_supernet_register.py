@@ -1,10 +1,7 @@
-"""What a user says of an own module or function; what can't be converted names node, line and way out."""
+"""What a user says of an own module or function."""
 
-import inspect
 import math
 import pickle
-import re
-from typing import NamedTuple
 
 import pytest
 import torch
@@ -48,7 +45,7 @@ class CoordinateGate(nn.Module):
         self.point = nn.Conv2d(c, c, 1)
 
     def forward(self, x):
-        return torch.stack([self.point(row.unsqueeze(0))[0] for row in x])
+        return F.relu6(torch.stack([self.point(row.unsqueeze(0))[0] for row in x]))
 
 
 def leaky(x, slope=0.1, shift=0.0):
@@ -69,7 +66,7 @@ def forget():
 def test_a_module_class_as_an_operator():
     with pytest.raises(InputError, match=r"'softplus'.* at .*test_supernet_register\.py:\d+.*register_op"):
         Supernet.from_model(Net(Mish()), X)
-    register_op(Mish, lambda module: ("unary", {"fn": "silu"}))
+    register_op(Mish, lambda module: ("unary", {"fn": "silu"}), exact=False)
     net = Supernet.from_model(Net(Mish()), X)
     assert [node.fn for node in net.nodes if node.kind == "unary"] == ["silu"]
     register_op(Mish, None)
@@ -98,7 +95,7 @@ def test_functions_are_given_the_other_arguments():
         seen.append((slope, shift))
         return "act", {"high": 6.0}
 
-    register_op(leaky, handler)
+    register_op(leaky, handler, exact=False)
     register_op(half, lambda: ("split", {"start": 0, "channels": 4}))
 
     class Calls(nn.Module):
@@ -143,106 +140,10 @@ def test_a_handler_that_answers_nonsense(answer, message):
 
 
 def test_lists_are_taken_for_pairs_and_a_pool_without_a_frame():
-    register_op(Mish, lambda module: ("max_pool", {"kernel": [1, 1], "stride": [1, 1]}))
+    register_op(Mish, lambda module: ("max_pool", {"kernel": [1, 1], "stride": [1, 1]}), exact=False)
     net = Supernet.from_model(Net(Mish()), X)
     (pool,) = (node for node in net.nodes if node.kind == "max_pool")
     assert (pool.kernel, pool.stride, pool.pad) == ((1, 1), (1, 1), (0, 0, 0, 0))
-
-
-class Call(nn.Module):
-    def __init__(self, call):
-        super().__init__()
-        self.call = call
-
-    def forward(self, x):
-        return self.call(x)
-
-
-class Pair(NamedTuple):
-    a: torch.Tensor
-    b: torch.Tensor
-
-
-class Several(nn.Module):
-    def __init__(self, form):
-        super().__init__()
-        self.conv, self.form = nn.Conv2d(3, 4, 1), form
-
-    def forward(self, x):
-        return self.form(self.conv(x), x)
-
-
-class Twice(nn.Module):
-    def __init__(self, *layers):
-        super().__init__()
-        self.layers = nn.ModuleList(layers)
-
-    def forward(self, x):
-        for layer in self.layers:
-            x = layer(x)
-        return x
-
-
-def tied():
-    first, second = nn.Conv2d(3, 3, 1), nn.Conv2d(3, 3, 1)
-    second.weight = first.weight
-    return Twice(first, second)
-
-
-CONV = nn.Conv2d(3, 3, 1)
-
-
-@pytest.mark.parametrize(
-    ("model", "message"),
-    [
-        (Net(nn.Upsample(scale_factor=2)), "Upsample 'strange'.*register_op"),
-        (Net(nn.GroupNorm(2, 8)), "GroupNorm 'strange'.*no deployable operator"),
-        (Net(nn.BatchNorm2d(8, affine=False)), "needs affine=True"),
-        (Net(nn.LayerNorm([8, 8])), "LayerNorm 'strange'"),
-        (Net(nn.AdaptiveAvgPool2d(3)), "not an even window"),
-        (Net(nn.Linear(8, 8)), "reads vectors, or images with their channels last"),
-        (Net(Call(lambda x: torch.softmax(x, 1))), "softmax"),
-        (Net(Call(lambda x: x.clamp(-1, 1))), "its lower bound must be 0"),
-        (Net(Call(lambda x: x + torch.ones(8, 8))), "a constant of shape"),
-        (Net(Call(lambda x: x - x.relu())), "difference of two tensors"),
-        (Net(Call(lambda x: torch.cat([x, x], 2)[:, :, :8])), "only a concat of channels"),
-        (Net(Call(lambda x: x[:, :, 1:, :])), "only strided slices"),
-        (Net(Call(lambda x: x.view(2, 8, 4, 16))), "in the shape"),
-        (Net(Call(lambda x: x * x)), "a tensor times itself is not deployable"),
-        (Net(Call(lambda x: x.mean((2, 3), keepdim=True).expand(-1, -1, 8, 8))), "may only be multiplied"),
-        (Net(Call(lambda x: x.mean(1, keepdim=True) * x)), "rows and columns"),
-        (Several(lambda y, x: {"boxes": [y, x]}), r"returns its input as 'boxes\.1'"),
-        (Several(lambda y, x: (y, None)), "returns None as '1'"),
-        (Several(lambda y, x: []), "output is empty"),
-        (Several(lambda y, x: Pair(y, y)), "return a plain tuple"),
-        (Several(lambda y, x: {"parts": y.chunk(2, 1)}), "returned as a whole"),
-        (Several(lambda y, x: (y, torch.ones(3))), "is returned and does not depend on the image"),
-        (Several(lambda y, x: (y, y.view(2, 2, 2, 8, 8))), "its channels in groups"),
-        (Several(lambda y, x: x), "returns its input"),
-        (Twice(CONV, nn.ReLU(), CONV), r"Conv2d 'layers\.0' at .*: the module is used twice"),
-        (tied(), r"it holds the weights of 'layers\.0'"),
-        (nn.Sequential(nn.ReLU(), nn.Flatten()), "no convolution or linear layer"),
-        (Net(Call(lambda x: x if x.sum() > 0 else -x)), "control flow that depends on the data"),
-        (Net(Call(lambda x: torch.stack([row for row in x]))), "control flow that depends on the data"),
-    ],
-)  # fmt: skip
-def test_refusals_say_what_and_why(model, message):
-    with pytest.raises(InputError, match=message):
-        Supernet.from_model(model, X)
-
-
-def test_a_refusal_names_the_users_line():
-    class Wrong(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.conv = nn.Conv2d(3, 4, 1)
-
-        def forward(self, x):
-            return torch.cumsum(self.conv(x), 1)
-
-    line = inspect.getsourcelines(Wrong)[1] + 6
-    with pytest.raises(InputError, match=re.escape(f"{__file__}:{line}: no deployable operator")):
-        Supernet.from_model(Wrong(), X)
 
 
 def test_the_model_is_left_as_it_was():
