@@ -13,7 +13,7 @@ resample, pad, concat, split, shuffle:   codes are moved; absent channels and fr
 input:           y = table[channel, byte]
 dequantize:      y = table[code], float32
 quantize:        y = clamp(rint(x w) + z_out), halves to even, w a float32
-softmax, layer_norm:   float32; equal to the reference to rounding alone
+softmax, layer_norm:   float32; equal to the reference to rounding alone, see validate.check_exact
 
 Products are 64 bits wide, the shift by 32 is arithmetic (floor), (acc << l) + bias fits int32; bias holds
 -z_in sum(w) << l. The bias is added behind the shift, because a whole step of the accumulator can be several codes of

@@ -129,7 +129,7 @@ def build(program: Program, isa: str, folder: Path, table: LatencyTable | None =
             objects.append(str(Path(scratch, f"{symbol}.o")))
             Path(objects[-1]).write_bytes(kernel.object)
         team = ["-pthread", "-Wl,-z,nodelete"] if threads > 1 else []  # its threads outlive dlclose
-        inputs = [*team, f"-Wa,-I{folder}", str(folder / f"{name}.c"), *objects]
+        inputs = [*team, "-Xassembler", "-I", "-Xassembler", str(folder), str(folder / f"{name}.c"), *objects]
         compiled = compile_c(inputs, Path(scratch, "net.so"), machine_of(isa))
         atomic_write(folder / f"{name}.so", compiled.read_bytes())
     return folder / f"{name}.so"

@@ -121,6 +121,8 @@ def run_build(
     wanted = plan((key for key in keys if key not in failures), rules.lanes, share, word=rules.word).measure
     todo = [key for key in wanted if key not in old]
     rows: dict[OpSpec, Latency] = dict(old)
+    if not todo and old.provenance and (schedules > 1 or tune):
+        log.warning("%s: every row is there, none is searched again; --force measures them anew", path)
     if not todo and old.provenance:
         return BuildResult(old, 0, failures)
     with Journal.open(journal_path(path), machine, fresh=force) as journal:

@@ -17,6 +17,8 @@ from .strict import load
 Storage = Literal["byte", "packed"]
 """Whether an activation below 8 bits takes a byte or its bits in memory."""
 FOLDER = Path(__file__).parent / "devices"
+TARGETS = {"host": "llvm", "rpc": "llvm", "simulator": "c", "serial": "c"}
+"""TVM's target kind by runner, where kernels are built."""
 FLAGS = re.compile(
     r"-m[a-z][\w+.,=-]*|-O[0-3sgz]?|-Ofast|-f(?!plugin|dump|profile|use-ld|callgraph|save|sarif)[a-z][\w=-]*|-D\w+(=\w+)?"
 )
@@ -195,6 +197,8 @@ class Device:
                 raise ValueError(f"runner: {self.runner} needs {', '.join(lacking) or 'the isa of its core'}")
         if self.runner == "simulator" and self.core is not None and not self.core.cycle_model:
             raise ValueError("core.cycle_model: runner: simulator needs one")
+        if self.target != (target := TARGETS.get(self.runner, self.target)):
+            raise ValueError(f"target: {self.target!r}; kernels for runner: {self.runner} are made for {target!r}")
 
     @property
     def has_kernels(self) -> bool:

@@ -32,6 +32,7 @@ from .columns import (
 from .device import shipped
 from .errors import LutError
 from .files import atomic_write
+from .header import check_header
 from .interpolate import RULES, Interpolator
 from .machine import MUST_MATCH, differences
 from .rules import FREE, Rules
@@ -231,6 +232,7 @@ class LatencyTable(Mapping[OpSpec, Latency]):
                 raise LutError(f"{where}: {describe(spec)}: duplicate of line {seen[spec]}; keep one of them")
             seen[spec] = line
             rows[spec] = latency_from(values, where)
+        check_header(provenance, path)
         return LatencyTable(rows, provenance, path)
 
 

@@ -8,13 +8,15 @@ import numpy as np
 
 from deploy.program import Op
 from lut import kernels
+from lut.kernels.isa import get_isa, host_flags
 from lut.kernels.kinds import KINDS
 from lut.kernels.signature import by_channel
 from lut.profilers.timing import aligned, load_kernel, pointers
 from lut.spec import OpSpec
 
 HOST = kernels.isa_of_host()
-ISAS = sorted({"llvm", HOST})
+ISAS = sorted({"llvm", HOST, *(name for name in ("avx2", "avxvnni") if get_isa(name).needs <= host_flags())})
+"""Those of this processor: kernels of AVX2 and of AVX-VNNI are others than those of AVX-512."""
 
 
 def windows(spec: OpSpec, x: np.ndarray, value: float) -> np.ndarray:

@@ -57,6 +57,7 @@ def test_units_and_defaults(tmp_path):
         ("name: a\nrunner: simulator\nisa: m4\nclock: 1 MHz\n", "runner: simulator needs core, ram, flash"),
         ("name: a\ncore: {machine: x, cycle_model: y, flag: []}\n", "core.flag: unknown key; did you mean flags?"),
         ("name: a\nsupports: {kinds: conv2d}\n", "supports.kinds: 'conv2d' is not a list"),
+        ("name: a\ntarget: cuda\n", "target: 'cuda'; kernels for runner: host are made for 'llvm'"),
         ("name: a\nram: 96\n", "ram: 96 is not a positive number and a unit: B, KiB"),
         ("name: a\nwait_states: -1\n", "wait_states: -1 is negative"),
         ("name: a\nwait_states: 2\n", "wait_states: flash_cache is missing"),

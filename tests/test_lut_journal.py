@@ -49,7 +49,10 @@ def test_journal_round_trip_and_cut_end(tmp_path):
         (lambda line: b"[1, 2]", ":3: no record of a journal"),
         (lambda line: b'{"spec": {"kind": "conv2d"}}', ":3: no record of a journal"),
         (lambda line: line.replace(b'"c_in":"4"', b'"c_in":"-4"'), ":3: c_in: -4 is not a whole number"),
-        (lambda line: line.replace(b"1.0", b"-1.0"), ":3: no record of a journal: samples are not positive"),
+        (lambda line: line.replace(b"1.0", b"-1.0"), ":3: no record of a journal: samples are no list of positive"),
+        (lambda line: line.replace(b"1.0", b"NaN"), ":3: no record of a journal: samples are no list of positive"),
+        (lambda line: line.replace(b"1.0", b"1e400"), ":3: no record of a journal: samples are no list of positive"),
+        (lambda line: line.replace(b"[1.0", b'"1.0').replace(b"]}", b'"}'), ":3: no record of a journal"),
         (lambda line: b"\xff\xfe", ":3: no record of a journal"),
     ],
 )

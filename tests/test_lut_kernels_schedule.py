@@ -1,5 +1,6 @@
 """Schedules: every one computes the same, they are named in tables, and a deployed network takes its rows'."""
 
+import itertools
 import shutil
 from dataclasses import replace
 
@@ -38,6 +39,22 @@ def test_candidates_are_distinct_fit_the_registers_and_begin_with_the_default(sh
     assert len(found) == len(set(found)) <= 8
     assert all(schedule.pixels * schedule.blocks <= limit + 1 for schedule in found)
     assert candidates(spec, get_isa(isa), 1) == found[:1]
+
+
+@pytest.mark.parametrize("isa", ISAS)
+def test_the_default_has_pixels_whatever_the_shape(isa):
+    """Tall tiles of narrow outputs once left none where several blocks share an input."""
+    for rows, cols in itertools.product((*range(1, 33), 40, 48, 64), range(1, 9)):
+        for c_out in (16, 32, 48, 64, 96, 128):
+            spec = OpSpec("conv2d", 1, 16, c_out, rows, cols, (3, 1), pad=(1, 0, 1, 0))
+            chosen = default(spec, get_isa(isa))
+            assert chosen.pixels >= 1 and parse(str(chosen)) == chosen
+
+
+@needs_compiler
+def test_a_network_of_one_dimension():
+    pytest.importorskip("tvm")
+    check(OpSpec("conv2d", 1, 16, 32, 16, 1, (3, 1), pad=(1, 0, 1, 0)), HOST)
 
 
 def test_tiles_cover_short_rows_whole():

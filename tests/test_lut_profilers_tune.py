@@ -12,6 +12,7 @@ from lut.profilers import tune
 from lut.profilers.base import Built, Failure, Timing
 from lut.profilers.host import HostProfiler, remeasure
 from lut.profilers.journal import Journal
+from lut.profilers.timing import OUT, load_kernel, pointers, random_arguments, telling_arguments
 from lut.spec import OpSpec
 from lut.table import LatencyTable
 from scripts.build_lut import main
@@ -95,6 +96,25 @@ def test_outputs_are_compared_to_the_bit():
     assert tune.differing([pickle.dumps(kernel) for kernel in made]) == []
     other = replace(kernels.build(replace(A, pad=(0, 2, 2, 0)), isa), variant="shifted")
     assert tune.differing([pickle.dumps(kernel) for kernel in (*made, other)]) == ["shifted"]
+
+
+PARAMS = ("low", "high", "z_out", "shift", "z_in")
+
+
+@needs_kernels
+@pytest.mark.parametrize("name", PARAMS)
+def test_arguments_tell_whether_a_kernel_reads_each_parameter(name):
+    pytest.importorskip("tvm")
+    kernel = kernels.build(A, kernels.isa_of_host())
+    function, outputs = load_kernel(kernel), []
+    for left_out in (False, True):
+        arguments, plain = telling_arguments(kernel), random_arguments(kernel)
+        place = next(i for i, arg in enumerate(kernel.args) if arg.name == "params")
+        if left_out:  # as a kernel that takes its neutral value would
+            arguments[place][PARAMS.index(name)] = plain[place][PARAMS.index(name)]
+        function(*pointers(arguments), 0)
+        outputs.append(arguments[OUT].copy())
+    assert (outputs[0] != outputs[1]).any()
 
 
 @needs_kernels

@@ -187,6 +187,27 @@ def test_merge():
         a.merge(LatencyTable({}, {"isa": "avx2"}))
 
 
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("lanes: x", "lanes: 'x' is not a whole number of at least 1"),
+        ("lanes: 0", "lanes: '0' is not"),
+        ("word: -4", "word: '-4' is not a whole number of at least 0"),
+        ("held_out_error_p90: abc", "held_out_error_p90: 'abc' is not a number of at least 0"),
+        ("calibration_scale: nan", "calibration_scale: 'nan' is not a number above 0"),
+        ("calibration_scale: 0", "calibration_scale: '0' is not a number above 0"),
+        ("calibration_op_us: -100", "calibration_op_us: '-100' is not a number of at least 0"),
+        ("calibration_call_us: inf", "calibration_call_us: 'inf' is not"),
+    ],
+)
+def test_numbers_of_the_header_are_checked(tmp_path, line, message):
+    path = tmp_path / "t.csv"
+    LatencyTable({CONV: ROW}, {"lanes": "16"}, path).write()
+    path.write_text(path.read_text().replace("# lanes: 16", f"# {line}"))
+    with pytest.raises(LutError, match=f"^{path}: {message}"):
+        LatencyTable.read(path)
+
+
 def test_check_names_what_differs_and_how_to_rebuild(tmp_path):
     machine = {name: f"{name}-1" for name in MUST_MATCH}
     table = LatencyTable({CONV: ROW}, {**machine, "device": "host-cpu", "clock": "1"}, tmp_path / "t.csv")

@@ -84,7 +84,8 @@ def _default(spec: OpSpec, isa: Isa) -> Schedule:
     tall, wide = Schedule(limit, 1).tile(rows, cols)
     deep = next(d for d in range(max(1, limit // (tall * wide)), 0, -1) if blocks % d == 0)
     if deep == 1 and limit >= 12:
-        deep = next((d for d in (2, 3) if blocks % d == 0), 1)  # each broadcast input then serves several blocks
+        # each broadcast input then serves several blocks; a tall tile may leave no registers for that
+        deep = next((d for d in (2, 3) if blocks % d == 0 and d * tall <= limit), 1)
         wide = min(wide, limit // deep // tall)
     return Schedule(tall * wide, deep)
 

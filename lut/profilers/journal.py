@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import os
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -127,7 +128,7 @@ class Journal:
             where = f"{self.path}:{number}"
             try:
                 self._take(json.loads(line), number, where)
-            except (ValueError, KeyError, TypeError, AttributeError) as error:
+            except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
                 if isinstance(error, LutError):
                     raise
                 raise LutError(
@@ -144,9 +145,10 @@ class Journal:
             return
         spec = spec_from(parse_cells(record["spec"], where))
         if "us" in record:
-            samples = [float(value) for value in record["us"]]
-            if not samples or min(samples) <= 0:
-                raise ValueError("samples are not positive")
+            given = record["us"]
+            if not isinstance(given, list) or not given or not all(0 < float(value) < math.inf for value in given):
+                raise ValueError("samples are no list of positive numbers")
+            samples = [float(value) for value in given]
             self.samples[spec].append(samples)
         elif "built" in record:
             workspace, code, variant = record["built"]

@@ -30,7 +30,7 @@ from ..kernels.isa import machine_of
 from ..kernels.signature import SLACK
 from .base import Failure, Timing
 from .host import HostProfiler
-from .timing import compile_c, random_arguments
+from .timing import compile_c, random_arguments, telling_arguments
 
 SOURCE = Path(__file__).with_name("rpc.c")
 ANSWER_SECONDS = 5.0
@@ -134,13 +134,15 @@ def differing(pickled: Sequence[bytes], address: str, key: str, seconds: float) 
     """The variants whose output on the device is not that of the first (lut/profilers/tune.py)."""
     outputs = []
     for raw in pickled:
-        kernel = pickle.loads(raw)
-        remote = session(address, key, 2 * seconds + ANSWER_SECONDS)
-        result = execute(kernel, random_arguments(kernel), remote, 0, 0.0, max(1, round(seconds)))
-        if isinstance(result, Failure):
-            return result
-        outputs.append((kernel.variant, result[1].tobytes()))
-        del remote, result  # a live handle keeps the device busy
+        kernel, said = pickle.loads(raw), b""
+        for arguments in (random_arguments(kernel), telling_arguments(kernel)):
+            remote = session(address, key, 2 * seconds + ANSWER_SECONDS)
+            result = execute(kernel, arguments, remote, 0, 0.0, max(1, round(seconds)))
+            if isinstance(result, Failure):
+                return result
+            said += result[1].tobytes()
+            del remote, result  # a live handle keeps the device busy
+        outputs.append((kernel.variant, said))
     return [variant for variant, out in outputs if out != outputs[0][1]]
 
 

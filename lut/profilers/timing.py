@@ -46,8 +46,10 @@ def compile_c(arguments: list[str], output: Path, machine: str | None = None) ->
     command = [compiler, "-O2", "-std=gnu11", "-fPIC", "-shared", *arguments, "-o", str(output)]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=120)
-    except FileNotFoundError:
-        raise LutError(f"{compiler}: {missing}") from None
+    except OSError as error:
+        raise LutError(f"{compiler}: {error.strerror}: {missing}") from None
+    except subprocess.TimeoutExpired:
+        raise LutError(f"{' '.join(command)}: not done after 120 s") from None
     if done.returncode:
         raise LutError(f"{' '.join(command)}: {done.stderr.strip()}")
     return output
@@ -127,6 +129,16 @@ def random_arguments(kernel: Kernel, seed: int = 0) -> list[np.ndarray | None]:
     place = IN_PLACE.get(kernel.spec.kind)
     if place is not None and kernel.args[place].dtype == kernel.args[OUT].dtype:
         arrays[OUT] = arrays[place]
+    return arrays
+
+
+def telling_arguments(kernel: Kernel) -> list[np.ndarray | None]:
+    """random_arguments with parameters whose absence would show: bounds inside the range, zero points, shifts."""
+    arrays = random_arguments(kernel)
+    for arg, array in zip(kernel.args, arrays):
+        if arg.name == "params" and array is not None and arg.dtype == "int32":
+            z_in = min(7, (1 << min(kernel.spec.in_bits)) - 1)
+            array[:] = [3, 250, 100, 1, z_in, 5, 1 << 30, 2, 1 << 30]
     return arrays
 
 

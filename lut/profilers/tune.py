@@ -22,18 +22,19 @@ ROUNDS, DUELS, WINDOWS = 2, 4, 10
 
 def differing(kernels: Sequence[bytes]) -> list[str]:
     """The variants of pickled kernels whose output is not that of the first. Called in a worker."""
-    from .timing import OUT, load_kernel, pointers, random_arguments
+    from .timing import OUT, load_kernel, pointers, random_arguments, telling_arguments
 
     outputs = []
     for raw in kernels:
         kernel = pickle.loads(raw)
-        arguments = random_arguments(kernel)
-        function = load_kernel(kernel)
-        for part in range(kernel.threads):
-            function(*pointers(arguments), part)
-        out = arguments[OUT]
-        assert out is not None
-        outputs.append((kernel.variant, out.tobytes()))
+        function, said = load_kernel(kernel), b""
+        for arguments in (random_arguments(kernel), telling_arguments(kernel)):
+            for part in range(kernel.threads):
+                function(*pointers(arguments), part)
+            out = arguments[OUT]
+            assert out is not None
+            said += out.tobytes()
+        outputs.append((kernel.variant, said))
     return [variant for variant, out in outputs if out != outputs[0][1]]
 
 
