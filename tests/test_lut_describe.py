@@ -107,7 +107,7 @@ def test_words_for_one_operator():
         ({"calibration_scale": "1.5", "calibration_op_us": "0.25"},
          "calibration: a network takes 1.5 x the sum of its rows + 0.25 us for each operator + 0 us"),
         ({"calibration_cache_kib": "512"}, "constants: cache_kib 512 (calibration of networks)"),
-        ({"profiler": "host"}, "machine: refused where one of these differs: cpu, isa, threads, compiler, kernels"),
+        ({"profiler": "host"}, "machine: refused where one of these differs: cpu, isa, threads, compiler, flags, kernels"),
         ({}, "machine: imported rows; they are not compared with the computer that reads them"),
         ({"free_sites": "fc conv1"}, "free: so do the layers conv1, fc"),
         ({"promote": "bits"}, "promote: weights and inputs of unequal bits are looked up at the larger of the two"),

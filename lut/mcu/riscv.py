@@ -99,7 +99,7 @@ def fitted(core: str) -> dict[str, float]:
     """Cycles per class. LutError when the core has no fit."""
     path = FITS / f"{core}.json"
     if not path.exists():
-        raise LutError(f"{path}: there is no fit; a core's is made by scripts/fit_cycles.py")
+        raise LutError(f"{path}: there is no fit; make it: python scripts/fit_cycles.py --device DEVICE")
     return {name: float(cycles) for name, cycles in json.loads(path.read_text())["cycles"].items()}
 
 
