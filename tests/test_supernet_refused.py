@@ -7,25 +7,12 @@ from typing import NamedTuple
 import pytest
 import torch
 import torch.nn.functional as F
+from test_supernet_register import Net, X
 from torch import nn
 from torch.nn.utils.parametrizations import weight_norm
 
 from lut.errors import InputError
 from supernet import Supernet
-
-X = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
-
-
-class Net(nn.Module):
-    """`strange` between two convolutions."""
-
-    def __init__(self, strange):
-        super().__init__()
-        self.strange = strange
-        self.a, self.b = nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(8, 4, 1)
-
-    def forward(self, x):
-        return self.b(self.strange(self.a(x))).mean((2, 3))
 
 
 class Call(nn.Module):
