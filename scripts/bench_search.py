@@ -87,7 +87,13 @@ def tight_budgets(config: RunConfig, folder: Path) -> tuple[str, ...]:
         folder.mkdir(parents=True, exist_ok=True)
         texts = dict.fromkeys(",".join(f"{m}={percent}%" for m, percent in share.items()) for share in shares)
         atomic_write(path, json.dumps(list(texts)))
-    return tuple(json.loads(path.read_text()))
+    try:
+        texts = json.loads(path.read_text())
+    except ValueError:
+        texts = None
+    if not isinstance(texts, list) or not texts or not all(isinstance(text, str) for text in texts):
+        raise InputError(f"{path}: no list of budgets; delete it to have them computed anew")
+    return tuple(texts)
 
 
 def costs_of(run: Run, entry: Baseline) -> dict[str, Any]:

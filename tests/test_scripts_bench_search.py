@@ -73,6 +73,10 @@ def test_a_bench_of_two_seeds(tmp_path, capsys, monkeypatch):
     budgets = json.loads((tmp_path / "bench" / "budgets.json").read_text())
     assert len(budgets) == 2  # 0.75 of eight channels are all of them
     assert all(b.startswith("latency=") and ",weights=" in b for b in budgets)
+    for damaged in ("", "{}", "[]", "[3]"):
+        (tmp_path / "bench" / "budgets.json").write_text(damaged)
+        assert bench_search.main(argv) == 2 and "budgets.json: no list of budgets" in capsys.readouterr().err
+    (tmp_path / "bench" / "budgets.json").write_text(json.dumps(budgets))
 
     asked = []
     monkeypatch.setattr(bench_search, "hopeless", lambda points, texts: asked.append(texts) or {"4-bit, 0.5 wide"})
