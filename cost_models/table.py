@@ -48,7 +48,7 @@ class TableLatency(CostModel):
         self.fixed = self.calibration.call_us
         self.table = table
         self.field = TABLED[metric]
-        self.note = UNCALIBRATED if metric in TIMES and _source(table) == "instructions" else ""
+        self.note = UNCALIBRATED if metric in TIMES and getattr(table, "source", None) == "instructions" else ""
         self.ignores = _ignored(table)
         self.blocks = frozenset(getattr(table, "kinds", ()))
 
@@ -71,11 +71,6 @@ class TableWorkspace(CostModel):
 
     def __call__(self, op: OpSpec) -> float:
         return float(self.table.lookup(op).workspace_bytes)
-
-
-def _source(table: Lookup) -> str | None:
-    """Where the table's rows are from, by its first one."""
-    return next((row.source for row in table.values()), None) if isinstance(table, Mapping) else None
 
 
 def _ignored(table: Lookup) -> frozenset[str]:

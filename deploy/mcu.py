@@ -48,17 +48,20 @@ class Simulation:
 
 def require_tools(device: Device) -> None:
     """Raises LutError when something that `simulate` or a board needs is missing, with what installs it."""
-    tools_of(device)
-    found("make", FAMILIES[board_of(device).family].install)
+    _require_compiler(device)
     if device.runner == "simulator" and (rtl := core_of(device).rtl):
         versions(rtl)
         found("g++", INSTALL)
 
 
-def build(project: Project, device: Device) -> Path:
-    """Run the project's Makefile. LutError when the image exceeds a memory, by how much, or the compiler complains."""
+def _require_compiler(device: Device) -> None:
     tools_of(device)
     found("make", FAMILIES[board_of(device).family].install)
+
+
+def build(project: Project, device: Device) -> Path:
+    """Run the project's Makefile. LutError when the image exceeds a memory, by how much, or the compiler complains."""
+    _require_compiler(device)
     command = ["make", "-s", "-C", str(project.folder)]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=BUILD_SECONDS)

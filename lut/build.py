@@ -169,14 +169,9 @@ def run_build(
     return BuildResult(table, sum(key in rows for key in todo), failures)
 
 
-def word_of(table: LatencyTable) -> str:
-    """`measured` or `simulated`, by the table's first row."""
-    return how(next((row.source for row in table.values()), None))
-
-
 def account(table: LatencyTable) -> str:
     """One line about a table: rows, spread and the interpolation's held-out error."""
-    line = f"{table.path}: {len(table)} rows {word_of(table)}"
+    line = f"{table.path}: {len(table)} rows {how(table.source)}"
     if "held_out_error" in table.provenance:
         median, p90 = (float(table.provenance[k]) for k in ("held_out_error", "held_out_error_p90"))
         line += (

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .errors import LutError
+from .header import check_header
 from .table import LatencyTable
 
 SCALE_NEEDS = 3
@@ -55,16 +55,9 @@ class Calibration:
     @staticmethod
     def of(table: LatencyTable) -> Calibration:
         """The constants of a table's header, the plain sum where it has none. Raises LutError for what is no number."""
-        values = {}
-        for name in ("scale", "op_us", "call_us"):
-            text = table.provenance.get(f"calibration_{name}")
-            if text is None:
-                continue
-            try:
-                values[name] = float(text)
-            except ValueError:
-                raise LutError(f"{table.path}: calibration_{name}: {text!r} is not a number") from None
-        return Calibration(**values)
+        check_header(table.provenance, table.path)
+        texts = {name: table.provenance.get(f"calibration_{name}") for name in ("scale", "op_us", "call_us")}
+        return Calibration(**{name: float(text) for name, text in texts.items() if text is not None})
 
 
 def fit(networks: Sequence[Network], call_us: float = 0.0) -> Calibration:

@@ -190,6 +190,8 @@ class Device:
             raise ValueError("wait_states: the RTL's memory has none; give up core.rtl and a cycle_model of rtl")
         if self.wait_states and self.flash_cache is None:
             raise ValueError("wait_states: flash_cache is missing; it says what lies between core and flash")
+        if self.power is not None and self.power <= 0:
+            raise ValueError(f"power: {self.power:g} W is not positive")
         if self.runner in ("simulator", "serial"):
             needed = ("core", "clock", "ram", "flash", *(("serial",) if self.runner == "serial" else ()))
             lacking = [name for name in needed if getattr(self, name) is None]

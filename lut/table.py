@@ -70,6 +70,11 @@ class LatencyTable(Mapping[OpSpec, Latency]):
     def __repr__(self) -> str:
         return f"LatencyTable({self.provenance.get('device', '?')}, {len(self)} rows, {self.path})"
 
+    @property
+    def source(self) -> str | None:
+        """Where its first row is from: what a table holds beside interpolated rows is from one place."""
+        return next((row.source for row in self._rows.values()), None)
+
     @cached_property
     def kinds(self) -> frozenset[str]:
         """Kinds that the table has rows of."""

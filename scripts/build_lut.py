@@ -13,10 +13,11 @@ import sys
 import time
 from pathlib import Path
 
-from lut.build import read_specs, run_build, word_of
+from lut.build import read_specs, run_build
 from lut.cli import guard
 from lut.columns import describe
 from lut.errors import LutError
+from lut.spec import how
 
 
 def parser() -> argparse.ArgumentParser:
@@ -80,7 +81,9 @@ def run(args: argparse.Namespace) -> int:
         }
         print(json.dumps(body, indent=1))
         return 0
-    print(f"{out}: {len(result.table)} rows, {result.measured} of them {word_of(result.table)} now, in {seconds:.0f} s")
+    print(
+        f"{out}: {len(result.table)} rows, {result.measured} of them {how(result.table.source)} now, in {seconds:.0f} s"
+    )
     for spec, failure in result.failures.items():
         print(f"  not measured: {describe(spec)}: {failure}")
     return 0
