@@ -1,4 +1,4 @@
-"""Latency as the sum of a table's rows: latency(net) = call + sum over ops of (scale row(op) + per op).
+"""Latency as the sum of a table's rows: latency(net) = call + sum over ops of (scale row(op) + per op + per KiB read).
 
 The additive model of ProxylessNAS (Cai 2019) and FBNet (Wu 2019). The sum of medians estimates the median; the sum of
 90th percentiles is an upper estimate of the network's. Cycles and energy, where the table has them, are plain sums.
@@ -57,7 +57,7 @@ class TableLatency(CostModel):
         value = getattr(row, self.field)
         if value is None:
             raise LutError(f"{describe(op)}: its row has no {self.name}; measure it, or set a budget on latency")
-        return self.calibration.scale * value + (self.calibration.op_us if row is not FREE else 0.0)
+        return 0.0 if row is FREE else self.calibration.of_row(value, op)
 
 
 class TableWorkspace(CostModel):

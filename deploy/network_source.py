@@ -76,7 +76,7 @@ int32_t {self.name}_run(const uint8_t *image, {self.score} *scores);
             declarations="\n".join(f"kernel {symbol};" for symbol in symbols),
             parameters=self.parameters,
             steps="\n".join(
-                f"static int32_t step{i}({self.parameters}) {{ ALIGN_STACK; return {call}; }}"
+                f"static STEP int32_t step{i}({self.parameters}) {{ ALIGN_STACK; return {call}; }}"
                 for i, call in zip(steps, self.calls.values())
             ),
             table=", ".join(f"step{i}" for i in steps),
@@ -88,7 +88,7 @@ int32_t {self.name}_run(const uint8_t *image, {self.score} *scores);
     def _run(self) -> str:
         """NAME_run on one thread."""
         steps = "\n".join(f"    step{i}(image, scores);  /* {op} */" for i, op in enumerate(self.calls))
-        return f"int32_t {self.name}_run({self.parameters}) {{\n    ALIGN_STACK;\n{steps}\n    return 0;\n}}"
+        return f"int32_t {self.name}_run({self.parameters}) {{\n{steps}\n    return 0;\n}}"
 
     def _team(self) -> str:
         """NAME_run on several."""

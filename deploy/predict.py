@@ -10,7 +10,7 @@ from typing import Any
 
 from cost_models.arena import Buffer, lifetimes, plan
 from cost_models.counts import weight_bytes
-from lut.calibrate import Calibration
+from lut.calibrate import Calibration, read_kib
 from lut.errors import LutError
 from lut.spec import Latency
 from lut.table import LatencyTable
@@ -26,7 +26,8 @@ def rows_of(program: Program, table: LatencyTable) -> dict[str, Latency]:
 def predicted_us(program: Program, table: LatencyTable) -> float:
     """Microseconds of the whole network by the table."""
     rows = rows_of(program, table)
-    return Calibration.of(table).predict(sum(row.us for row in rows.values()), len(rows))
+    kib = sum(read_kib(op.spec) for op in program.ops)
+    return Calibration.of(table).predict(sum(row.us for row in rows.values()), len(rows), kib)
 
 
 def storage(program: Program) -> dict[str, int]:

@@ -16,7 +16,6 @@ static struct {
 } team = {.lock = PTHREAD_MUTEX_INITIALIZER, .more = PTHREAD_COND_INITIALIZER};
 
 static void all_steps($parameters) {
-    ALIGN_STACK;
 $calls
 }
 

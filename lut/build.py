@@ -18,7 +18,7 @@ from .keys import keys_of
 from .machine import this_machine
 from .plan import plan
 from .profilers.base import Failure, spread
-from .profilers.chain import measure_op_us
+from .profilers.chain import measure_beyond
 from .profilers.host import HostProfiler
 from .profilers.journal import Journal, journal_path
 from .profilers.mcu import McuProfiler
@@ -145,8 +145,8 @@ def run_build(
             raise LutError(f"{path}: no row was measured" + (f"; {describe(first[0])}: {first[1]}" if first else ""))
         constants = {name: text for name, text in old.provenance.items() if name.startswith("calibration_")}
         if not constants and profiler is None and device.runner == "host" and device.core is None:
-            op_us = measure_op_us(rows, device, progress)
-            constants = {} if op_us is None else {"calibration_op_us": f"{op_us:.4f}"}
+            found = measure_beyond(rows, device, progress)
+            constants = {f"calibration_{name}": f"{us:.5f}" for name, us in found.items()}
         provenance = {
             **constants,
             **machine,

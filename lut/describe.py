@@ -10,7 +10,7 @@ import itertools
 import math
 from collections import Counter, defaultdict
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Any
 
 import numpy as np
@@ -175,9 +175,11 @@ def rules(table: LatencyTable) -> list[str]:
     if (used := Calibration.of(table)) != Calibration():
         lines.append(
             f"calibration: a network takes {used.scale:.4g} x the sum of its rows"
-            f" + {used.op_us:.4g} us for each operator + {used.call_us:.4g} us"
+            f" + {used.op_us:.4g} us for each operator + {used.kib_us:.4g} us for each KiB that it reads"
+            f" + {used.call_us:.4g} us"
         )
-    if rest := [f"{name} {value}" for name, value in constants.items() if name not in ("scale", "op_us", "call_us")]:
+    known = {each.name for each in fields(Calibration)}
+    if rest := [f"{name} {value}" for name, value in constants.items() if name not in known]:
         lines.append(f"constants: {', '.join(rest)} (calibration of networks)")
     if says.get("profiler") == "imported":
         lines.append("machine: imported rows; they are not compared with the computer that reads them")

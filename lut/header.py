@@ -30,6 +30,7 @@ NUMBERS = {
     "held_out_error_p90": _finite(0),
     "calibration_scale": _finite(0, above=True),
     "calibration_op_us": _finite(0),
+    "calibration_kib_us": _finite(0),
     "calibration_call_us": _finite(0),
 }
 """By key: a test of its text, and what passes."""

@@ -16,9 +16,9 @@ TABLE = LatencyTable({CONV: Latency(12.0, 11.0, 14.0, workspace_bytes=256), POOL
 def test_sum_of_rows_and_constants(metric, total):
     ops = [SearchOp(s.kind, (), (), lambda values, s=s: s, (), "y") for s in (CONV, POOL)]
     assert discrete_cost(ops, TableLatency(TABLE, metric), {}) == total
-    calibrated = TableLatency(TABLE, metric, Calibration(scale=2.0, op_us=0.25, call_us=2.0))
-    assert discrete_cost(ops, calibrated, {}) == 2 * total + 2.5
-    assert calibrated.calibration.predict(total, len(ops)) == 2 * total + 2.5
+    calibrated = TableLatency(TABLE, metric, Calibration(scale=2.0, op_us=0.25, call_us=2.0, kib_us=0.5))
+    assert discrete_cost(ops, calibrated, {}) == 2 * total + 2.5 + 2 * 0.5  # each reads 16 x 8 x 8 bytes: 1 KiB
+    assert calibrated.calibration.predict(total, len(ops), 2.0) == 2 * total + 3.5
 
 
 def test_workspace_is_the_rows():

@@ -104,8 +104,9 @@ def test_words_for_one_operator():
         ({"free": "input add"}, "free: operators of these kinds count as 0: add, input"),
         ({"alias": "conv2d_add=conv2d"}, "alias: conv2d_add is looked up as conv2d, with the bits of its first input"),
         ({"ignores": "out_bits batch"}, "ignores: rows hold for every value of batch, out_bits"),
-        ({"calibration_scale": "1.5", "calibration_op_us": "0.25"},
-         "calibration: a network takes 1.5 x the sum of its rows + 0.25 us for each operator + 0 us"),
+        ({"calibration_scale": "1.5", "calibration_op_us": "0.25", "calibration_kib_us": "0.01"},
+         "calibration: a network takes 1.5 x the sum of its rows + 0.25 us for each operator"
+         " + 0.01 us for each KiB that it reads + 0 us"),
         ({"calibration_cache_kib": "512"}, "constants: cache_kib 512 (calibration of networks)"),
         ({"profiler": "host"},
          "machine: refused where one of these differs: cpu, isa, threads, compiler, flags, kernels"),

@@ -14,7 +14,7 @@ import pytest
 from kernel_toys import HOST, conv
 
 import lut.build
-from lut.calibrate import Calibration
+from lut.calibrate import Calibration, read_kib
 from lut.device import Device
 from lut.profilers import chain
 from lut.profilers.base import Built, Failure
@@ -29,7 +29,7 @@ def rows(count: int, **more) -> dict[OpSpec, Latency]:
     return {replace(conv(4, 4 + i, 8, 3), **more): ROW for i in range(count)}
 
 
-def test_chains_are_distinct_rows_of_integer_operators_with_weights():
+def test_chains_are_rows_of_integer_operators_with_weights():
     fitting = rows(2 * chain.OPS + 5)
     others = {
         **rows(3, w_bits=32, in_bits=(32,), out_bits=32),
@@ -39,12 +39,28 @@ def test_chains_are_distinct_rows_of_integer_operators_with_weights():
         **{spec: replace(ROW, variant="meta-schedule:0123456789ab") for spec in rows(3, height=10)},
     }
     drawn = chain.chains({**others, **fitting})
-    assert [len(each) for each in drawn] == [chain.OPS] * 2
-    specs = [spec for each in drawn for spec in each]
-    assert set(specs) <= set(fitting) and len(set(specs)) == len(specs)
-    assert drawn == chain.chains({**others, **fitting}) and specs != sorted(specs, key=lambda s: s.c_out)
+    assert [len(each) for each in drawn] == [chain.OPS] * chain.CHAINS
+    assert {spec for each in drawn for spec in each} <= set(fitting)
+    assert drawn == chain.chains({**others, **fitting}) and len(set(map(tuple, drawn))) == chain.CHAINS
     assert chain.chains(rows(chain.OPS - 1)) == []
-    assert len(chain.chains(rows(100))) == chain.CHAINS
+
+
+def test_a_chain_goes_on_with_a_row_of_the_shape_that_was_written():
+    table = {replace(conv(c, o, 8, 3), w_bits=bits): ROW for c in (4, 6) for o in (4, 6, 9) for bits in (2, 4, 8)}
+    pairs = [pair for each in chain.chains(table) for pair in itertools.pairwise(each)]
+    assert all(after.c_in == before.c_out for before, after in pairs if before.c_out != 9)  # no row reads 9 channels
+    assert {after.c_in for before, after in pairs if before.c_out == 9} == {4, 6}
+
+
+def test_constants_are_recovered_and_never_negative():
+    drawn = chain.chains({**rows(40), **rows(40, height=16)})
+    kib = [sum(map(read_kib, each)) for each in drawn]
+    found = chain.fit(drawn, [chain.OPS * 0.1 + k * 0.02 for k in kib])
+    assert found == pytest.approx({"op_us": 0.1, "kib_us": 0.02})
+    assert chain.fit(drawn, [chain.OPS * 0.3 - k * 0.02 for k in kib])["kib_us"] == 0
+    assert chain.fit(drawn, [-1.0] * len(drawn)) == {"op_us": 0, "kib_us": 0}
+    assert read_kib(conv(4, 9, 8, 3)) == 4 * 8 * 8 / 1024
+    assert read_kib(replace(conv(4, 9, 8, 3), w_bits=32, in_bits=(32,), out_bits=32)) == 4 * 4 * 8 * 8 / 1024
 
 
 @pytest.mark.skipif(shutil.which("cc") is None, reason="needs a C compiler")
@@ -89,27 +105,24 @@ class Answers:
                 yield key, self.us[key]
 
 
-@pytest.mark.parametrize(
-    ("us", "expected"),
-    [
-        ([0.1, 0.3, 0.2, 0.9], 0.25),
-        ([-0.2, -0.1, -0.1, 0.1], 0.0),
-        ([Failure("timeout", ""), 0.4, 0.4, 0.4], 0.4),
-        ([Failure("crash", "")] * 4, None),
-    ],
-)
-def test_the_median_chain_counts(us, expected, monkeypatch) -> None:
-    monkeypatch.setattr(chain, "Pool", Answers(us, set()))
-    assert chain.measure_op_us(rows(200), DEVICE) == (expected if expected is None else pytest.approx(expected))
+def test_a_chain_that_fails_is_left_out(monkeypatch) -> None:
+    us = [0.2 * chain.OPS] * chain.CHAINS
+    monkeypatch.setattr(chain, "Pool", Answers([Failure("timeout", ""), *us[1:]], set()))
+    expected = pytest.approx({"op_us": 0.2, "kib_us": 0}, abs=1e-9)
+    assert chain.measure_beyond(rows(200), DEVICE) == expected
+    monkeypatch.setattr(chain, "Pool", Answers([Failure("crash", "")] * chain.CHAINS, set()))
+    assert chain.measure_beyond(rows(200), DEVICE) == {}
 
 
 def test_a_chain_with_a_kernel_that_does_not_build_is_left_out(monkeypatch) -> None:
     table = rows(200)
-    pool = Answers([5.0, 0.1, 0.2, 0.3], {chain.chains(table)[0][3]})
+    broken = chain.chains(table)[0][3]
+    lost = sum(broken in each for each in chain.chains(table))
+    pool = Answers([50.0, *[0.2 * chain.OPS] * (chain.CHAINS - 1)], {broken})
     monkeypatch.setattr(chain, "Pool", pool)
-    assert chain.measure_op_us(table, DEVICE) == pytest.approx(0.2)
-    assert pool.asked.count("call") == 3 * chain.PROCESSES
-    assert chain.measure_op_us(rows(3), DEVICE) is None
+    assert chain.measure_beyond(table, DEVICE)["op_us"] == pytest.approx(0.2)
+    assert pool.asked.count("call") == (chain.CHAINS - lost) * chain.PROCESSES
+    assert chain.measure_beyond(rows(3), DEVICE) == {}
 
 
 @dataclass(frozen=True)
@@ -127,17 +140,17 @@ class Profiler:
 
 
 def test_a_table_measures_it_once_and_keeps_it(tmp_path, monkeypatch) -> None:
-    answers = [None, 0.25]
+    answers = [{}, {"op_us": 0.25, "kib_us": 0.01}]
     monkeypatch.setattr(lut.build, "profiler_of", lambda device: Profiler())
-    monkeypatch.setattr(lut.build, "measure_op_us", lambda rows, device, progress: answers.pop(0))
+    monkeypatch.setattr(lut.build, "measure_beyond", lambda rows, device, progress: answers.pop(0))
 
     def built(count: int) -> Calibration:
         path, specs = tmp_path / "t.csv", list(rows(count))
         return Calibration.of(lut.build.build_table(DEVICE, specs, path, every_row=True, progress=False))
 
-    assert built(2) == Calibration()  # too few rows: None
-    assert built(4) == Calibration(op_us=0.25)
-    assert built(6) == Calibration(op_us=0.25) and not answers
+    assert built(2) == Calibration()  # too few rows
+    assert built(4) == Calibration(op_us=0.25, kib_us=0.01)
+    assert built(6) == Calibration(op_us=0.25, kib_us=0.01) and not answers
 
 
 @pytest.mark.skipif(shutil.which("cc") is None, reason="needs a C compiler")

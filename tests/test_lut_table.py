@@ -197,6 +197,7 @@ def test_merge():
         ("calibration_scale: nan", "calibration_scale: 'nan' is not a number above 0"),
         ("calibration_scale: 0", "calibration_scale: '0' is not a number above 0"),
         ("calibration_op_us: -100", "calibration_op_us: '-100' is not a number of at least 0"),
+        ("calibration_kib_us: nan", "calibration_kib_us: 'nan' is not a number of at least 0"),
         ("calibration_call_us: inf", "calibration_call_us: 'inf' is not"),
     ],
 )

@@ -1,11 +1,12 @@
 """What an operator costs inside a network beyond its row, measured: rows one after the other, beside each alone.
 
-    op_us = (time of a pass over n operators - sum of their times alone) / n
+    time of a pass over n operators - sum of their times alone = n op_us + KiB that they read * kib_us
 
 A row is timed in a loop of its own, so its weights, its code and its branches are in the nearest caches; in a network
-other operators were there in between. The pass is laid out as a network is: every operator reads what the one before it
-wrote, in two buffers that they take in turn, with weights of its own. The constant becomes the table's
-`calibration_op_us` (lut/calibrate.py).
+other operators were there in between, and on several threads another core wrote part of what it reads. The pass is laid
+out as a network is: every operator reads what the one before it wrote, in its shape where the table has such a row, in
+two buffers that they take in turn, with weights of its own. The constants, fitted over several passes, become the
+table's `calibration_op_us` and `calibration_kib_us` (lut/calibrate.py).
 """
 
 from __future__ import annotations
@@ -18,7 +19,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from scipy.optimize import nnls
 
+from ..calibrate import read_kib
 from ..device import Device
 from ..kernels import Kernel
 from ..kernels.traces import is_tuned
@@ -31,7 +34,7 @@ from .pool import Pool
 from .quiet import quiet_cores
 from .timing import OUT, harness, load_kernel, pointers, random_arguments
 
-OPS, CHAINS, PROCESSES = 12, 4, 3
+OPS, CHAINS, PROCESSES = 12, 12, 3
 """Operators of a chain; chains of different rows; processes that time each."""
 ROUNDS, WINDOWS, WINDOW_US = 6, 10, 300.0
 WEIGHTED = ("conv2d", "conv2d_add", "linear")
@@ -60,7 +63,8 @@ def _laid_out(kernels: Sequence[Kernel]) -> list[list[np.ndarray | None]]:
 
 
 def beyond(pickled: Sequence[bytes]) -> float:
-    """op_us of one chain of kernels, in this process: the lowest times of interleaved rounds. Negative within noise."""
+    """Microseconds of a pass over a chain of kernels beyond the sum of theirs, in this process: of the lowest times of
+    interleaved rounds. Negative within noise."""
     kernels: list[Kernel] = [pickle.loads(kernel) for kernel in pickled]
     functions: list[Any] = [load_kernel(kernel) for kernel in kernels]
     memory = _laid_out(kernels)  # kept alive: pointers are bare addresses
@@ -80,27 +84,44 @@ def beyond(pickled: Sequence[bytes]) -> float:
             if error:
                 raise OSError(error, os.strerror(error))
             least[i] = min(least[i], float(us.min()))
-    return (least[0] - sum(least[1:])) / len(kernels)
+    return least[0] - sum(least[1:])
 
 
 def chains(rows: Mapping[OpSpec, Latency]) -> list[list[OpSpec]]:
-    """Rows for up to CHAINS chains: integer operators with weights, measured with a template, drawn at random."""
+    """CHAINS walks over integer operators with weights, measured with a template: after each comes one, drawn at
+    random, whose input is its output, or any where there is none. No chains where rows are fewer than OPS."""
     fitting = [
         spec
         for spec, row in rows.items()
         if spec.kind in WEIGHTED and not spec.is_float and spec.out_bits <= 8 and not is_tuned(row.variant)
         and row.source == "host"
     ]  # fmt: skip
-    random.Random(0).shuffle(fitting)
-    cut = [fitting[start : start + OPS] for start in range(0, min(len(fitting), OPS * CHAINS), OPS)]
-    return [chain for chain in cut if len(chain) == OPS]
+    if len(fitting) < OPS:
+        return []
+    readers: dict[tuple[int, ...], list[OpSpec]] = {}
+    for spec in fitting:
+        readers.setdefault((spec.c_in, spec.height, spec.width), []).append(spec)
+    rng, found = random.Random(0), list[list[OpSpec]]()
+    for _ in range(CHAINS):
+        walk = [rng.choice(fitting)]
+        while len(walk) < OPS:
+            walk.append(rng.choice(readers.get((walk[-1].c_out, *walk[-1].out_size()), fitting)))
+        found.append(walk)
+    return found
 
 
-def measure_op_us(rows: Mapping[OpSpec, Latency], device: Device, progress: bool = False) -> float | None:
-    """Microseconds per operator beyond its row, 0 or above: the median over chains; None where there are too few rows
-    or no chain could be measured."""
+def fit(chains: Sequence[Sequence[OpSpec]], us: Sequence[float]) -> dict[str, float]:
+    """op_us and kib_us, 0 or above, by least squares: what a pass over each chain took beyond its operators."""
+    sizes = np.array([[len(chain), sum(map(read_kib, chain))] for chain in chains])
+    (op_us, kib_us), _ = nnls(sizes, np.asarray(us))
+    return {"op_us": float(op_us), "kib_us": float(kib_us)}
+
+
+def measure_beyond(rows: Mapping[OpSpec, Latency], device: Device, progress: bool = False) -> dict[str, float]:
+    """op_us and kib_us in microseconds (`fit`), each chain's time the median over processes; empty where there are too
+    few rows or no chain could be measured."""
     drawn, isa = chains(rows), this_machine(device)["isa"]
-    specs = [spec for chain in drawn for spec in chain]
+    specs = list(dict.fromkeys(spec for chain in drawn for spec in chain))
     samples: list[list[float]] = [[] for _ in drawn]
     with Progress(len(specs) + PROCESSES * len(drawn), "chains", "step", progress) as bar:
         built: dict[OpSpec, bytes] = {}
@@ -117,5 +138,5 @@ def measure_op_us(rows: Mapping[OpSpec, Latency], device: Device, progress: bool
                     bar.update()
                     if not isinstance(us, Failure):
                         samples[i].append(us)
-    found = [float(np.median(each)) for each in samples if each]
-    return max(0.0, float(np.median(found))) if found else None
+    measured = [i for i, each in enumerate(samples) if each]
+    return fit([drawn[i] for i in measured], [float(np.median(samples[i])) for i in measured]) if measured else {}
