@@ -1,11 +1,11 @@
 """Exported networks in ONNX Runtime beside the integer reference: CIFAR-10's test images, the published weights.
 
-    python -m scripts.bench_onnx [--images 1000] [--data-root FOLDER] [--networks resnet8-w4a8 ...] [--json]
+    python -m scripts.bench_onnx [--images 1000] [--data-root FOLDER] [--networks resnet8-w4a8 FILE ...] [--json]
 
 NAME-wWaA is a network of the registry at W-bit weights and A-bit activations (its first and last layer at 8 bits),
 NAME-float32 the baseline. Steps are calibrated on 256 training images, without training; MobileNetV2, of which there
-are no published weights, has random ones. Printed per network, each figure with ONNX Runtime's fused kernels and
-without any of its rewriting:
+are no published weights, has random ones. FILE is the subnet.safetensors of a search on CIFAR-10. Printed per
+network, each figure with ONNX Runtime's fused kernels and without any of its rewriting:
     codes    largest difference of an operator's output, in codes, given the reference's inputs; at most 1 is asked
     share    of the codes that differ, in the operator where it is largest
     top-1    share of the images whose best class is the reference's; 99.9 % is asked
@@ -31,8 +31,8 @@ from deploy.program import Program
 from lut.cli import guard
 from lut.errors import InputError
 from scripts.bench_exactness import randomise
-from search.data import load
-from supernet import SearchSpace, Supernet, extract
+from search.data import Dataset, load
+from supernet import SearchSpace, Supernet, extract, load_subnet
 from supernet.networks import NETWORKS, pretrained
 from supernet.networks.weights import CHECKPOINTS
 
@@ -60,9 +60,14 @@ class Result:
 
 def program_of(network: str, root: Path | None) -> tuple[Program, np.ndarray]:
     """(the lowered network, CIFAR-10's test images as uint8 NHWC). InputError for a name that is none."""
+    if network.endswith(".safetensors"):
+        return lower(load_subnet(network), Path(network).stem), images_of(load("cifar10", root))
     form = re.fullmatch(r"(\w+)-(?:w([1-8])a([1-8])|float32)", network)
     if form is None or form[1] not in NETWORKS:
-        raise InputError(f"--networks: {network!r}; expected NAME-wWaA or NAME-float32, NAME of {', '.join(NETWORKS)}")
+        raise InputError(
+            f"--networks: {network!r}; expected NAME-wWaA or NAME-float32, NAME of {', '.join(NETWORKS)}, or a subnet's"
+            " .safetensors"
+        )
     data = load("cifar10", root)
     torch.manual_seed(0)
     if form[1] in CHECKPOINTS:
@@ -74,8 +79,12 @@ def program_of(network: str, root: Path | None) -> tuple[Program, np.ndarray]:
     x = next(iter(data.batches("train", CALIBRATION)))[0].contiguous()
     space = SearchSpace((bits[0],), (bits[1],), (1.0,))
     net = Supernet.from_model(model, x, space, torch.tensor(data.mean), torch.tensor(data.std)).eval()
-    images = data.test[0].permute(0, 2, 3, 1).contiguous().numpy()
-    return lower(extract(net, net.arch()), network), images
+    return lower(extract(net, net.arch()), network), images_of(data)
+
+
+def images_of(data: Dataset) -> np.ndarray:
+    """The test images as uint8 NHWC."""
+    return data.test[0].permute(0, 2, 3, 1).contiguous().numpy()
 
 
 def measure(network: str, count: int, root: Path | None) -> Result:
