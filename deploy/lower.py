@@ -100,7 +100,7 @@ class _Lowering:
             return islands.layer_norm(op, self.net.channel_norm(node.name))
         if node.output:
             return self._pooled_scores(node, op)
-        if node.kind in MOVES or self.net.is_float:
+        if node.kind in MOVES or node.kind == "softmax" or self.net.is_float:
             return op
         if node.kind == "dequantize":
             return islands.dequantize(op, self.tensors[node.inputs[0]])

@@ -30,9 +30,13 @@ def identifier(name: str) -> str:
 def numbers(results: Sequence[Place]) -> str:
     """What a buffer of results holds, for a comment."""
     if len(results) == 1:
-        return f"{results[0].count} scores"
-    each = ", ".join(f"{row.label}: {row.count} from {row.first}" for row in results)
+        return f"{results[0].count} scores{_softmax(results[0])}"
+    each = ", ".join(f"{row.label}: {row.count} from {row.first}{_softmax(row)}" for row in results)
     return f"{room(results)} scores, NHWC ({each})"
+
+
+def _softmax(row: Place) -> str:
+    return f", of which the model returns the softmax: of {row.scale:.9g} times each" if row.softmax else ""
 
 
 @dataclass(frozen=True)

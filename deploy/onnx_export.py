@@ -180,5 +180,6 @@ KINDS: dict[str, Callable[[Graph, Op], None]] = {
     "pad": onnx_moves.pad,
     "dequantize": onnx_moves.dequantize,
     "quantize": onnx_moves.quantize,
+    "softmax": onnx_moves.softmax,
     "layer_norm": onnx_moves.layer_norm,
 }

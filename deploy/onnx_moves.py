@@ -1,4 +1,4 @@
-"""ONNX forms of what moves codes, and of float islands: concats, splits, shuffles, pads, layer norms."""
+"""ONNX forms of what moves codes, and of float islands: concats, splits, shuffles, pads, softmax, layer norms."""
 
 from __future__ import annotations
 
@@ -51,6 +51,10 @@ def dequantize(graph: Graph, op: Op) -> None:
 
 def quantize(graph: Graph, op: Op) -> None:
     graph.store(op, graph.value(op.inputs[0]), op.low, op.high)
+
+
+def softmax(graph: Graph, op: Op) -> None:
+    graph.define(op.output, graph.node("Softmax", [graph.codes(op.inputs[0])], f"{op.name}/value", axis=CHANNELS))
 
 
 def layer_norm(graph: Graph, op: Op) -> None:

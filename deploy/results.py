@@ -18,11 +18,14 @@ from .program import Program
 
 @dataclass(frozen=True)
 class Place:
-    """An output tensor in the buffer of results: its first number, how many, its label (`supernet.outputs.Form`)."""
+    """An output tensor in the buffer of results: its first number, how many, its label (`supernet.outputs.Form`), the
+    value of one unit. softmax: the model returns the softmax of the values over the channels."""
 
     first: int
     count: int
     label: str = ""
+    scale: float = 1.0
+    softmax: bool = False
 
 
 def places(program: Program, alignment: int = 1) -> tuple[Place, ...]:
@@ -30,11 +33,12 @@ def places(program: Program, alignment: int = 1) -> tuple[Place, ...]:
     found: list[Place] = []
     at = 0
     labels = program.form.labels if len(program.form.labels) == len(program.outputs) else program.outputs
-    for name, label in zip(program.outputs, labels):
+    for position, (name, label) in enumerate(zip(program.outputs, labels)):
         tensor = program.tensors[name]
         size = np.dtype(tensor.dtype).itemsize
         at = -(-at * size // alignment) * alignment // size
-        found.append(Place(at, tensor.bytes // size, label))
+        softmax = program.form.is_softmax(position)
+        found.append(Place(at, tensor.bytes // size, label, tensor.scale, softmax))
         at += tensor.bytes // size
     return tuple(found)
 

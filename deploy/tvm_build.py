@@ -21,38 +21,21 @@ import numpy as np
 from cost_models.arena import ALIGNMENT
 from lut.errors import InputError, LutError
 from lut.files import atomic_write
-from lut.kernels import Kernel, pack_constants, row_key, supported
-from lut.kernels import build as build_kernel
+from lut.kernels import Kernel, pack_constants, supported
 from lut.kernels.isa import machine_of, require
 from lut.kernels.signature import SLACK
 from lut.profilers.quiet import one_core_each
 from lut.profilers.timing import aligned, compile_c
-from lut.schedules import trace_of
 from lut.table import LatencyTable
 
 from . import layout
+from .kernels import build_kernels
 from .network_source import SCORES, Network, identifier
 from .program import Op, Program
 from .results import Place, dense, places, room
 
 CACHE_BYTES = 64 << 20
 """More than the last-level cache share of one core."""
-
-
-def _kernels(program: Program, isa: str, table: LatencyTable | None, threads: int) -> dict[str, Kernel]:
-    """Kernel by operator name, with its row's schedule; equal row keys share one."""
-    built: dict[object, Kernel] = {}
-    chosen = {}
-    for op in program.ops:
-        key = row_key(op.spec, isa)
-        if key not in built:
-            try:
-                variant = table.variant(key) if table else ""
-                built[key] = build_kernel(key, isa, variant, threads, trace_of(table, key, variant))
-            except LutError as error:
-                raise LutError(f"{program.name}: {op.name}: {error}") from None
-        chosen[op.name] = built[key]
-    return chosen
 
 
 def _call(
@@ -92,7 +75,7 @@ def build(program: Program, isa: str, folder: Path, table: LatencyTable | None =
     """
     _check(program)
     name = identifier(program.name)
-    kernels = _kernels(program, isa, table, threads)
+    kernels = build_kernels(program, isa, table, threads)
     arena, size = layout.place(program, {n: k.workspace_bytes for n, k in kernels.items()}, ALIGNMENT, SLACK)
     arena_bytes = size + SLACK
     pack = lambda op, zeros, zero: pack_constants(op, isa, zeros, zero)  # noqa: E731

@@ -10,9 +10,12 @@ LINE_SECONDS = 10.0
 
 
 class Progress:
-    """Counts to `total`; `update()` after each step. A context manager; silent when not `shown`."""
+    """Counts to `total`; `update()` after each step. A context manager; silent when not `shown`.
 
-    def __init__(self, total: int, label: str, unit: str = "row", shown: bool = True) -> None:
+    quiet: seconds before a bar appears.
+    """
+
+    def __init__(self, total: int, label: str, unit: str = "row", shown: bool = True, quiet: float = 0.0) -> None:
         self.total, self.label, self.unit = total, label, unit
         self.done, self._shown = 0, shown
         self._start = self._last = time.monotonic()
@@ -20,7 +23,7 @@ class Progress:
         if shown and sys.stderr.isatty():
             from tqdm import tqdm
 
-            self._bar = tqdm(total=total, desc=label, unit=unit, file=sys.stderr, dynamic_ncols=True)
+            self._bar = tqdm(total=total, desc=label, unit=unit, file=sys.stderr, dynamic_ncols=True, delay=quiet)
 
     def update(self, steps: int = 1) -> None:
         self.done += steps

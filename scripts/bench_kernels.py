@@ -2,7 +2,8 @@
 
 Rows are measured in turn, several rounds, and the fastest window counts: ratios then hold on a noisy machine. In the
 same turns runs the bare instruction, its operands in registers: what a row reaches of its products per second is the
-row's share of the peak.
+row's share of the peak. Beside it, where the CPU has VPOPCNTQ, runs what would multiply codes of 1 and 2 bits plane by
+plane (bare_popcount.py).
 
     python scripts/bench_kernels.py [--isa ISA] [--rounds 8] [--json]
 """
@@ -22,6 +23,7 @@ from lut.kernels.signature import NAMES, Arg
 from lut.profilers.timing import measure
 from lut.progress import Progress
 from lut.spec import OpSpec
+from scripts.bare_popcount import lacking, popcount
 
 BITS = ((32, 32), (8, 8), (8, 4), (4, 8), (4, 4), (2, 8), (2, 4))
 """Of weights and inputs; pairs whose kernels are the same on an instruction set share a measurement."""
@@ -49,6 +51,8 @@ def macs(spec: OpSpec) -> int:
 
 
 BARE_STEPS = 4096
+SERIAL_BITS = (1, 2)
+"""Of weights and inputs alike, multiplied plane by plane."""
 
 
 def bare(isa: str, bits: int) -> tuple[Kernel, int] | None:
@@ -80,13 +84,15 @@ def bare(isa: str, bits: int) -> tuple[Kernel, int] | None:
     return Kernel(f"bare_{bits}", spec, isa, code, args, 0, 0), BARE_STEPS * sums * how.vector
 
 
-def bench(isa: str, rounds: int) -> tuple[dict[int, float], list[dict[str, object]]]:
-    """(peak by bits, 1e9 products a second; one record per row: shape, w_bits, in_bits, us, gmacs, speedup over
-    float32, share of the peak)."""
+def bench(isa: str, rounds: int) -> tuple[dict[int, float], dict[int, float], list[dict[str, object]]]:
+    """(peak by bits, 1e9 products a second; the same of popcounts; one record per row: shape, w_bits, in_bits, us,
+    gmacs, speedup over float32, share of the peak)."""
     keys = {(name, *bits): row_key(row(name, *bits), isa) for name in SHAPES for bits in BITS}
     kernels: dict[object, Kernel] = {key: build(key, isa) for key in dict.fromkeys(keys.values())}
     loops = {bits: found for bits in (32, 8) if (found := bare(isa, bits))}
     kernels |= {bits: kernel for bits, (kernel, _) in loops.items()}
+    serial = {bits: popcount(isa, bits) for bits in SERIAL_BITS} if not lacking(isa) else {}
+    kernels |= {("popcount", bits): kernel for bits, (kernel, _) in serial.items()}
     us = dict.fromkeys(kernels, float("inf"))
     with Progress(rounds, "time") as bar:
         for _ in range(rounds):
@@ -94,7 +100,8 @@ def bench(isa: str, rounds: int) -> tuple[dict[int, float], list[dict[str, objec
                 us[key] = min(us[key], float(measure(kernel, windows=40, window_us=200.0).min()))
             bar.update()
     peak = {bits: products / us[bits] / 1e3 for bits, (_, products) in loops.items()}
-    return peak, [
+    counted = {bits: products / us["popcount", bits] / 1e3 for bits, (_, products) in serial.items()}
+    records: list[dict[str, object]] = [
         {
             "shape": name,
             "w_bits": w_bits,
@@ -106,6 +113,7 @@ def bench(isa: str, rounds: int) -> tuple[dict[int, float], list[dict[str, objec
         }
         for (name, w_bits, in_bits), key in keys.items()
     ]
+    return peak, counted, records
 
 
 def main() -> int:
@@ -116,12 +124,12 @@ def main() -> int:
     options = parser.parse_args()
     isa = options.isa or isa_of_host()
     try:
-        peak, records = bench(isa, options.rounds)
+        peak, counted, records = bench(isa, options.rounds)
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
     if options.json:
-        print(json.dumps({"isa": isa, "peak_gmacs": peak, "rows": records}, indent=1))
+        print(json.dumps({"isa": isa, "peak_gmacs": peak, "popcount_gmacs": counted, "rows": records}, indent=1))
         return 0
     print(f"{'us, times faster than float32; ' + isa:36}" + "".join(f"{f'w{w} a{a}':>16}" for w, a in BITS))
     for name in SHAPES:
@@ -131,9 +139,9 @@ def main() -> int:
     for name in SHAPES:
         shares = [r["share"] for r in records if r["shape"] == name]
         print(f"{name:36}" + "".join(f"{'-' if share is None else f'{share:.0%}':>16}" for share in shares))
-    print(
-        "bare: " + ", ".join(f"{'float32' if bits == 32 else '8-bit'} {top:.0f} GMAC/s" for bits, top in peak.items())
-    )
+    rates = [f"{'float32' if bits == 32 else '8-bit'} {top:.0f} GMAC/s" for bits, top in peak.items()]
+    rates += [f"{bits}-bit x {bits}-bit by popcount {top:.0f} GMAC/s" for bits, top in counted.items()]
+    print("bare: " + ", ".join(rates + ([f"no popcount ({why})"] if (why := lacking(isa)) else [])))
     return 0
 
 

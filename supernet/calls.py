@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, fx
+from torch import Tensor, fx, nn
 
 from . import views
 from .norms import layer_norm
@@ -230,6 +230,22 @@ def _layer_norm(walk: Collector, call: Call) -> None:
     walk.emit(call.node, "layer_norm", [view], walk.shape(view), view.axes, norm)
 
 
+def softmax(walk: Collector, call: Call, dim: int | None, module: nn.Module | None = None) -> None:
+    """Over all channels of every pixel."""
+    view = walk.view(call.args[0])
+    if dim is None:
+        raise call.refuse("a softmax without an axis; give it dim=1", module)
+    channels, height, width = walk.shape(view)
+    if view.axes[dim] != "c" and (view.axes[dim] != "f" or height * width > 1):
+        why = f"a softmax over axis {dim} of a tensor {view.axes} is not deployable, only one over all channels (c)"
+        raise call.refuse(f"{why}; gate with a sigmoid, or keep it out of the model given to from_model", module)
+    walk.emit(call.node, "softmax", [view], (channels, height, width), view.axes)
+
+
+def _softmax(walk: Collector, call: Call) -> None:
+    softmax(walk, call, call.argument(1, "dim"))
+
+
 Family = Callable[["Collector", Call], None]
 _ADD, _SUB, _MUL, _DIV = map(_arithmetic, ("add", "sub", "mul", "div"))
 _MEAN, _MAX = map(_reduce, ("avg_pool", "max_pool"))
@@ -254,5 +270,6 @@ FAMILIES: dict[Any, Family] = {
     **dict.fromkeys((torch.transpose, torch.swapaxes, "transpose", "swapaxes"), _transpose),
     **dict.fromkeys(("expand", "expand_as"), _expand),
     F.layer_norm: _layer_norm,
+    **dict.fromkeys((F.softmax, torch.softmax, "softmax"), _softmax),
 }  # fmt: skip
 """What people call in forward -> how it is read."""

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from .nodes import MOVES, Node
+from .nodes import ISLANDS, MOVES, Node
 from .ties import UnionFind
 from .unary import POSITIVE
 
 
 def islands(nodes: list[Node]) -> list[Node]:
-    """Layer norms among integers: codes become float32 before each and codes again behind it."""
+    """What computes in float32 among integers: codes become float32 before each and codes again behind it."""
     found: list[Node] = []
     ends: dict[str, str] = {}
     for node in nodes:
         node.inputs = tuple(ends.get(name, name) for name in node.inputs)
-        if node.kind != "layer_norm":
+        if node.kind not in ISLANDS:
             found.append(node)
             continue
         start, end = f"{node.name}.in", f"{node.name}.out"
@@ -64,7 +64,7 @@ def signs(nodes: list[Node], signed_input: bool) -> dict[str, bool]:
 def _signed(node: Node, signed: Mapping[str, bool], signed_input: bool) -> bool:
     if node.kind == "input":
         return signed_input
-    if node.act_high is not None:
+    if node.act_high is not None or node.kind == "softmax":
         return False
     if node.layer is not None or node.kind == "layer_norm":
         return True

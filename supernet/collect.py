@@ -15,7 +15,7 @@ from torch import Tensor, fx, nn
 from lut.errors import InputError
 
 from . import views
-from .calls import FAMILIES, reshape
+from .calls import FAMILIES, reshape, softmax
 from .functional import FUNCTIONAL, plain
 from .mixed import Block, MixedOp, block_of
 from .norms import channel_norm, layer_norm_of
@@ -149,6 +149,8 @@ class Collector:
             self._registered(call, source, answer, name)
         elif isinstance(module, (nn.Flatten, nn.Unflatten)):
             reshape(self, call)
+        elif isinstance(module, (nn.Softmax, nn.Softmax2d)):
+            softmax(self, call, getattr(module, "dim", -3), module)
         elif isinstance(module, nn.Linear):
             self.linear(call, source, plain(module), self.once(node, module))
         elif (norm := layer_norm_of(module) or channel_norm(module)) is not None:

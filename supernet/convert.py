@@ -18,6 +18,7 @@ from lut.errors import InputError
 from .choice import Choice
 from .codes import islands, share_quantizers, signs
 from .fuse import fuse
+from .heads import split_off
 from .layers import ChannelNorm, MixedConv2d, MixedLayer, MixedLinear
 from .network import KINDS
 from .nodes import FLOATS, Node, last_layers
@@ -55,7 +56,7 @@ class Parts(NamedTuple):
 def read(model: nn.Module, example: Tensor) -> Traced:
     """The primitives of a user's model, checked. Raises InputError."""
     _check(model, example)
-    traced = recognised(trace(model, example))
+    traced = split_off(recognised(trace(model, example)))
     _own_weights(traced.ops)
     if not any(raw.op in ("conv", "linear") for raw in traced.ops):
         raise InputError(f"{type(model).__name__}: no convolution or linear layer to search")

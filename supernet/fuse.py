@@ -224,6 +224,9 @@ class _Fuser:
         assert isinstance(raw.module, nn.LayerNorm)
         self._plain(raw, "layer_norm", norm=raw.module, eps=raw.module.eps)
 
+    def _softmax(self, raw: RawOp) -> None:
+        self._plain(raw, "softmax")
+
     def _mix(self, raw: RawOp) -> None:
         self._plain(raw, "mix")
 

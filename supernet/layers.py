@@ -41,6 +41,19 @@ class ChannelNorm(nn.Module):
         return (x - mean) * (variance + self.eps).rsqrt() * self.weight.view(-1, 1, 1) + self.bias.view(-1, 1, 1)
 
 
+def channel_softmax(x: Tensor, mask: Tensor | None) -> Tensor:
+    """Softmax over the channels of every pixel of x (n, C, H, W), by those that live: with a mask m (C,),
+
+    y = exp(x - top) / sum(m exp(x - top)), top the largest living x. Dead channels of y are the mask's affair.
+    """
+    if mask is None:
+        return x.softmax(1)
+    m = mask.view(1, -1, 1, 1)
+    top = x.masked_fill(m == 0, float("-inf")).amax(1, keepdim=True)
+    power = (x - top).clamp_max(0).exp()
+    return power / (m * power).sum(1, keepdim=True)
+
+
 class MixedLayer(nn.Module):
     """Weights (c_out, ...), a step per bit option and output channel (1 until `calibrate`), batch norm, activation.
 

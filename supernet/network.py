@@ -2,8 +2,8 @@
 
 Each node makes one tensor. Order on an edge: conv, batch norm, residual, activation, quantizer, mask. What only moves
 codes (`nodes.MOVES`) shares its input's quantizer, all inputs of a concat have one. The output tensors are not
-quantized, and a layer norm reads and makes float32. A `mix` weighs its candidates' quantized outputs, so it needs no
-quantizer of its own, and one candidate is exact.
+quantized; a layer norm and a softmax read and make float32. A `mix` weighs its candidates' quantized outputs, so it
+needs no quantizer of its own, and one candidate is exact.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .choice import Choice, Gates
-from .layers import ChannelNorm, MixedLayer, activate
+from .layers import ChannelNorm, MixedLayer, activate, channel_softmax
 from .nodes import MOVES, Node
 from .outputs import Form
 from .quantizers import ActQuantizer
@@ -172,6 +172,8 @@ class QuantNetwork(nn.Module):
                 return inputs[0]
             case "layer_norm":
                 return self.channel_norm(node.name)(inputs[0], self._mask(node.name, gates))
+            case "softmax":
+                return channel_softmax(inputs[0], self._mask(node.name, gates))
         raise AssertionError(node.kind)
 
     def _mask(self, name: str, gates: Gates | None) -> Tensor | None:

@@ -14,7 +14,10 @@ not; a concat's inputs have one for all."""
 
 WEIGHTED = ("conv2d", "conv2d_add", "linear")
 
-FLOATS = ("dequantize", "layer_norm")
+ISLANDS = ("layer_norm", "softmax")
+"""Kinds that compute in float32 among integers."""
+
+FLOATS = ("dequantize", *ISLANDS)
 """Kinds whose output is float32 among integers."""
 
 

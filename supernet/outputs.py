@@ -22,10 +22,12 @@ Leaf = TypeVar("Leaf")
 @dataclass(frozen=True)
 class Form:
     """tree: the position of a leaf, or a pair ("tuple" | "list", items) or ("dict", ((key, item), ..)). leaves: for
-    each, the position of its output tensor and the letters of its axes. The default is one vector per image."""
+    each, the position of its output tensor and the letters of its axes. softmax: the leaves that are their tensor's
+    softmax over channels, which is no operator of the network. The default is one vector per image."""
 
     tree: Any = 0
     leaves: tuple[tuple[int, str], ...] = ((0, "nf"),)
+    softmax: tuple[int, ...] = ()
 
     @property
     def lone(self) -> bool:
@@ -42,14 +44,24 @@ class Form:
 
     def build(self, tensors: Sequence[Tensor]) -> Any:
         """The structure, of the output tensors (n, C, H, W)."""
-        return _mapped(self.tree, lambda leaf: _viewed(tensors[self.leaves[leaf][0]], self.leaves[leaf][1]))
+
+        def made(leaf: int) -> Tensor:
+            position, axes = self.leaves[leaf]
+            return _viewed(tensors[position].softmax(1) if leaf in self.softmax else tensors[position], axes)
+
+        return _mapped(self.tree, made)
+
+    def is_softmax(self, position: int) -> bool:
+        """Whether the model returns the softmax of an output tensor, by its position."""
+        return any(self.leaves[leaf][0] == position for leaf in self.softmax)
 
     def to_json(self) -> dict[str, Any]:
-        return {"tree": self.tree, "leaves": self.leaves}
+        return {"tree": self.tree, "leaves": self.leaves, "softmax": self.softmax}
 
     @staticmethod
     def from_json(body: Mapping[str, Any]) -> Form:
-        return Form(_frozen(body["tree"]), tuple((position, axes) for position, axes in body["leaves"]))
+        leaves = tuple((position, axes) for position, axes in body["leaves"])
+        return Form(_frozen(body["tree"]), leaves, tuple(body.get("softmax", ())))
 
 
 def form_of(result: Any, leaf: Callable[[Any, str], Leaf]) -> tuple[Any, list[Leaf]]:

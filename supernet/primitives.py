@@ -26,7 +26,7 @@ _LIBRARIES = tuple(sysconfig.get_path(name) for name in ("purelib", "platlib"))
 @dataclass
 class RawOp:
     """One primitive. op: conv bn act unary linear add mul affine avg_pool max_pool pad channel_pad stride concat split
-    shuffle layer_norm mix input.
+    shuffle layer_norm softmax mix input.
 
     attrs: conv {'pad': (t, l, b, r)}; act {'high': float}; unary {'fn': name}; affine {'scale', 'shift'}: (C,) tensors;
     pools {'kernel', 'stride', 'pad', 'dilation'}; pad {'pad'}; channel_pad {'before', 'after'}; stride {'stride'}: of

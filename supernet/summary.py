@@ -41,8 +41,10 @@ def _row(network: QuantNetwork, node: Node, schedule: Schedule, device: Any, tab
     notes += [f"width tied: {reason}" for reason in dict.fromkeys(g.tied for g in network.layout[node.name]) if reason]
     if weight is not None and weight.pinned:
         notes.append(f"weight bits pinned: {_bits_reason(network, node)}")
+    if node.output and network.form.is_softmax(position := network.outputs.index(node.name)):
+        notes.insert(0, "the model returns its softmax, a device the scores")
     if node.output and not network.form.lone:
-        notes.insert(0, f"output {network.form.labels[network.outputs.index(node.name)]}")
+        notes.insert(0, f"output {network.form.labels[position]}")
     if node.kind == "mix":
         skips = _skips(network, node)
         operators = len(node.inputs) - skips

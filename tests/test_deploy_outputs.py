@@ -136,7 +136,7 @@ def test_a_microcontroller_equals_the_reference(name, tmp_path):
 
 def test_places_of_a_lone_output():
     program = program_of("squeezenet")
-    assert places(program, 64) == (Place(0, 10),)
+    assert places(program, 64) == (Place(0, 10, scale=program.tensors[program.output].scale),)
     assert torch.equal(
         values(program, np.ones((2, 10), "i2")), torch.full((2, 10), program.tensors[program.output].scale)
     )

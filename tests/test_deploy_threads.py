@@ -153,6 +153,6 @@ def test_one_thread_needs_none(tmp_path) -> None:
 
 def test_bad_input(tmp_path) -> None:
     pytest.importorskip("tvm")
-    with pytest.raises(LutError, match="small-net: in: threads: 0 is not positive"):
+    with pytest.raises(LutError, match="small-net: threads: 0 is not positive"):
         build(network(), HOST, tmp_path, threads=0)
     assert not list(tmp_path.glob("*.so"))

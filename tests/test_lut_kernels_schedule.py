@@ -9,6 +9,7 @@ from kernel_toys import HOST, SHAPES, check, conv, with_bits
 from test_deploy_tvm_build import images, network
 
 from deploy.integer import run_program
+from deploy.kernels import build_kernels
 from deploy.tvm_build import HostModule, build
 from lut import kernels
 from lut.errors import LutError
@@ -86,19 +87,20 @@ def test_schedules_that_do_not_fit_are_refused():
 @needs_compiler
 def test_a_deployed_network_takes_the_schedules_of_its_rows(tmp_path, monkeypatch):
     pytest.importorskip("tvm")
-    program, asked = network(), {}
+    program, found = network(), {}
     keys = [kernels.row_key(op.spec, HOST) for op in program.ops]
     chosen = {key: kernels.variants(key, HOST, 9)[-1] for key in keys}
     rows = {key: Latency(1, 1, 1, variant=variant) for key, variant in chosen.items()}
     table = LatencyTable(rows, {"collapse": "act_bits", "isa": HOST})
 
-    def built(key, isa, variant="", threads=1, trace=""):
-        asked[key] = variant
-        return kernels.build(key, isa, variant, threads, trace)
+    def built(*given):
+        made = build_kernels(*given)
+        found.update({kernel.spec: kernel.variant for kernel in made.values()})
+        return made
 
-    monkeypatch.setattr("deploy.tvm_build.build_kernel", built)
+    monkeypatch.setattr("deploy.tvm_build.build_kernels", built)
     module = HostModule(build(program, HOST, tmp_path, table))
-    assert asked == chosen
+    assert found == chosen
     assert any(chosen[key] != kernels.variants(key, HOST, 1)[0] for key in keys)
     assert (module.run(images(5)) == run_program(program, images(5))).all()
 

@@ -290,8 +290,25 @@ class Dilated(nn.Module):
         return self.head(x).amax((2, 3))
 
 
+class SoftGates(nn.Module):
+    """Softmax over channels: as a gate per channel and per pixel, between layers, and at the end."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem, self.down = conv_bn(3, 16, 3), conv_bn(16, 24, 3, 2)
+        self.squeeze, self.pixels = nn.Conv2d(16, 16, 1), nn.Conv2d(24, 24, 1)
+        self.assign, self.fc = nn.Linear(24, 12), nn.Linear(12, 10)
+        self.end = nn.Softmax(dim=-1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x)
+        x = self.down(16 * x * F.softmax(self.squeeze(F.adaptive_avg_pool2d(x, 1)), dim=1))
+        x = x + 8 * torch.softmax(self.pixels(x).permute(0, 2, 3, 1), -1).permute(0, 3, 1, 2)
+        return self.end(4 * self.fc(self.assign(x.mean((2, 3))).softmax(1)))
+
+
 ZOO = {
     "densenet": DenseNet, "inception": Inception, "squeezenet": SqueezeNet, "se_resnet": SeResNet, "resnext": ResNeXt,
     "preactivation": PreActivation, "drop_path": DropPathResNet, "vgg": Vgg, "alexnet": AlexNet, "dilated": Dilated,
-    **MOBILE, **SEVERAL,
+    "soft_gates": SoftGates,     **MOBILE, **SEVERAL,
 }  # fmt: skip

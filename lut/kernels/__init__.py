@@ -14,7 +14,7 @@ from typing import Any
 from lut.errors import LutError
 from lut.spec import FLOAT_BITS, OpSpec
 
-from .conv import canonical
+from .conv import canonical, unpacked_elsewhere
 from .intrinsics import NARROW
 from .isa import get_isa, isa_of_host, target
 from .kinds import KINDS, WITH_WEIGHTS, supported
@@ -94,7 +94,9 @@ def variants(spec: OpSpec, isa: str, count: int, threads: int = 1) -> tuple[str,
     key, chosen = row_key(spec, isa), get_isa(isa)
     if layout(key) != "conv":
         return ("",)
-    return tuple(map(str, candidates(canonical(key, chosen.stage_bytes, threads), chosen, count, threads)))
+    loops = canonical(key, chosen.stage_bytes, threads)
+    first, *others = candidates(loops, chosen, count, threads)
+    return tuple(map(str, (first, *unpacked_elsewhere(loops, chosen, first, threads), *others)))[:count]
 
 
 def build(spec: OpSpec, isa: str, variant: str = "", threads: int = 1, trace: str = "") -> Kernel:

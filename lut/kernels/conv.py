@@ -11,6 +11,7 @@ beyond the run is multiplied by zero. Several threads share the rows, or where t
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -18,17 +19,17 @@ from lut.errors import LutError
 from lut.spec import OpSpec
 
 from .emit import Nest
-from .intrinsics import dot, expand, expanded
+from .intrinsics import Dot, dot, expand, expanded
 from .isa import LANES, Isa
 from .parts import UNEVEN, unevenness
 from .requantize import Epilogue
 from .schedule import Schedule, default, shared
 from .signature import SLACK, in_dtype, pointers
-from .stage import Rows, in_place, plan_stage, stage_strip
+from .stage import Rows, Staged, in_place, largest_share, plan_stage, stage_strip
 from .tile import Layout, Tile, runs
 
 UNPACK_PIXELS = 16
-"""Output pixels per strip from which unpacking sub-byte weights once beats doing so in every tile."""
+"""Output pixels per strip from which sub-byte weights are unpacked once, where the schedule does not say."""
 
 
 def canonical(spec: OpSpec, row_bytes: int, threads: int = 1) -> OpSpec:
@@ -76,6 +77,30 @@ def pack_channels(spec: OpSpec, values: np.ndarray) -> np.ndarray:
     return np.pad(form, ((0, 0), (0, -form.shape[1] % LANES))).reshape(-1)
 
 
+def _stage(spec: OpSpec, isa: Isa, how: Dot, rows: int, tall: int, workspace: Any, source: Any) -> Staged:
+    """Where a part of at most `rows` rows reads its input."""
+    if any(spec.pad) or how.staged != in_dtype(spec):
+        return plan_stage(spec, workspace, how.staged, spec.c_in, isa.stage_bytes, rows, tall)
+    return in_place(spec, source, rows)
+
+
+def _unpacks_once(spec: OpSpec, schedule: Schedule, stage: Staged) -> bool:
+    """Whether packed weights are unpacked once per strip, not in every tile."""
+    return schedule.unpack == "s" if schedule.unpack else stage.rows * spec.out_size()[1] >= UNPACK_PIXELS
+
+
+def unpacked_elsewhere(spec: OpSpec, isa: Isa, schedule: Schedule, threads: int = 1) -> tuple[Schedule, ...]:
+    """The schedule with packed weights unpacked in the other place; none where they are not packed. spec: canonical."""
+    how = dot(isa.name, spec.w_bits, spec.in_bits[0])
+    if not how.unpackable:
+        return ()
+    rows, cols = spec.out_size()
+    (tall, _), (axis, _) = schedule.tile(rows, cols), shared(spec, isa, schedule, threads)
+    most = largest_share(rows, tall, threads) if axis == "rows" else rows
+    once = _unpacks_once(spec, schedule, _stage(spec, isa, how, most, tall, None, None))
+    return (replace(schedule, unpack="r" if once else "s"),)
+
+
 def conv(nest: Nest, spec: OpSpec, isa: Isa, schedule: Schedule | None = None) -> int:
     """Emit conv2d, conv2d_add or linear over the kernel's eight pointers; returns a part's workspace in bytes.
 
@@ -89,17 +114,16 @@ def conv(nest: Nest, spec: OpSpec, isa: Isa, schedule: Schedule | None = None) -
     (tall, wide), deep = schedule.tile(rows, cols), schedule.blocks
     if form.blocks % deep:
         raise LutError(f"variant: {schedule}: {deep} does not divide the {form.blocks} blocks of outputs")
+    if schedule.unpack and not how.unpackable:
+        raise LutError(f"variant: {schedule}: {spec.w_bits}-bit weights are not unpacked on {isa.name}")
     bound = pointers(nest, spec, how.weight_dtype, how.staged)
     residual = bound["in2"] if spec.kind == "conv2d_add" else None
     epilogue = Epilogue(nest, spec, bound["params"], bound["out"], isa.name, residual)
     axis, _ = shared(spec, isa, schedule, nest.threads)
     own = Rows.share(nest, rows, tall) if axis == "rows" else Rows(0, rows, rows)
     each_group, each_block = (nest.share if axis == name else nest.loop for name in ("groups", "blocks"))
-    if any(spec.pad) or how.staged != in_dtype(spec):
-        stage = plan_stage(spec, bound["workspace"], how.staged, spec.c_in, isa.stage_bytes, own.most, tall)
-    else:
-        stage = in_place(spec, bound["in"], own.most)
-    unpack = how.unpackable and stage.rows * cols >= UNPACK_PIXELS
+    stage = _stage(spec, isa, how, own.most, tall, bound["workspace"], bound["in"])
+    unpack = how.unpackable and _unpacks_once(spec, schedule, stage)
     block_size, vectors = form.taps * form.vectors * how.vector, deep * form.taps * form.vectors
     unpacked = -(-stage.bytes // 64) * 64  # where unpacked weights are in the workspace
     inner, shape = (expanded(how), replace(form, vectors=form.vectors * how.packed)) if unpack else (how, form)

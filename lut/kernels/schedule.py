@@ -1,4 +1,5 @@
-"""Schedules of a convolution: how many output pixels and blocks of outputs a register tile holds.
+"""Schedules of a convolution: how many output pixels and blocks of outputs a register tile holds, and where weights of
+4 and 2 bits are unpacked.
 
 All of a row's schedules compute the same bits; which is fastest depends on the shape and on the machine, so it can be
 measured (`lut/profilers/tune.py`). A table's row records the one that it was measured with (`variant`, such as 6x1),
@@ -24,13 +25,16 @@ IN_FLIGHT = 6
 
 @dataclass(frozen=True, order=True)
 class Schedule:
-    """pixels: of a tile, in whole rows where they are short. blocks: of LANES outputs each."""
+    """pixels: of a tile, in whole rows where they are short. blocks: of LANES outputs each. unpack: `s`, weights are
+    staged as bytes, once per strip of rows; `r`, they are unpacked in registers, in every tile; '', as `conv` chooses.
+    """
 
     pixels: int
     blocks: int
+    unpack: str = ""
 
     def __str__(self) -> str:
-        return f"{self.pixels}x{self.blocks}"
+        return f"{self.pixels}x{self.blocks}{self.unpack}"
 
     def tile(self, rows: int, cols: int) -> tuple[int, int]:
         """(rows, most columns) of a tile of an output of rows x cols pixels."""
@@ -41,11 +45,11 @@ class Schedule:
 
 
 def parse(text: str) -> Schedule:
-    """'6x1' -> Schedule(6, 1). Raises LutError for anything else."""
-    found = re.fullmatch(r"([1-9][0-9]?)x([1-9][0-9]?)", text)
+    """'6x1' -> Schedule(6, 1), '6x1r' -> Schedule(6, 1, 'r'). Raises LutError for anything else."""
+    found = re.fullmatch(r"([1-9][0-9]?)x([1-9][0-9]?)([sr]?)", text)
     if found is None:
-        raise LutError(f"variant: {text!r} is no schedule; expected PIXELSxBLOCKS, such as 6x1")
-    return Schedule(int(found[1]), int(found[2]))
+        raise LutError(f"variant: {text!r} is no schedule; expected PIXELSxBLOCKS, such as 6x1, 6x1s or 6x1r")
+    return Schedule(int(found[1]), int(found[2]), found[3])
 
 
 def shared(spec: OpSpec, isa: Isa, schedule: Schedule, threads: int) -> tuple[str, float]:

@@ -32,7 +32,12 @@ class Rows:
     def share(nest: Nest, rows: int, tall: int = 1) -> Rows:
         """This part's share of `rows`, in units of `tall`."""
         first, count = nest.bounds(rows // tall)
-        return Rows(first * tall, count * tall, -(-(rows // tall) // nest.threads) * tall)
+        return Rows(first * tall, count * tall, largest_share(rows, tall, nest.threads))
+
+
+def largest_share(rows: int, tall: int, threads: int) -> int:
+    """Rows of the largest of `threads` parts, in units of `tall`."""
+    return -(-(rows // tall) // threads) * tall
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ import sys
 import tempfile
 import time
 from collections import deque
-from collections.abc import Hashable, Iterable, Iterator, Sequence
+from collections.abc import Generator, Hashable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing import Pipe
@@ -68,20 +68,26 @@ class Pool:
         for slot in list(self._workers):
             self._end(slot)
 
-    def run(self, tasks: Iterable[Task]) -> Iterator[tuple[Any, Any | Failure]]:
+    def run(self, tasks: Iterable[Task]) -> Generator[tuple[Any, Any | Failure]]:
         """(key, result or Failure) of every task, as they finish. A task that kills its worker costs only itself."""
         queue = deque(tasks)
         busy: set[int] = set()
-        while queue or busy:
-            for slot in range(len(self._cores)):
-                if queue and slot not in busy:
-                    self._give(slot, queue.popleft())
-                    busy.add(slot)
-            for slot, answer in self._answers(busy):
-                busy.discard(slot)
-                yield answer
+        try:
+            while queue or busy:
+                for slot in range(len(self._cores)):
+                    if queue and slot not in busy:
+                        self._give(slot, queue.popleft())
+                        busy.add(slot)
+                for slot, answer in self._answers(busy):
+                    busy.discard(slot)
+                    yield answer
+        finally:  # nobody waits for what was left half done
+            for slot in busy & self._workers.keys():
+                self._end(slot)
 
     def _give(self, slot: int, task: Task) -> None:
+        if slot in self._workers and self._workers[slot].process.poll() is not None:
+            self._end(slot)  # it died while idle
         if slot not in self._workers:
             self._workers[slot] = self._start(slot)
         worker = self._workers[slot]

@@ -18,6 +18,7 @@ from collections.abc import Callable
 from multiprocessing.connection import Connection
 from typing import Any
 
+from ..errors import LutError
 from ..spec import OpSpec
 from .base import Built
 
@@ -26,6 +27,7 @@ PR_SET_PDEATHSIG = 1
 
 def build(function: str, spec: OpSpec, isa: str, variant: str, threads: int, trace: str = "") -> Built:
     """The kernel of `function(spec, isa, threads=threads)`, with the variant, and its trace, if one is named."""
+    sys.modules.setdefault("torch", None)  # type: ignore[arg-type]  # no kernel needs it; TVM would import it, for a second
     named = {name: given for name, given in (("variant", variant), ("trace", trace)) if given}
     kernel = resolve(function)(spec, isa, threads=threads, **named)
     sizes = int(kernel.workspace_bytes), int(kernel.code_bytes)
@@ -55,6 +57,8 @@ def _answer(call: str, arguments: tuple[Any, ...]) -> tuple[str, Any]:
         return "ok", CALLS[call](*arguments)
     except MemoryError:
         return "memory", "an allocation was refused"
+    except LutError as error:
+        return "error", str(error)
     except Exception as error:
         last = traceback.extract_tb(error.__traceback__)[-1]
         return "error", f"{type(error).__name__}: {error} ({os.path.basename(last.filename)}:{last.lineno})"
