@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, fx
 
 from . import views
+from .functional import roots
 from .norms import layer_norm
 from .views import View
 from .vocabulary import Call, window
@@ -227,7 +228,7 @@ def _layer_norm(walk: Collector, call: Call) -> None:
     if view.axes[-1] != "c" or tuple(size) != (walk.shape(view)[0],):
         raise call.refuse("a layer norm must be over the channels; permute them to the end")
     norm = layer_norm(size[0], call.argument(4, "eps", 1e-5), weight, bias)
-    walk.emit(call.node, "layer_norm", [view], walk.shape(view), view.axes, norm)
+    walk.emit(call.node, "layer_norm", [view], walk.shape(view), view.axes, norm, roots=roots(call.node))
 
 
 Family = Callable[["Collector", Call], None]

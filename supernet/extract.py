@@ -21,6 +21,7 @@ from .nodes import Node
 from .ops import schedule_of
 from .quantizers import ActQuantizer
 from .schedule import Schedule
+from .shared import owned
 from .supernet import Supernet
 from .ties import Group, Layout
 
@@ -157,6 +158,7 @@ def extract(net: Supernet, arch: Arch | Mapping[str, int]) -> Subnet:
             if old.step is not None:
                 index = choice.position(bits)
                 quantizers[owner].step.data = old.step.detach()[index : index + 1].clone()  # type: ignore
+    owned(nodes)
     names = {node.name for node in nodes}
     layout: Layout = {}
     for node in nodes:

@@ -39,19 +39,19 @@ def plain(layer: Layer) -> Layer:
 
 
 def _named(walk: Collector, call: Call, position: int, word: str) -> str:
-    """The module that a parameter belongs to, else the node; each parameter is used once."""
+    """By the module that a parameter belongs to, else by the node."""
     given = call.node.args[position] if len(call.node.args) > position else call.node.kwargs.get(word)
     owner = str(given.target).rpartition(".")[0] if isinstance(given, fx.Node) and given.op == "get_attr" else ""
-    name = owner or walk.names[call.node]
-    if name in walk.used:
-        raise call.refuse("the weights are used twice; give each use its own")
-    walk.used.add(name)
-    walk.own(call.node, name, _parameters(call.node))
-    return name
+    return walk.use(owner or walk.names[call.node])
+
+
+def roots(node: fx.Node) -> tuple[nn.Parameter, ...]:
+    """The parameters that a call reads, also where it reads what was made of them; not single numbers, which layers
+    may have in common."""
+    return tuple(parameter for parameter in _parameters(node) if parameter.numel() > 1)
 
 
 def _parameters(node: fx.Node) -> Iterator[nn.Parameter]:
-    """Those that a call reads, also where it reads what was made of them."""
     for source in node.all_input_nodes:
         value = source.meta.get("value")
         if isinstance(value, nn.Parameter):
@@ -82,7 +82,7 @@ def _conv(walk: Collector, call: Call) -> None:
     conv.weight = nn.Parameter(weight)
     conv.bias = None if bias is None else nn.Parameter(bias)
     name = _named(walk, call, 1, "weight")
-    walk.emit(call.node, "conv", [view], call.out, "nchw", conv, name, pad=conv_pad(conv))
+    walk.emit(call.node, "conv", [view], call.out, "nchw", conv, name, roots(call.node), pad=conv_pad(conv))
 
 
 def _linear(walk: Collector, call: Call) -> None:
@@ -91,7 +91,7 @@ def _linear(walk: Collector, call: Call) -> None:
     layer = nn.Linear(weight.shape[1], weight.shape[0], bias=bias is not None)
     layer.weight = nn.Parameter(weight)
     layer.bias = nn.Parameter(bias) if bias is not None else None  # type: ignore[assignment]
-    walk.linear(call, walk.view(call.node.args[0]), layer, _named(walk, call, 1, "weight"))
+    walk.linear(call, walk.view(call.node.args[0]), layer, _named(walk, call, 1, "weight"), roots(call.node))
 
 
 def _batch_norm(walk: Collector, call: Call) -> None:
@@ -110,7 +110,8 @@ def _batch_norm(walk: Collector, call: Call) -> None:
         for own, value in pairs:
             if value is not None:
                 own.copy_(value)
-    walk.emit(call.node, "bn", [view], walk.shape(view), view.axes, norm, _named(walk, call, 1, "running_mean"))
+    name = _named(walk, call, 1, "running_mean")
+    walk.emit(call.node, "bn", [view], walk.shape(view), view.axes, norm, name, roots(call.node))
 
 
 FUNCTIONAL = {F.conv2d: _conv, torch.conv2d: _conv, F.linear: _linear, F.batch_norm: _batch_norm}

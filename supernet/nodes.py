@@ -28,7 +28,7 @@ class Node:
     layer, norm: the user's modules, until a network is built from the node. A `mix` reads one tensor per candidate;
     when: the (mix, candidate) pairs under which the node exists. block: the block that it is a layer of. quantizer: the
     name of its output's, where it shares one. output: its tensor is one of the network's, which are not quantized and
-    which no other node reads.
+    which no other node reads. layer_of, norm_of: the node whose weights, whose norm it has too, where that is another.
     """
 
     name: str
@@ -52,11 +52,18 @@ class Node:
     eps: float = 0.0
     quantizer: str = ""
     output: bool = False
+    layer_of: str = ""
+    norm_of: str = ""
 
     @property
     def quantizes(self) -> bool:
         """Whether it makes codes of its own."""
         return not self.output and self.kind not in (*MOVES, *FLOATS)
+
+    @property
+    def weights(self) -> str:
+        """The name of the node that its weights are listed under."""
+        return self.layer_of or self.name
 
     @property
     def one_weight(self) -> bool:

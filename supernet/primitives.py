@@ -32,7 +32,8 @@ class RawOp:
     pools {'kernel', 'stride', 'pad', 'dilation'}; pad {'pad'}; channel_pad {'before', 'after'}; stride {'stride'}: of
     rows and columns; split {'start': channel}; shuffle {'groups'}. shape: of the output without the batch, (C, H, W).
     when: the (mix, candidate) pairs under which it exists, outermost first. block: the block that it is a layer of.
-    line: `file:line` in the user's source, or ''.
+    line: `file:line` in the user's source, or ''. roots: the user's parameters that the module's are, or are made of.
+    shares: the name of the first primitive with the same ones, or ''.
     """
 
     name: str
@@ -44,6 +45,8 @@ class RawOp:
     when: tuple[tuple[str, int], ...] = ()
     block: Block | None = None
     line: str = ""
+    roots: tuple[nn.Parameter, ...] = ()
+    shares: str = ""
 
     def refusal(self, why: str) -> InputError:
         return InputError(f"'{self.name}' ({self.op}){at(self.line)}: {why}")

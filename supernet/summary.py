@@ -41,6 +41,8 @@ def _row(network: QuantNetwork, node: Node, schedule: Schedule, device: Any, tab
     notes += [f"width tied: {reason}" for reason in dict.fromkeys(g.tied for g in network.layout[node.name]) if reason]
     if weight is not None and weight.pinned:
         notes.append(f"weight bits pinned: {_bits_reason(network, node)}")
+    notes += [f"has the weights of {node.layer_of}"] if node.layer_of else []
+    notes += [f"has the norm of {node.norm_of}"] if node.norm_of else []
     if node.output and not network.form.lone:
         notes.insert(0, f"output {network.form.labels[network.outputs.index(node.name)]}")
     if node.kind == "mix":
@@ -103,9 +105,10 @@ def _width_reasons(network: QuantNetwork, node: Node) -> list[str]:
 def _bits_reason(network: QuantNetwork, node: Node) -> str:
     if node.one_weight:
         return "one weight per channel is exact at any"
-    if node.name in (last := last_layers(network.nodes)):
+    uses = {other.name for other in network.nodes if other.weights == node.weights}
+    if uses & set(last := last_layers(network.nodes)):
         return "the last layer" if len(last) == 1 else "a last layer"
-    return "the first layer" if node.name == next(iter(network.weight)) else "the space has one option for it"
+    return "the first layer" if next(iter(network.weight)) in uses else "the space has one option for it"
 
 
 def _problems(network: QuantNetwork, node: Node, supports: Any) -> list[str]:

@@ -13,6 +13,7 @@ from torch.nn.utils.parametrizations import weight_norm
 
 from lut.errors import InputError
 from supernet import Supernet
+from supernet.mixed import MixedOp
 
 
 class Call(nn.Module):
@@ -83,6 +84,17 @@ class Root(nn.Module):
         return F.conv2d(F.conv2d(x, self.weight * 2), self.weight)
 
 
+class OnBoth(nn.Module):
+    """One linear layer on pixels and on vectors."""
+
+    def __init__(self):
+        super().__init__()
+        self.fc = nn.Linear(3, 3)
+
+    def forward(self, x):
+        return self.fc(self.fc(x.permute(0, 2, 3, 1)).mean((1, 2)))
+
+
 class Raises(nn.Module):
     def __init__(self, error):
         super().__init__()
@@ -113,6 +125,7 @@ def hooked(pre):
 
 LOOSE = [nn.Conv2d(8, 8, 1)]
 CONV = nn.Conv2d(3, 3, 1)
+EDGE = MixedOp(nn.Conv2d(3, 3, 1), nn.Identity())
 
 
 @pytest.mark.parametrize(
@@ -142,9 +155,10 @@ CONV = nn.Conv2d(3, 3, 1)
         (Several(lambda y, x: (y, torch.ones(3))), "is returned and does not depend on the image"),
         (Several(lambda y, x: (y, y.view(2, 2, 2, 8, 8))), "its channels in groups"),
         (Several(lambda y, x: x), "returns its input"),
-        (Twice(CONV, nn.ReLU(), CONV), r"Conv2d 'layers\.0' at .*: the module is used twice"),
-        (tied(), r"it holds the weights of 'layers\.0'"),
-        (LastLinear(), "'b' .*it holds the weights of 'a'; give each use its own copy"),
+        (tied(), r"'layers\.1' .*it holds the weights of 'layers\.0' and is not the same layer; give each use its own"),
+        (Twice(EDGE, EDGE), r"MixedOp 'layers\.0' at .*: a choice of operators is used twice; give each use its own"),
+        (OnBoth(), "'fc.use2' .*'fc' is the same layer, one on vectors and one on images; give each its own copy"),
+        (LastLinear(), "'b' .*it holds the weights of 'a' and is not the same layer; give each use its own copy"),
         (Root(), "'conv2d_1' .*it holds the weights of 'conv2d'"),
         (Twice(CONV, *tied_weights("weight", first=nn.BatchNorm2d(3), second=nn.BatchNorm2d(3))),
          r"it holds the weights of 'layers\.1'"),
