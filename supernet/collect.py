@@ -16,6 +16,7 @@ from lut.errors import InputError
 
 from . import views
 from .calls import FAMILIES, reshape
+from .frames import ONLY_ZEROS, padded
 from .functional import FUNCTIONAL, plain
 from .mixed import Block, MixedOp, block_of
 from .norms import channel_norm, layer_norm_of
@@ -33,14 +34,15 @@ BATCH = 2
 
 class Collector:
     """State of the walk. ops: primitives by name, in order; views: what the tensor of every fx node is; pieces: of the
-    node of a split the whole, and (first channel, channels) of every part; uses: how often a name was asked for; exact:
-    whether all handlers used say that theirs compute the same."""
+    node of a split the whole, and (first channel, channels) of every part; zeros: nodes of zeros in a tensor's size;
+    uses: how often a name was asked for; exact: whether all handlers used say that theirs compute the same."""
 
     def __init__(self, graph: fx.GraphModule, root: nn.Module, trace: Trace, dtype: torch.dtype):
         self.graph, self.root, self.trace = graph, root, trace
         self.ops: dict[str, RawOp] = {}
         self.views: dict[str, View] = {}
         self.pieces: dict[str, tuple[View, list[tuple[int, int]]]] = {}
+        self.zeros: set[str] = set()
         self.uses: Counter[str] = Counter()
         self.names = _names(graph.graph, root)
         self.paths = {path for path, _ in root.named_modules()}
@@ -111,7 +113,8 @@ class Collector:
         if node.op == "placeholder":
             self.emit(node, "input", [], tuple(node.meta["tensor_meta"].shape[1:]))
             return
-        sources = [n for n in node.all_input_nodes if n.name in self.views or n.name in self.pieces]
+        known = self.views.keys() | self.pieces.keys() | self.zeros
+        sources = [n for n in node.all_input_nodes if n.name in known]
         if not sources:
             raise refusal(node, "an operator without a tensor input is not deployable")
         if hasattr(node.target, "_fields"):
@@ -144,6 +147,10 @@ class Collector:
             self._registered(call, source, answer, name)
         elif isinstance(module, (nn.Flatten, nn.Unflatten)):
             reshape(self, call)
+        elif isinstance(module, nn.ConstantPad2d):
+            if module.value != 0:
+                raise call.refuse(ONLY_ZEROS, module)
+            padded(self, call, source, list(module.padding))
         elif isinstance(module, nn.Linear):
             self.linear(call, source, plain(module), self.use(str(node.target)), tuple(module.parameters()))
         elif (norm := layer_norm_of(module) or channel_norm(module)) is not None:

@@ -110,6 +110,7 @@ class _Fuser:
                 groups=conv.groups,
                 depthwise=conv.groups > 1 and conv.groups == conv.in_channels == conv.out_channels,
                 layer_of=raw.shares,
+                single=raw.attrs.get("single", False),
             ),
         )
 

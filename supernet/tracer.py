@@ -9,6 +9,7 @@ from __future__ import annotations
 import operator
 import traceback
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import reduce
 from typing import Any
 
@@ -29,6 +30,23 @@ REGISTERED = "make layers attributes of a module, or keep them in nn.ModuleList,
 def _in_place(function: Callable[..., Any]) -> Callable[[fx.Proxy, Any], fx.Proxy]:
     """x += y and its like change x; torch.fx alone would make a new tensor of them."""
     return lambda self, other: self.tracer.create_proxy("call_function", function, (self, other), {})
+
+
+@contextmanager
+def _zeros_of_sizes() -> Iterator[None]:
+    """torch.zeros takes numbers alone; inside, it is recorded where one of them is a size that is traced."""
+    zeros = torch.zeros
+
+    def record(*args: Any, **kwargs: Any) -> Any:
+        traced: list[fx.Proxy] = []
+        fx.node.map_aggregate((args, kwargs), lambda a: traced.append(a) if isinstance(a, fx.Proxy) else None)
+        return traced[0].tracer.create_proxy("call_function", zeros, args, kwargs) if traced else zeros(*args, **kwargs)
+
+    torch.zeros = record
+    try:
+        yield
+    finally:
+        torch.zeros = zeros
 
 
 class _Proxy(fx.Proxy):
@@ -57,6 +75,10 @@ class Tracer(fx.Tracer):
         self.example = example
         self.values: dict[fx.Node, Any] = {}
         self.running = False
+
+    def trace(self, root: Any, concrete_args: dict[str, Any] | None = None) -> fx.Graph:
+        with _zeros_of_sizes():
+            return super().trace(root, concrete_args)
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         if m in self.known:
