@@ -12,7 +12,7 @@ from torch import Tensor, fx
 
 from . import views
 from .frames import ONLY_ZEROS, WRONG, padded, sliced, with_zeros
-from .functional import roots
+from .functional import is_frozen, roots
 from .norms import layer_norm
 from .views import View
 from .vocabulary import Call, window
@@ -57,7 +57,8 @@ def _arithmetic(op: str) -> Callable[[Collector, Call], None]:
             "mul": (value, none),
             "div": (1 / value, none),
         }[op]
-        walk.emit(call.node, "affine", [view], walk.shape(view), view.axes, scale=scale, shift=shift)
+        frozen = any(map(is_frozen, call.node.all_input_nodes))
+        walk.emit(call.node, "affine", [view], walk.shape(view), view.axes, scale=scale, shift=shift, frozen=frozen)
 
     return family
 

@@ -16,7 +16,9 @@ from lut.errors import InputError
 
 from . import views
 from .calls import FAMILIES, reshape
+from .containers import Opened, opened
 from .frames import ONLY_ZEROS, padded
+from .frozen import train_as
 from .functional import FUNCTIONAL, plain
 from .mixed import Block, MixedOp, block_of
 from .norms import channel_norm, layer_norm_of
@@ -24,6 +26,7 @@ from .outputs import Form, form_of
 from .primitives import RawOp, Shape, Traced, needed, refusal, user_line
 from .register import checked, handler_of, is_exact
 from .splice import Trace, candidates, spliced
+from .tracer import joined
 from .views import View
 from .vocabulary import Call, of_call, of_module
 
@@ -113,12 +116,12 @@ class Collector:
         if node.op == "placeholder":
             self.emit(node, "input", [], tuple(node.meta["tensor_meta"].shape[1:]))
             return
+        if node.target is joined:
+            return
         known = self.views.keys() | self.pieces.keys() | self.zeros
         sources = [n for n in node.all_input_nodes if n.name in known]
         if not sources:
             raise refusal(node, "an operator without a tensor input is not deployable")
-        if hasattr(node.target, "_fields"):
-            raise refusal(node, "a named tuple could not be made without its class; return a plain tuple, list or dict")
         call = self.call(node)
         if node.op == "call_module":
             self._module(call, self.view(sources[0]))
@@ -181,6 +184,7 @@ class Collector:
         conv.weight = nn.Parameter(module.weight.detach()[:, :, None, None].clone())
         if module.bias is not None:
             conv.bias = nn.Parameter(module.bias.detach().clone())
+        train_as(conv, module)
         out = (module.out_features, *shape[1:])
         self.emit(call.node, "conv", [source], out, source.axes, conv, name, roots, pad=(0, 0, 0, 0))
 
@@ -235,10 +239,17 @@ class Collector:
     # The end
 
     def _outputs(self, node: fx.Node) -> Traced:
-        tree, views = form_of(node.args[0], self._returned)
+        tree, views = form_of(node.args[0], self._returned, self._contents)
         names = tuple(dict.fromkeys(view.op for view in views))
         form = Form(tree, tuple((names.index(view.op), view.axes) for view in views))
         return Traced(needed(list(self.ops.values()), names), names, form, self.exact)
+
+    def _contents(self, value: Any) -> Opened | None:
+        if isinstance(value, fx.Node) and value.target is joined:
+            position, *items = value.args
+            kind, keys = self.graph.meta["containers"][position]
+            return Opened(kind, keys, items)
+        return opened(value)
 
     def _returned(self, value: Any, path: str) -> View:
         """The view that a leaf of the result is."""

@@ -17,6 +17,7 @@ from lut.errors import InputError
 
 from .choice import Choice
 from .codes import islands, share_quantizers, signs
+from .frozen import train_as
 from .fuse import fuse
 from .layers import ChannelNorm, MixedConv2d, MixedLayer, MixedLinear
 from .network import KINDS
@@ -140,9 +141,12 @@ def _layer(node: Node, bits: tuple[int, ...]) -> MixedLayer:
     bias = None if node.layer.bias is None else node.layer.bias.detach().clone()
     norm = copy.deepcopy(node.norm)
     assert not isinstance(norm, nn.LayerNorm)
-    if isinstance(node.layer, nn.Linear):
-        return MixedLinear(weight, bias, bits, norm, node.act_high)
-    return MixedConv2d(node, weight, bias, bits, norm)
+    linear = isinstance(node.layer, nn.Linear)
+    layer = (
+        MixedLinear(weight, bias, bits, norm, node.act_high) if linear else MixedConv2d(node, weight, bias, bits, norm)
+    )
+    train_as(layer, node.layer)
+    return layer
 
 
 def _pins(nodes: list[Node], space: SearchSpace) -> Pins:

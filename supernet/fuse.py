@@ -128,7 +128,8 @@ class _Fuser:
             node.norm = norm2d(raw.module)
             self._hold(raw, node)
         else:
-            node = self._affine_node(raw, self._ones(raw), norm2d(raw.module))
+            norm = norm2d(raw.module)
+            node = self._affine_node(raw, self._ones(raw).requires_grad_(norm.weight.requires_grad), norm)
         node.norm_of = self.at[raw.shares] if raw.shares else ""
 
     def _affine(self, raw: RawOp) -> None:
@@ -140,7 +141,8 @@ class _Fuser:
             node.layer, node.norm = folded(node.layer, node.norm, scale, shift)
             self._hold(raw, node)
         else:
-            self._affine_node(raw, convolution(raw.shape[0], scale, shift), None)
+            conv = convolution(raw.shape[0], scale, shift)
+            self._affine_node(raw, conv.requires_grad_(not raw.attrs.get("frozen", False)), None)
 
     def _act(self, raw: RawOp) -> None:
         node = self._source(raw)

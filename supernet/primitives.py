@@ -29,12 +29,12 @@ class RawOp:
     shuffle layer_norm mix input.
 
     attrs: conv {'pad': (t, l, b, r), 'single': whether a channel has one weight that is not 0}; act {'high': float};
-    unary {'fn': name}; affine {'scale', 'shift'}: (C,) tensors; pools {'kernel', 'stride', 'pad', 'dilation'}; pad
-    {'pad'}; channel_pad {'before', 'after'}; stride {'stride'}: of rows and columns; split {'start': channel}; shuffle
-    {'groups'}. shape: of the output without the batch, (C, H, W). when: the (mix, candidate) pairs under which it
-    exists, outermost first. block: the block that it is a layer of. line: `file:line` in the user's source, or ''.
-    roots: the user's parameters that the module's are, or are made of. shares: the name of the first primitive with the
-    same ones, or ''.
+    unary {'fn': name}; affine {'scale', 'shift'}: (C,) tensors, {'frozen': whether the model does not train them};
+    pools {'kernel', 'stride', 'pad', 'dilation'}; pad {'pad'}; channel_pad {'before', 'after'}; stride {'stride'}: of
+    rows and columns; split {'start': channel}; shuffle {'groups'}. shape: of the output without the batch, (C, H, W).
+    when: the (mix, candidate) pairs under which it exists, outermost first. block: the block that it is a layer of.
+    line: `file:line` in the user's source, or ''. roots: the user's parameters that the module's are, or are made of.
+    shares: the name of the first primitive with the same ones, or ''.
     """
 
     name: str

@@ -41,6 +41,7 @@ def save_subnet(subnet: Subnet, path: str | Path) -> None:
         "groups": {group.name: asdict(group) for row in subnet.layout.values() for group in row},
         "layout": {name: [group.name for group in row] for name, row in subnet.layout.items()},
         "signed": {node.name: subnet.quantizer(node.name).signed for node in subnet.nodes if node.name in subnet.act},
+        "frozen": [name for name, parameter in subnet.named_parameters() if not parameter.requires_grad],
         "bias": [name for name in subnet.weight if subnet.layer(name).bias is not None],
         "norm": {name: norm.eps for name, norm in norms.items()},
         "momentum": {name: norm.momentum for name, norm in norms.items()},
@@ -76,6 +77,8 @@ def load_subnet(path: str | Path) -> Subnet:
         every = {name: tensors[source] for name, source in _sources(subnet).items() if source in tensors}
         subnet.load_state_dict(tensors | every, assign=True)  # in the type that each tensor was saved in
         subnet.tie_weights()
+        for name in json.loads(metadata["graph"]).get("frozen", []):  # earlier versions kept none
+            subnet.get_parameter(name).requires_grad_(False)
         _run_once(subnet.eval())
     except DAMAGE as error:
         reason = f"{type(error).__name__}: {error}"

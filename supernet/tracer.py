@@ -18,6 +18,7 @@ from torch import Tensor, fx, nn
 
 from lut.errors import InputError
 
+from .containers import Container, opened
 from .mixed import MixedOp
 from .norms import channel_norm
 from .primitives import at, innermost
@@ -75,6 +76,7 @@ class Tracer(fx.Tracer):
         self.example = example
         self.values: dict[fx.Node, Any] = {}
         self.running = False
+        self.containers: list[tuple[str | Container, tuple[Any, ...]]] = []
 
     def trace(self, root: Any, concrete_args: dict[str, Any] | None = None) -> fx.Graph:
         with _zeros_of_sizes():
@@ -154,10 +156,20 @@ class Tracer(fx.Tracer):
     def create_arg(self, a: Any) -> Any:
         if type(a) is nn.Parameter and id(a) not in self.own:
             raise _refusal("forward", f"it reads a parameter that is none of the model's; {REGISTERED}")
+        if (found := opened(a)) is not None and found.kind not in ("tuple", "list", "dict"):  # which are kept as such
+            position = len(self.containers)
+            self.containers.append((found.kind, found.keys))
+            items = tuple(map(self.create_arg, found.items))
+            return self.create_node("call_function", joined, (position, *items), {})
         return super().create_arg(a)
 
     def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: dict[str, Any]) -> Any:
         return attr_val if self.running else super().getattr(attr, attr_val, parameter_proxy_cache)
+
+
+def joined(position: int, *items: Any) -> tuple[Any, ...]:
+    """Stands in a graph for a structure, the one at `position` of Tracer.containers."""
+    return items
 
 
 def without_hooks(module: nn.Module, name: str) -> None:

@@ -2,6 +2,7 @@
 
 import inspect
 import re
+from collections import OrderedDict
 from typing import NamedTuple
 
 import pytest
@@ -149,7 +150,9 @@ EDGE = MixedOp(nn.Conv2d(3, 3, 1), nn.Identity())
         (Several(lambda y, x: {"boxes": [y, x]}), r"returns its input as 'boxes\.1'"),
         (Several(lambda y, x: (y, None)), "returns None as '1'"),
         (Several(lambda y, x: []), "output is empty"),
-        (Several(lambda y, x: Pair(y, y)), "return a plain tuple"),
+        (Several(lambda y, x: Pair(y, None)), r"returns None as 'b'"),
+        (Several(lambda y, x: OrderedDict({1.5: y})), "output has the key 1.5; only strings and integers can be"),
+        (Several(lambda y, x: OrderedDict()), "output is empty"),
         (Several(lambda y, x: {"parts": y.chunk(2, 1)}), "returned as a whole"),
         (Several(lambda y, x: (y, torch.ones(3))), "is returned and does not depend on the image"),
         (Several(lambda y, x: (y, y.view(2, 2, 2, 8, 8))), "its channels in groups"),

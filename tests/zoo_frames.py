@@ -1,4 +1,4 @@
-"""Small networks that slice, shift and fill their tensors, in the styles that people write them in. Images are 3x16x16."""
+"""Small networks that slice, shift and fill their tensors, as people write them. Images are 3x16x16."""
 
 import torch
 import torch.nn.functional as F
