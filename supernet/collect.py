@@ -30,7 +30,7 @@ from .tracer import joined
 from .views import View
 from .vocabulary import Call, of_call, of_module
 
-Roots = tuple[nn.Parameter, ...]
+Roots = tuple[Tensor, ...]
 BATCH = 2
 """Images that shapes are found with: not one, or a squeeze would drop the batch."""
 
@@ -155,19 +155,19 @@ class Collector:
                 raise call.refuse(ONLY_ZEROS, module)
             padded(self, call, source, list(module.padding))
         elif isinstance(module, nn.Linear):
-            self.linear(call, source, plain(module), self.use(str(node.target)), tuple(module.parameters()))
+            self.linear(call, source, plain(module), self.use(str(node.target)), _tensors(module))
         elif (norm := layer_norm_of(module) or channel_norm(module)) is not None:
             last = source.axes[-1] if layer_norm_of(module) is not None else source.axes[1:2]
             if last != "c" or norm.normalized_shape != (call.shape[0],):
                 raise call.refuse("a layer norm must be over the channels; permute them to the end", module)
             name = self.use(str(node.target))
-            self.emit(node, "layer_norm", [source], call.shape, source.axes, norm, name, tuple(module.parameters()))
+            self.emit(node, "layer_norm", [source], call.shape, source.axes, norm, name, _tensors(module))
         else:
             op, attrs = of_module(call, module)
             weighted = op in ("conv", "bn")
             layer = plain(module) if isinstance(module, nn.Conv2d) else module
             if weighted:
-                roots = tuple(module.parameters())
+                roots = _tensors(module)
                 self._single(call, source, op, attrs, layer, self.use(str(node.target)), roots)
             else:
                 self._single(call, source, op, attrs)
@@ -266,6 +266,10 @@ class Collector:
         if "g" in view.axes:
             raise refusal(value, "it is returned with its channels in groups; return channels")
         return view
+
+
+def _tensors(module: nn.Module) -> Roots:
+    return (*module.parameters(), *module.buffers())
 
 
 def _names(graph: fx.Graph, root: nn.Module) -> dict[fx.Node, str]:

@@ -46,7 +46,7 @@ def _named(walk: Collector, call: Call, position: int, word: str) -> str:
     return walk.use(owner or walk.names[call.node])
 
 
-def roots(node: fx.Node) -> tuple[nn.Parameter, ...]:
+def roots(node: fx.Node) -> tuple[Tensor, ...]:
     """The parameters that a call reads, also where it reads what was made of them; not single numbers, which layers
     may have in common."""
     return tuple(parameter for parameter in _parameters(node) if parameter.numel() > 1)
@@ -124,7 +124,8 @@ def _batch_norm(walk: Collector, call: Call) -> None:
                 if isinstance(own, nn.Parameter):
                     own.requires_grad_(value.requires_grad)
     name = _named(walk, call, 1, "running_mean")
-    walk.emit(call.node, "bn", [view], walk.shape(view), view.axes, norm, name, roots(call.node))
+    statistics = (call.argument(1, "running_mean"), call.argument(2, "running_var"))
+    walk.emit(call.node, "bn", [view], walk.shape(view), view.axes, norm, name, (*roots(call.node), *statistics))
 
 
 FUNCTIONAL = {F.conv2d: _conv, torch.conv2d: _conv, F.linear: _linear, F.batch_norm: _batch_norm}

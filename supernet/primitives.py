@@ -33,8 +33,8 @@ class RawOp:
     pools {'kernel', 'stride', 'pad', 'dilation'}; pad {'pad'}; channel_pad {'before', 'after'}; stride {'stride'}: of
     rows and columns; split {'start': channel}; shuffle {'groups'}. shape: of the output without the batch, (C, H, W).
     when: the (mix, candidate) pairs under which it exists, outermost first. block: the block that it is a layer of.
-    line: `file:line` in the user's source, or ''. roots: the user's parameters that the module's are, or are made of.
-    shares: the name of the first primitive with the same ones, or ''.
+    line: `file:line` in the user's source, or ''. roots: the user's parameters and buffers that the module's are, or
+    are made of. shares: the name of the first primitive with the same ones, or ''.
     """
 
     name: str
@@ -46,7 +46,7 @@ class RawOp:
     when: tuple[tuple[str, int], ...] = ()
     block: Block | None = None
     line: str = ""
-    roots: tuple[nn.Parameter, ...] = ()
+    roots: tuple[torch.Tensor, ...] = ()
     shares: str = ""
 
     def refusal(self, why: str) -> InputError:

@@ -14,6 +14,9 @@ from torch import nn
 from .nodes import Node
 from .primitives import RawOp
 
+SETTINGS = ("groups", "eps", "momentum")
+"""What all uses of a layer or norm have in common, beside its tensors."""
+
 
 def share(ops: list[RawOp]) -> None:
     """Set `shares` of every use but the first. Raises InputError for layers that have parameters in common and are not
@@ -31,8 +34,8 @@ def _check(first: RawOp, raw: RawOp) -> None:
     if {first.op, raw.op} == {"conv", "linear"}:
         raise raw.refusal(f"'{first.name}' is the same layer, one on vectors and one on images; give each its own copy")
     same = set(map(id, first.roots)) == set(map(id, raw.roots)) and first.op == raw.op
-    groups = [getattr(op.module, "groups", 1) for op in (first, raw)]
-    if not same or groups[0] != groups[1] or not _equal(first.module, raw.module):
+    one, other = ([getattr(op.module, word, None) for word in SETTINGS] for op in (first, raw))
+    if not same or one != other or not _equal(first.module, raw.module):
         raise raw.refusal(
             f"it holds the weights of '{first.name}' and is not the same layer; give each use its own copy"
         )

@@ -85,6 +85,31 @@ class Root(nn.Module):
         return F.conv2d(F.conv2d(x, self.weight * 2), self.weight)
 
 
+class ChannelsFirst(nn.Module):
+    def __init__(self, eps):
+        super().__init__()
+        self.weight, self.bias, self.eps = nn.Parameter(torch.ones(3)), nn.Parameter(torch.zeros(3)), eps
+
+    def forward(self, x):
+        return F.layer_norm(x.permute(0, 2, 3, 1), (3,), self.weight, self.bias, self.eps).permute(0, 3, 1, 2)
+
+
+class Scales(nn.Module):
+    """One factor and shift for two scales, statistics of each."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight, self.bias = nn.Parameter(torch.ones(3)), nn.Parameter(torch.zeros(3))
+        for name, value in (("mean0", 0.0), ("var0", 1.0), ("mean1", 0.0), ("var1", 1.0)):
+            self.register_buffer(name, torch.full((3,), value))
+
+    def forward(self, x):
+        for i in range(2):
+            mean, var = getattr(self, f"mean{i}"), getattr(self, f"var{i}")
+            x = F.batch_norm(x, mean, var, self.weight, self.bias, self.training).relu()
+        return x
+
+
 class OnBoth(nn.Module):
     """One linear layer on pixels and on vectors."""
 
@@ -164,6 +189,11 @@ EDGE = MixedOp(nn.Conv2d(3, 3, 1), nn.Identity())
         (Root(), "'conv2d_1' .*it holds the weights of 'conv2d'"),
         (Twice(CONV, *tied_weights("weight", first=nn.BatchNorm2d(3), second=nn.BatchNorm2d(3))),
          r"it holds the weights of 'layers\.1'"),
+        (Twice(CONV, *tied_weights("weight", "bias", first=nn.BatchNorm2d(3), second=nn.BatchNorm2d(3))),
+         r"'layers\.2' .*it holds the weights of 'layers\.1' and is not the same layer"),
+        (Twice(CONV, Scales()), r"'layers\.1\.use2' .*it holds the weights of 'layers\.1' and is not the same"),
+        (Twice(CONV, *tied_weights("weight", "bias", first=ChannelsFirst(1e-5), second=ChannelsFirst(1e-3))),
+         r"'layers\.2' .*it holds the weights of 'layers\.1' and is not the same layer"),
         (Twice(*tied_weights("parametrizations.weight.original1", first=weight_norm(nn.Conv2d(3, 3, 1)),
                              second=weight_norm(nn.Conv2d(3, 3, 1)))), r"it holds the weights of 'layers\.0'"),
         (Net(Call(lambda x: F.batch_norm(x, torch.zeros(8), torch.ones(8), None, None, True))), "training=True"),
