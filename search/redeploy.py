@@ -8,7 +8,7 @@ from typing import Any
 
 from deploy.lower import lower
 from lut.errors import InputError
-from supernet.extract import price
+from supernet.extract import adopt
 from supernet.saved import load_subnet
 
 from .config import RunConfig
@@ -37,7 +37,7 @@ def redeploy(folder: Path, force: bool = False) -> dict[str, Any]:
     float_subnet = run.float_subnet(model)
     table = run.measure_table(net, float_subnet, force)
     limits = resolve(net, run.costs(net), run.budgets())
-    price(found, net)
+    adopt(found, net)
     networks = {"float": float_subnet}
     if not run.space().is_float:
         networks["uniform8"] = run.finetuned(*run.uniform8(model), "uniform8", model)

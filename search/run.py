@@ -31,7 +31,7 @@ from lut.files import atomic_write
 from lut.spec import how_long
 from lut.table import LatencyTable
 from supernet.arch import Arch
-from supernet.extract import Subnet, extract, price
+from supernet.extract import Subnet, adopt, extract
 from supernet.mixed import MixedOp
 from supernet.saved import load_subnet, save_subnet
 from supernet.space import SearchSpace
@@ -248,7 +248,7 @@ class Run:
         if path.exists():
             kept = load_subnet(path)
             if dict(kept.arch.choices) == net.check(arch):
-                price(kept, net)
+                adopt(kept, net)
                 return kept
         subnet = extract(net, arch)
         self.seed()

@@ -7,6 +7,8 @@ import copy
 import torch
 from torch import Tensor, nn
 
+from .frozen import train_as
+
 Norm = nn.BatchNorm2d | nn.LayerNorm | None
 
 
@@ -36,7 +38,7 @@ def folded(
             assert isinstance(last.bias, Tensor)
             last.bias.mul_(scale).add_(shift)
         elif bool(shift.any()):
-            last.bias = nn.Parameter(shift.clone().to(weight.dtype))
+            last.bias = nn.Parameter(shift.clone().to(weight.dtype), weight.requires_grad)
     return layer, norm
 
 
@@ -48,4 +50,5 @@ def norm2d(module: nn.Module | None) -> nn.BatchNorm2d:
     norm = nn.BatchNorm2d(module.num_features, module.eps, module.momentum)
     norm.to(module.weight.device, module.weight.dtype)
     norm.load_state_dict(module.state_dict())
+    train_as(norm, module)
     return norm

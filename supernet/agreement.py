@@ -17,6 +17,7 @@ from lut.errors import InputError
 
 from .choice import one_hot_gates
 from .collect import BATCH
+from .containers import opened
 from .network import QuantNetwork
 from .outputs import described
 from .register import handler_of
@@ -67,8 +68,8 @@ def difference(found: Tensor, expected: Tensor) -> float:
 
 def _leaves(value: Any, path: str = "") -> Iterator[tuple[str, Tensor]]:
     """The tensors of a result, and the path to each."""
-    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, (tuple, list)) else ()
-    for key, item in items:
+    found = opened(value)
+    for key, item in zip(found.keys, found.items) if found is not None else ():
         yield from _leaves(item, f"{path}.{key}" if path else str(key))
     if isinstance(value, Tensor):
         yield path, value

@@ -11,6 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
 from . import views
+from .frames import ONLY_ZEROS, WRONG, padded, sliced, with_zeros
+from .functional import is_frozen, roots
 from .norms import layer_norm
 from .views import View
 from .vocabulary import Call, window
@@ -55,7 +57,8 @@ def _arithmetic(op: str) -> Callable[[Collector, Call], None]:
             "mul": (value, none),
             "div": (1 / value, none),
         }[op]
-        walk.emit(call.node, "affine", [view], walk.shape(view), view.axes, scale=scale, shift=shift)
+        frozen = any(map(is_frozen, call.node.all_input_nodes))
+        walk.emit(call.node, "affine", [view], walk.shape(view), view.axes, scale=scale, shift=shift, frozen=frozen)
 
     return family
 
@@ -83,8 +86,9 @@ def _negative(walk: Collector, call: Call) -> None:
 
 
 def _concat(walk: Collector, call: Call) -> None:
-    tensors = _several(walk, call, call.args[0])
-    axes, dim = tensors[0].axes, call.argument(1, "dim", call.kwargs.get("axis", 0))
+    dim = call.argument(1, "dim", call.kwargs.get("axis", 0))
+    tensors = _several(walk, call, call.args[0], dim)
+    axes = tensors[0].axes
     if any(view.axes != axes for view in tensors) or axes[dim] != "c":
         raise call.refuse(f"only a concat of channels is deployable, not of axis {dim}")
     if len(tensors) == 1:
@@ -93,14 +97,25 @@ def _concat(walk: Collector, call: Call) -> None:
     walk.emit(call.node, "concat", tensors, (sum(walk.shape(v)[0] for v in tensors), height, width), axes)
 
 
-def _several(walk: Collector, call: Call, given: Any) -> list[View]:
+def _several(walk: Collector, call: Call, given: Any, dim: int) -> list[View]:
     """The tensors of a tuple or list, or of what chunk and split return."""
     if isinstance(given, fx.Node) and given.name in walk.pieces:
         view, parts = walk.pieces[given.name]
         return [_part(walk, call, view, *part, f"{walk.names[call.node]}.{i}") for i, part in enumerate(parts)]
-    if not isinstance(given, (tuple, list)) or any(isinstance(item, Tensor) for item in given):
+    if not isinstance(given, (tuple, list)) or any(isinstance(item, Tensor) and item.any() for item in given):
         raise call.refuse("constants can't be joined with what is computed; only tensors of the image are deployable")
-    return [walk.view(node) for node in given]
+    return with_zeros(walk, call, list(given), dim)
+
+
+def _zeros(walk: Collector, call: Call) -> None:
+    """As many zeros as a tensor has values, or as are asked for."""
+    walk.zeros.add(call.node.name)
+
+
+def _padded(walk: Collector, call: Call) -> None:
+    if call.argument(2, "mode", "constant") != "constant" or call.argument(3, "value", 0) not in (0, None):
+        raise call.refuse(ONLY_ZEROS)
+    padded(walk, call, walk.view(call.args[0]), [int(p) for p in call.argument(1, "pad")])
 
 
 def _pieces(walk: Collector, call: Call) -> None:
@@ -123,10 +138,9 @@ def _part(walk: Collector, call: Call, view: View, start: int, channels: int, na
 
 def _narrow(walk: Collector, call: Call) -> None:
     view, dim, start = walk.view(call.args[0]), call.argument(1, "dim"), int(call.argument(2, "start"))
-    if view.axes[dim] != "c":
-        raise call.refuse(f"only channels can be narrowed, not axis {dim}")
-    channels = walk.shape(view)[0]
-    _part(walk, call, view, start % channels, int(call.argument(3, "length")))
+    letter = view.axes[dim]
+    start %= walk.size(view)[letter]
+    sliced(walk, call, view, {letter: slice(start, start + int(call.argument(3, "length")))})
 
 
 def _getitem(walk: Collector, call: Call) -> None:
@@ -138,6 +152,9 @@ def _getitem(walk: Collector, call: Call) -> None:
         else:
             _part(walk, call, view, *parts[index])
         return
+    if source.name in walk.zeros:
+        walk.zeros.add(call.node.name)
+        return
     view = walk.view(source)
     index = index if isinstance(index, tuple) else (index,)
     if None in index:
@@ -145,26 +162,11 @@ def _getitem(walk: Collector, call: Call) -> None:
     if Ellipsis in index:
         at = index.index(Ellipsis)
         index = (*index[:at], *[slice(None)] * (len(view.axes) - len(index) + 1), *index[at + 1 :])
-    wrong = "only strided slices of rows and columns x[:, :, ::s, ::s] and slices of channels x[:, a:b] are deployable"
-    cut: dict[str, slice] = {}
-    for letter, part in zip(view.axes, index):
-        size = walk.size(view)[letter]
-        if not isinstance(part, slice):
-            raise call.refuse(wrong)
-        if part.indices(size) != (0, size, 1):
-            cut[letter] = part
-    if not cut:
-        return walk.alias(call.node, view)
-    if set(cut) == {"c"} and cut["c"].step in (None, 1):
-        start, stop, _ = cut["c"].indices(walk.shape(view)[0])
-        _part(walk, call, view, start, stop - start)
-        return
-    if not set(cut) <= {"h", "w"} or any(part.start or part.stop for part in cut.values()):
-        raise call.refuse(wrong)
-    rows, cols = (cut.get(letter, slice(None)).step or 1 for letter in "hw")
-    _, height, width = walk.shape(view)
-    shape = (walk.shape(view)[0], -(-height // rows), -(-width // cols))
-    walk.emit(call.node, "stride", [view], shape, view.axes, stride=(rows, cols))
+    if not all(isinstance(part, slice) for part in index):
+        raise call.refuse(WRONG)
+    size = walk.size(view)
+    cut = {letter: part for letter, part in zip(view.axes, index) if part.indices(size[letter]) != (0, size[letter], 1)}
+    sliced(walk, call, view, cut)
 
 
 def _reduce(op: str) -> Callable[[Collector, Call], None]:
@@ -227,7 +229,7 @@ def _layer_norm(walk: Collector, call: Call) -> None:
     if view.axes[-1] != "c" or tuple(size) != (walk.shape(view)[0],):
         raise call.refuse("a layer norm must be over the channels; permute them to the end")
     norm = layer_norm(size[0], call.argument(4, "eps", 1e-5), weight, bias)
-    walk.emit(call.node, "layer_norm", [view], walk.shape(view), view.axes, norm)
+    walk.emit(call.node, "layer_norm", [view], walk.shape(view), view.axes, norm, roots=roots(call.node))
 
 
 def softmax(walk: Collector, call: Call, dim: int | None, module: nn.Module | None = None) -> None:
@@ -259,6 +261,8 @@ FAMILIES: dict[Any, Family] = {
     **dict.fromkeys((torch.chunk, torch.split, torch.tensor_split, "chunk", "split", "tensor_split"), _pieces),
     **dict.fromkeys((torch.narrow, "narrow"), _narrow),
     operator.getitem: _getitem,
+    **dict.fromkeys((torch.zeros_like, "new_zeros"), _zeros),
+    F.pad: _padded,
     **dict.fromkeys((torch.mean, "mean"), _MEAN),
     **dict.fromkeys((torch.amax, "amax"), _MAX),
     **dict.fromkeys(

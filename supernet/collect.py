@@ -6,7 +6,7 @@ operator.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections import Counter
 from typing import Any
 
 import torch
@@ -16,6 +16,9 @@ from lut.errors import InputError
 
 from . import views
 from .calls import FAMILIES, reshape, softmax
+from .containers import Opened, opened
+from .frames import ONLY_ZEROS, padded
+from .frozen import train_as
 from .functional import FUNCTIONAL, plain
 from .mixed import Block, MixedOp, block_of
 from .norms import channel_norm, layer_norm_of
@@ -23,26 +26,29 @@ from .outputs import Form, form_of
 from .primitives import RawOp, Shape, Traced, needed, refusal, user_line
 from .register import checked, handler_of, is_exact
 from .splice import Trace, candidates, spliced
+from .tracer import joined
 from .views import View
 from .vocabulary import Call, of_call, of_module
 
+Roots = tuple[Tensor, ...]
 BATCH = 2
 """Images that shapes are found with: not one, or a squeeze would drop the batch."""
 
 
 class Collector:
     """State of the walk. ops: primitives by name, in order; views: what the tensor of every fx node is; pieces: of the
-    node of a split the whole, and (first channel, channels) of every part; owners: which primitive has the weights of
-    a parameter, by its id; exact: whether all handlers used say that theirs compute the same."""
+    node of a split the whole, and (first channel, channels) of every part; zeros: nodes of zeros in a tensor's size;
+    uses: how often a name was asked for; exact: whether all handlers used say that theirs compute the same."""
 
     def __init__(self, graph: fx.GraphModule, root: nn.Module, trace: Trace, dtype: torch.dtype):
         self.graph, self.root, self.trace = graph, root, trace
         self.ops: dict[str, RawOp] = {}
         self.views: dict[str, View] = {}
         self.pieces: dict[str, tuple[View, list[tuple[int, int]]]] = {}
-        self.used: set[str] = set()
-        self.owners: dict[int, str] = {}
+        self.zeros: set[str] = set()
+        self.uses: Counter[str] = Counter()
         self.names = _names(graph.graph, root)
+        self.paths = {path for path, _ in root.named_modules()}
         self.dtype = dtype
         self.exact = True
 
@@ -85,31 +91,24 @@ class Collector:
     # What calls make
 
     def emit(self, node: fx.Node, op: str, inputs: list[View], shape: Shape, axes: str = "nchw",
-             module: nn.Module | None = None, name: str = "", **attrs: Any) -> View:  # fmt: skip
+             module: nn.Module | None = None, name: str = "", roots: Roots = (), **attrs: Any) -> View:  # fmt: skip
         name = name or self.names[node]
         sources = [view.op for view in inputs]
         block, line = _block(node, self.root), user_line(node.stack_trace)
-        self.ops[name] = RawOp(name, op, sources, shape, module, attrs, block=block, line=line)
+        self.ops[name] = RawOp(name, op, sources, shape, module, attrs, block=block, line=line, roots=roots)
         self.views[node.name] = View(name, axes, inputs[0].groups if "g" in axes else 1)
         return self.views[node.name]
 
     def alias(self, node: fx.Node, view: View) -> None:
         self.views[node.name] = view
 
-    def once(self, node: fx.Node, module: nn.Module) -> str:
-        """The name of a module with weights, at its only use."""
-        name = str(node.target)
-        if name in self.used:
-            raise refusal(node, "the module is used twice; give each use its own weights", module)
-        self.used.add(name)
-        self.own(node, name, module.parameters())
-        return name
-
-    def own(self, node: fx.Node, name: str, parameters: Iterable[Tensor]) -> None:
-        """Every layer has weights of its own; single numbers may be shared."""
-        for parameter in parameters:
-            if parameter.numel() > 1 and (other := self.owners.setdefault(id(parameter), name)) != name:
-                raise refusal(node, f"it holds the weights of '{other}'; give each use its own copy")
+    def use(self, name: str) -> str:
+        """A module's path at its first use, `<path>.use2` at its second."""
+        self.uses[name] += 1
+        found = name if self.uses[name] == 1 else f"{name}.use{self.uses[name]}"
+        while found != name and (found in self.ops or found in self.paths):
+            found += "_"
+        return found
 
     # The walk
 
@@ -117,11 +116,12 @@ class Collector:
         if node.op == "placeholder":
             self.emit(node, "input", [], tuple(node.meta["tensor_meta"].shape[1:]))
             return
-        sources = [n for n in node.all_input_nodes if n.name in self.views or n.name in self.pieces]
+        if node.target is joined:
+            return
+        known = self.views.keys() | self.pieces.keys() | self.zeros
+        sources = [n for n in node.all_input_nodes if n.name in known]
         if not sources:
             raise refusal(node, "an operator without a tensor input is not deployable")
-        if hasattr(node.target, "_fields"):
-            raise refusal(node, "a named tuple could not be made without its class; return a plain tuple, list or dict")
         call = self.call(node)
         if node.op == "call_module":
             self._module(call, self.view(sources[0]))
@@ -138,12 +138,13 @@ class Collector:
         node = call.node
         module = self.graph.get_submodule(str(node.target))
         if isinstance(module, MixedOp):
-            name = self.once(node, module)
+            if (name := self.use(str(node.target))) != node.target:
+                raise refusal(node, "a choice of operators is used twice; give each use its own", module)
             self.image(call, source)
             self._join(candidates(name, module, source.op, self._zeros(source), self._traced))
             self.views[node.name] = View(name)
         elif (handler := handler_of(module)) is not None:
-            name = self.once(node, module) if any(True for _ in module.parameters()) else self.names[node]
+            name = self.use(str(node.target)) if any(True for _ in module.parameters()) else self.names[node]
             self.exact &= is_exact(module)
             answer = checked(handler(module), f"{type(module).__name__} '{node.target}'")
             self._registered(call, source, answer, name)
@@ -151,26 +152,33 @@ class Collector:
             reshape(self, call)
         elif isinstance(module, (nn.Softmax, nn.Softmax2d)):
             softmax(self, call, getattr(module, "dim", -3), module)
+        elif isinstance(module, nn.ConstantPad2d):
+            if module.value != 0:
+                raise call.refuse(ONLY_ZEROS, module)
+            padded(self, call, source, list(module.padding))
         elif isinstance(module, nn.Linear):
-            self.linear(call, source, plain(module), self.once(node, module))
+            self.linear(call, source, plain(module), self.use(str(node.target)), _tensors(module))
         elif (norm := layer_norm_of(module) or channel_norm(module)) is not None:
             last = source.axes[-1] if layer_norm_of(module) is not None else source.axes[1:2]
             if last != "c" or norm.normalized_shape != (call.shape[0],):
                 raise call.refuse("a layer norm must be over the channels; permute them to the end", module)
-            name = self.once(node, module)
-            self.emit(node, "layer_norm", [source], call.shape, source.axes, norm, name)
+            name = self.use(str(node.target))
+            self.emit(node, "layer_norm", [source], call.shape, source.axes, norm, name, _tensors(module))
         else:
             op, attrs = of_module(call, module)
             weighted = op in ("conv", "bn")
-            name = self.once(node, module) if weighted else ""
             layer = plain(module) if isinstance(module, nn.Conv2d) else module
-            self._single(call, source, op, attrs, layer if weighted else None, name)
+            if weighted:
+                roots = _tensors(module)
+                self._single(call, source, op, attrs, layer, self.use(str(node.target)), roots)
+            else:
+                self._single(call, source, op, attrs)
 
-    def linear(self, call: Call, source: View, module: nn.Linear, name: str) -> None:
+    def linear(self, call: Call, source: View, module: nn.Linear, name: str, roots: Roots) -> None:
         """On vectors, or on every pixel of an image whose channels are last: a 1x1 convolution."""
         shape = self.shape(source)
         if source.axes in ("nc", "nf"):
-            self.emit(call.node, "linear", [source], (module.out_features, 1, 1), "nc", module, name)
+            self.emit(call.node, "linear", [source], (module.out_features, 1, 1), "nc", module, name, roots)
             return
         if source.axes[-1] != "c":
             raise call.refuse("a linear layer reads vectors, or images with their channels last; flatten first")
@@ -178,18 +186,19 @@ class Collector:
         conv.weight = nn.Parameter(module.weight.detach()[:, :, None, None].clone())
         if module.bias is not None:
             conv.bias = nn.Parameter(module.bias.detach().clone())
+        train_as(conv, module)
         out = (module.out_features, *shape[1:])
-        self.emit(call.node, "conv", [source], out, source.axes, conv, name, pad=(0, 0, 0, 0))
+        self.emit(call.node, "conv", [source], out, source.axes, conv, name, roots, pad=(0, 0, 0, 0))
 
     def _single(self, call: Call, source: View, op: str, attrs: dict[str, Any], module: nn.Module | None = None,
-                name: str = "") -> None:  # fmt: skip
+                name: str = "", roots: Roots = ()) -> None:  # fmt: skip
         """An operator on one tensor."""
         if op == "":
             self.alias(call.node, source)
         elif op in ("act", "unary"):
             self.emit(call.node, op, [source], call.shape, source.axes, **attrs)
         elif op == "bn" and source.axes == "nc":
-            self.emit(call.node, op, [source], call.shape, "nc", module, name)
+            self.emit(call.node, op, [source], call.shape, "nc", module, name, roots)
         else:
             self.image(call, source)
             if op == "avg_pool" and any(frame := attrs["pad"]):
@@ -198,7 +207,7 @@ class Collector:
                 made = self.emit(call.node, "pad", [source], (c, h + top + bottom, w + left + right),
                                  name=f"{self.names[call.node]}.pad", pad=frame)  # fmt: skip
                 source, attrs = made, attrs | {"pad": (0, 0, 0, 0)}
-            self.emit(call.node, op, [source], call.out, "nchw", module, name, **attrs)
+            self.emit(call.node, op, [source], call.out, "nchw", module, name, roots, **attrs)
 
     def image(self, call: Call, source: View) -> None:
         if source.axes != "nchw":
@@ -232,10 +241,17 @@ class Collector:
     # The end
 
     def _outputs(self, node: fx.Node) -> Traced:
-        tree, views = form_of(node.args[0], self._returned)
+        tree, views = form_of(node.args[0], self._returned, self._contents)
         names = tuple(dict.fromkeys(view.op for view in views))
         form = Form(tree, tuple((names.index(view.op), view.axes) for view in views))
         return Traced(needed(list(self.ops.values()), names), names, form, self.exact)
+
+    def _contents(self, value: Any) -> Opened | None:
+        if isinstance(value, fx.Node) and value.target is joined:
+            position, *items = value.args
+            kind, keys = self.graph.meta["containers"][position]
+            return Opened(kind, keys, items)
+        return opened(value)
 
     def _returned(self, value: Any, path: str) -> View:
         """The view that a leaf of the result is."""
@@ -254,6 +270,10 @@ class Collector:
         return view
 
 
+def _tensors(module: nn.Module) -> Roots:
+    return (*module.parameters(), *module.buffers())
+
+
 def _names(graph: fx.Graph, root: nn.Module) -> dict[fx.Node, str]:
     """A name for the primitive of every node, none of them the path of a module with weights: that is its own name."""
     taken = {path for path, module in root.named_modules() if any(True for _ in module.parameters())}
@@ -270,8 +290,10 @@ def _names(graph: fx.Graph, root: nn.Module) -> dict[fx.Node, str]:
 
 
 def _block(node: fx.Node, root: nn.Module) -> Block | None:
-    """The outermost module around an operator that describes itself as a block."""
-    for path, _ in node.meta.get("nn_module_stack", {}).values():
-        if path and (found := block_of(root.get_submodule(path), path)) is not None:
+    """The outermost module around an operator that describes itself as a block; another one at each call of it."""
+    for key, (path, _) in node.meta.get("nn_module_stack", {}).items():
+        again = key.partition("@")[2]  # torch.fx counts calls from 0
+        name = f"{path}.use{int(again) + 1}" if again else path
+        if path and (found := block_of(root.get_submodule(path), name)) is not None:
             return found
     return None

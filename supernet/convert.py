@@ -17,6 +17,7 @@ from lut.errors import InputError
 
 from .choice import Choice
 from .codes import islands, share_quantizers, signs
+from .frozen import train_as
 from .fuse import fuse
 from .heads import split_off
 from .layers import ChannelNorm, MixedConv2d, MixedLayer, MixedLinear
@@ -24,8 +25,9 @@ from .network import KINDS
 from .nodes import FLOATS, Node, last_layers
 from .outputs import Form
 from .patterns import recognised
-from .primitives import RawOp, Traced
+from .primitives import Traced
 from .quantizers import ActQuantizer
+from .shared import share
 from .space import SearchSpace
 from .ties import Layout, tie
 from .trace import trace
@@ -57,7 +59,7 @@ def read(model: nn.Module, example: Tensor) -> Traced:
     """The primitives of a user's model, checked. Raises InputError."""
     _check(model, example)
     traced = split_off(recognised(trace(model, example)))
-    _own_weights(traced.ops)
+    share(traced.ops)
     if not any(raw.op in ("conv", "linear") for raw in traced.ops):
         raise InputError(f"{type(model).__name__}: no convolution or linear layer to search")
     return traced
@@ -112,16 +114,6 @@ def _check(model: nn.Module, example: Tensor) -> None:
         raise InputError("example input: holds NaN or infinite values; give images normalised as in training")
 
 
-def _own_weights(raws: list[RawOp]) -> None:
-    """Every layer has weights of its own."""
-    owners: dict[int, str] = {}
-    for raw in raws:
-        if raw.op in ("conv", "linear") and raw.module is not None:
-            other = owners.setdefault(id(raw.module.weight), raw.name)
-            if other != raw.name:
-                raise raw.refusal(f"it holds the weights of '{other}'; give each use its own copy")
-
-
 def _encoding(example: Tensor, mean: Tensor | None, std: Tensor | None) -> tuple[Tensor, Tensor]:
     """Per-channel (mean, std) in byte units; from the example's range when not given."""
     if mean is not None or std is not None:
@@ -150,9 +142,12 @@ def _layer(node: Node, bits: tuple[int, ...]) -> MixedLayer:
     bias = None if node.layer.bias is None else node.layer.bias.detach().clone()
     norm = copy.deepcopy(node.norm)
     assert not isinstance(norm, nn.LayerNorm)
-    if isinstance(node.layer, nn.Linear):
-        return MixedLinear(weight, bias, bits, norm, node.act_high)
-    return MixedConv2d(node, weight, bias, bits, norm)
+    linear = isinstance(node.layer, nn.Linear)
+    layer = (
+        MixedLinear(weight, bias, bits, norm, node.act_high) if linear else MixedConv2d(node, weight, bias, bits, norm)
+    )
+    train_as(layer, node.layer)
+    return layer
 
 
 def _pins(nodes: list[Node], space: SearchSpace) -> Pins:
@@ -160,12 +155,15 @@ def _pins(nodes: list[Node], space: SearchSpace) -> Pins:
     weighted = [node.name for node in nodes if node.layer is not None]
     names = [node.name for node in nodes]
     pins: Pins = {nodes[0].name: {"act_bits": 8}}
+    listed = {node.name: node.weights for node in nodes}
+    asked = {listed.get(name) for name, words in space.pin.items() if "weight_bits" in words}
     for node in nodes:
-        if node.one_weight:
-            pins[node.name] = {"weight_bits": space.weight_bits[0]}
+        if node.one_weight and node.weights not in asked:
+            pins[node.weights] = {"weight_bits": space.weight_bits[0]}
     if space.first_last_bits is not None and not space.is_float:
         for name in (weighted[0], *last_layers(nodes)):
-            pins.setdefault(name, {})["weight_bits"] = space.first_last_bits
+            if listed[name] not in asked:
+                pins.setdefault(listed[name], {})["weight_bits"] = space.first_last_bits
     for name, words in space.pin.items():
         if name not in names:
             near = get_close_matches(name, names, 1, 0)
@@ -182,6 +180,8 @@ def _check_pins(nodes: list[Node], layout: Layout, pins: Pins, owners: Mapping[s
             where, choices = f"space.pin.{node.name}.{word}: {value:g}", list[str]()
             if word == "weight_bits" and node.layer is None:
                 raise InputError(f"{where}: {node.kind} has no weights")
+            if word == "weight_bits":
+                choices = [node.weights]
             if word == "act_bits":
                 if node.name not in owners:
                     raise InputError(f"{where}: {_uncoded(node)}")
@@ -222,13 +222,15 @@ def _choices(nodes: list[Node], layout: Layout, space: SearchSpace) -> tuple[Lay
         count += 1
         return found[kind][name]
 
+    bits = {n.weights: int(pins[n.name]["weight_bits"]) for n in nodes if "weight_bits" in pins.get(n.name, {})}
     for node in nodes:
         for groups in sets:
             if groups[0].maker == node.name:
                 found["width"] |= width_choice(groups, partial(add, "width"))
-        own = pins.get(node.name, {})
-        if node.layer is not None:
-            add("weight_bits", node.name, (int(own["weight_bits"]),) if "weight_bits" in own else space.weight_bits)
+        if node.layer_of:
+            found["weight_bits"][node.name] = found["weight_bits"][node.layer_of]
+        elif node.layer is not None:
+            add("weight_bits", node.name, (bits[node.name],) if node.name in bits else space.weight_bits)
         if node.kind == "mix":
             add("op", node.name, tuple(range(len(node.inputs))))
         if not node.quantizes:

@@ -15,12 +15,14 @@ from torch import Tensor, nn
 
 from .arch import Arch
 from .convert import Parts
+from .frozen import train_as
 from .layers import ChannelNorm, MixedConv2d, MixedLayer, MixedLinear
 from .network import QuantNetwork
 from .nodes import Node
 from .ops import schedule_of
 from .quantizers import ActQuantizer
 from .schedule import Schedule
+from .shared import owned
 from .supernet import Supernet
 from .ties import Group, Layout
 
@@ -88,6 +90,7 @@ def _norm(norm: nn.BatchNorm2d | None, keep: Tensor) -> nn.BatchNorm2d | None:
     state = {k: v if v.dim() == 0 else v[keep] for k, v in norm.state_dict().items()}
     cut.to(next(norm.parameters()))
     cut.load_state_dict(state)
+    train_as(cut, norm)
     return cut
 
 
@@ -106,12 +109,14 @@ def _cut_layer(net: Supernet, node: Node, cut: Node, into: Tensor, out: Tensor, 
         small = MixedConv2d(cut, weight.clone(), bias, (bits,), _norm(layer.norm, out))
     if layer.step is not None and small.step is not None:
         small.step.data = layer.step.detach()[option : option + 1, out].clone()
+    train_as(small, layer, "weight", "bias", "step")
     return small
 
 
 def _layer_norm(norm: ChannelNorm, keep: Tensor) -> ChannelNorm:
     cut = nn.LayerNorm(len(keep), norm.eps)
     cut.weight.data, cut.bias.data = norm.weight.detach()[keep].clone(), norm.bias.detach()[keep].clone()
+    train_as(cut, norm)
     return ChannelNorm(cut)
 
 
@@ -157,6 +162,8 @@ def extract(net: Supernet, arch: Arch | Mapping[str, int]) -> Subnet:
             if old.step is not None:
                 index = choice.position(bits)
                 quantizers[owner].step.data = old.step.detach()[index : index + 1].clone()  # type: ignore
+                train_as(quantizers[owner], old, "step")
+    owned(nodes)
     names = {node.name for node in nodes}
     layout: Layout = {}
     for node in nodes:
@@ -172,13 +179,15 @@ def extract(net: Supernet, arch: Arch | Mapping[str, int]) -> Subnet:
     mean, std = net.mean.clone(), net.std.clone()
     parts = Parts(nodes, net.outputs, net.form, layout, layers, norms, quantizers, ranks, choices, mean, std)
     subnet = Subnet(parts, replace(full, choices=values))
-    price(subnet, net)
+    adopt(subnet, net)
     subnet.to(net.alpha.device).train(net.training)
     return subnet
 
 
-def price(subnet: Subnet, net: Supernet) -> None:
-    """Let a subnet of `net` cost what the supernet says, where that is priced for another input."""
+def adopt(subnet: Subnet, net: Supernet) -> None:
+    """Let a subnet of `net` return the types of the user's model, which a file does not hold, and cost what the
+    supernet says, where that is priced for another input."""
+    subnet.form = net.form
     if net.priced_elsewhere:
         subnet.priced = net.schedule().fixed(net.check(subnet.arch.choices))
 

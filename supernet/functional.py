@@ -32,26 +32,27 @@ def plain(layer: Layer) -> Layer:
         size: Any = (layer.kernel_size, layer.stride, layer.padding, layer.dilation)
         new = nn.Conv2d(layer.in_channels, layer.out_channels, size[0], size[1], size[2], size[3], layer.groups,
                         layer.bias is not None)  # fmt: skip
-    new.weight = nn.Parameter(layer.weight.detach().clone())
+    trained = any(parameter.requires_grad for name, parameter in layer.named_parameters() if name != "bias")
+    new.weight = nn.Parameter(layer.weight.detach().clone(), trained)
     if layer.bias is not None:
-        new.bias = nn.Parameter(layer.bias.detach().clone())
+        new.bias = nn.Parameter(layer.bias.detach().clone(), layer.bias.requires_grad)
     return new
 
 
 def _named(walk: Collector, call: Call, position: int, word: str) -> str:
-    """The module that a parameter belongs to, else the node; each parameter is used once."""
+    """By the module that a parameter belongs to, else by the node."""
     given = call.node.args[position] if len(call.node.args) > position else call.node.kwargs.get(word)
     owner = str(given.target).rpartition(".")[0] if isinstance(given, fx.Node) and given.op == "get_attr" else ""
-    name = owner or walk.names[call.node]
-    if name in walk.used:
-        raise call.refuse("the weights are used twice; give each use its own")
-    walk.used.add(name)
-    walk.own(call.node, name, _parameters(call.node))
-    return name
+    return walk.use(owner or walk.names[call.node])
+
+
+def roots(node: fx.Node) -> tuple[Tensor, ...]:
+    """The parameters that a call reads, also where it reads what was made of them; not single numbers, which layers
+    may have in common."""
+    return tuple(parameter for parameter in _parameters(node) if parameter.numel() > 1)
 
 
 def _parameters(node: fx.Node) -> Iterator[nn.Parameter]:
-    """Those that a call reads, also where it reads what was made of them."""
     for source in node.all_input_nodes:
         value = source.meta.get("value")
         if isinstance(value, nn.Parameter):
@@ -60,11 +61,23 @@ def _parameters(node: fx.Node) -> Iterator[nn.Parameter]:
             yield from _parameters(source)
 
 
-def _weights(call: Call, *words: str) -> list[Tensor | None]:
+def _weights(call: Call, *words: str) -> list[nn.Parameter | None]:
+    """Copies, frozen where the user's model trains nothing of what they are made of."""
     found = [call.argument(i, word) for i, word in enumerate(words, 1)]
     if any(value is not None and not isinstance(value, Tensor) for value in found):
         raise call.refuse("its weights depend on the image; only layers with fixed weights are deployable")
-    return [None if value is None else value.detach().clone() for value in found]
+    given = [call.node.args[i] if len(call.node.args) > i else call.node.kwargs.get(w) for i, w in enumerate(words, 1)]
+    return [
+        None if value is None else nn.Parameter(value.detach().clone(), not is_frozen(node))
+        for value, node in zip(found, given)
+    ]
+
+
+def is_frozen(node: Any) -> bool:
+    """Whether it is a parameter that the user's model does not train, or made of such alone."""
+    value = node.meta.get("value") if isinstance(node, fx.Node) else None
+    found = [value] if isinstance(value, nn.Parameter) else [] if value is None else [*_parameters(node)]
+    return bool(found) and not any(parameter.requires_grad for parameter in found)
 
 
 def _conv(walk: Collector, call: Call) -> None:
@@ -79,19 +92,17 @@ def _conv(walk: Collector, call: Call) -> None:
     out, inside, rows, cols = weight.shape
     conv = nn.Conv2d(inside * groups, out, (rows, cols), pair(stride), padding if isinstance(padding, str) else
                      pair(padding), pair(dilation), groups, bias is not None)  # fmt: skip
-    conv.weight = nn.Parameter(weight)
-    conv.bias = None if bias is None else nn.Parameter(bias)
+    conv.weight, conv.bias = weight, bias
     name = _named(walk, call, 1, "weight")
-    walk.emit(call.node, "conv", [view], call.out, "nchw", conv, name, pad=conv_pad(conv))
+    walk.emit(call.node, "conv", [view], call.out, "nchw", conv, name, roots(call.node), pad=conv_pad(conv))
 
 
 def _linear(walk: Collector, call: Call) -> None:
     weight, bias = _weights(call, "weight", "bias")
     assert weight is not None
     layer = nn.Linear(weight.shape[1], weight.shape[0], bias=bias is not None)
-    layer.weight = nn.Parameter(weight)
-    layer.bias = nn.Parameter(bias) if bias is not None else None  # type: ignore[assignment]
-    walk.linear(call, walk.view(call.node.args[0]), layer, _named(walk, call, 1, "weight"))
+    layer.weight, layer.bias = weight, bias  # type: ignore[assignment]
+    walk.linear(call, walk.view(call.node.args[0]), layer, _named(walk, call, 1, "weight"), roots(call.node))
 
 
 def _batch_norm(walk: Collector, call: Call) -> None:
@@ -110,7 +121,11 @@ def _batch_norm(walk: Collector, call: Call) -> None:
         for own, value in pairs:
             if value is not None:
                 own.copy_(value)
-    walk.emit(call.node, "bn", [view], walk.shape(view), view.axes, norm, _named(walk, call, 1, "running_mean"))
+                if isinstance(own, nn.Parameter):
+                    own.requires_grad_(value.requires_grad)
+    name = _named(walk, call, 1, "running_mean")
+    statistics = (call.argument(1, "running_mean"), call.argument(2, "running_var"))
+    walk.emit(call.node, "bn", [view], walk.shape(view), view.axes, norm, name, (*roots(call.node), *statistics))
 
 
 FUNCTIONAL = {F.conv2d: _conv, torch.conv2d: _conv, F.linear: _linear, F.batch_norm: _batch_norm}

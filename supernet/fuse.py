@@ -14,6 +14,7 @@ from torch import nn
 from .affine import convolution, folded, norm2d
 from .nodes import Node
 from .primitives import RawOp, Traced
+from .shared import owned
 
 WEIGHTED = ("conv2d", "linear")
 
@@ -30,6 +31,7 @@ class _Fuser:
                 self.users[name].append(raw)
         for name in traced.outputs:
             self.users[name].append(RawOp("", "output", [name], self.raws[name].shape))
+        self.shared = {raw.name for raw in traced.ops if raw.shares} | {raw.shares for raw in traced.ops}
         self.nodes: dict[str, Node] = {}
         self.at: dict[str, str] = {}
         self.made: dict[str, str] = {}  # node -> the last primitive that it holds
@@ -39,7 +41,9 @@ class _Fuser:
             getattr(self, f"_{raw.op}")(raw)
         labels = self.traced.form.labels
         outputs = [self._output(self.raws[name], label) for name, label in zip(self.traced.outputs, labels)]
-        return list(self.nodes.values()), tuple(node.name for node in outputs)
+        nodes = list(self.nodes.values())
+        owned(nodes)
+        return nodes, tuple(node.name for node in outputs)
 
     def _output(self, raw: RawOp, label: str) -> Node:
         """The node that makes an output: codes and what others read are copied, by a weight of 1 per channel."""
@@ -105,12 +109,14 @@ class _Fuser:
                 pad=tuple(a + b for a, b in zip(frame, raw.attrs["pad"])),  # type: ignore[arg-type]
                 groups=conv.groups,
                 depthwise=conv.groups > 1 and conv.groups == conv.in_channels == conv.out_channels,
+                layer_of=raw.shares,
+                single=raw.attrs.get("single", False),
             ),
         )
 
     def _linear(self, raw: RawOp) -> None:
         assert isinstance(raw.module, nn.Linear)
-        self._plain(raw, "linear", layer=raw.module)
+        self._plain(raw, "linear", layer=raw.module, layer_of=raw.shares)
 
     def _affine_node(self, raw: RawOp, conv: nn.Conv2d, norm: nn.BatchNorm2d | None) -> Node:
         channels = raw.shape[0]
@@ -122,17 +128,21 @@ class _Fuser:
             node.norm = norm2d(raw.module)
             self._hold(raw, node)
         else:
-            self._affine_node(raw, self._ones(raw), norm2d(raw.module))
+            norm = norm2d(raw.module)
+            node = self._affine_node(raw, self._ones(raw).requires_grad_(norm.weight.requires_grad), norm)
+        node.norm_of = self.at[raw.shares] if raw.shares else ""
 
     def _affine(self, raw: RawOp) -> None:
-        """scale x + shift, both per channel."""
+        """scale x + shift, both per channel; not in a layer or norm that is used elsewhere too."""
         node = self._source(raw)
         scale, shift = raw.attrs["scale"], raw.attrs["shift"]
-        if node.kind in WEIGHTED and node.act_high is None and self._alone(node):
+        own = self.made[node.name] not in self.shared
+        if own and node.kind in WEIGHTED and node.act_high is None and self._alone(node):
             node.layer, node.norm = folded(node.layer, node.norm, scale, shift)
             self._hold(raw, node)
         else:
-            self._affine_node(raw, convolution(raw.shape[0], scale, shift), None)
+            conv = convolution(raw.shape[0], scale, shift)
+            self._affine_node(raw, conv.requires_grad_(not raw.attrs.get("frozen", False)), None)
 
     def _act(self, raw: RawOp) -> None:
         node = self._source(raw)
@@ -169,7 +179,7 @@ class _Fuser:
         if not ends:
             self._put(raw, Node(raw.name, "add", (first.name, second.name), raw.shape))
             return
-        node, other = max(ends, key=lambda pair: pair[0].layer.weight.numel())  # type: ignore[union-attr]
+        node, other = max(ends, key=lambda pair: (pair[0].layer.weight.numel(), pair[0].layer_of))  # type: ignore[union-attr]
         del self.nodes[node.name]  # the fused convolution runs where the add stood
         node.kind, node.inputs = "conv2d_add", (*node.inputs, other.name)
         self._put(raw, node)
@@ -222,7 +232,7 @@ class _Fuser:
 
     def _layer_norm(self, raw: RawOp) -> None:
         assert isinstance(raw.module, nn.LayerNorm)
-        self._plain(raw, "layer_norm", norm=raw.module, eps=raw.module.eps)
+        self._plain(raw, "layer_norm", norm=raw.module, eps=raw.module.eps, norm_of=raw.shares)
 
     def _softmax(self, raw: RawOp) -> None:
         self._plain(raw, "softmax")

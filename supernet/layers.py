@@ -29,7 +29,7 @@ class ChannelNorm(nn.Module):
 
     def __init__(self, norm: nn.LayerNorm):
         super().__init__()
-        self.weight, self.bias = (nn.Parameter(p.detach().clone()) for p in (norm.weight, norm.bias))
+        self.weight, self.bias = (nn.Parameter(p.detach().clone(), p.requires_grad) for p in (norm.weight, norm.bias))
         self.eps = norm.eps
 
     def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:

@@ -56,6 +56,7 @@ class QuantNetwork(nn.Module):
         self.groups = {name: row[0] for name, row in layout.items()}
         self.layers = nn.ModuleDict({key(name): layer for name, layer in layers.items()})
         self.norms = nn.ModuleDict({key(name): norm for name, norm in norms.items()})
+        self.tie_weights()
         self.quantizers = nn.ModuleDict({key(name): quantizer for name, quantizer in quantizers.items()})
         self.width, self.weight, self.act, self.op = (dict(choices.get(kind, {})) for kind in KINDS)
         self.register_buffer("mean", mean)
@@ -68,6 +69,17 @@ class QuantNetwork(nn.Module):
         self._last_reader = {name: node.name for node in nodes for name in node.inputs}
         self._quantizer = {node.name: node.quantizer or node.name for node in nodes}
         self._padded = {n.name for n in nodes if n.gather is not None} & set(_read_alone(nodes))
+
+    def tie_weights(self) -> None:
+        """Let all uses of a layer, or of a norm, have the same parameters."""
+        for node in self.nodes:
+            if node.layer_of:
+                layer, first = self.layer(node.name), self.layer(node.layer_of)
+                layer.weight, layer.bias, layer.step = first.weight, first.bias, first.step
+            if node.norm_of and node.kind == "layer_norm":
+                self.norms[key(node.name)] = self.norms[key(node.norm_of)]
+            elif node.norm_of:
+                self.layer(node.name).norm = self.layer(node.norm_of).norm
 
     def choices(self) -> tuple[Choice, ...]:
         """Every choice, by its row in the alpha matrix; pinned ones have one option."""

@@ -31,7 +31,8 @@ class Node:
     layer, norm: the user's modules, until a network is built from the node. A `mix` reads one tensor per candidate;
     when: the (mix, candidate) pairs under which the node exists. block: the block that it is a layer of. quantizer: the
     name of its output's, where it shares one. output: its tensor is one of the network's, which are not quantized and
-    which no other node reads.
+    which no other node reads. single: its kernel has one weight that is not 0. layer_of, norm_of: the node whose
+    weights, whose norm it has too, where that is another.
     """
 
     name: str
@@ -55,6 +56,9 @@ class Node:
     eps: float = 0.0
     quantizer: str = ""
     output: bool = False
+    single: bool = False
+    layer_of: str = ""
+    norm_of: str = ""
 
     @property
     def quantizes(self) -> bool:
@@ -62,9 +66,14 @@ class Node:
         return not self.output and self.kind not in (*MOVES, *FLOATS)
 
     @property
+    def weights(self) -> str:
+        """The name of the node that its weights are listed under."""
+        return self.layer_of or self.name
+
+    @property
     def one_weight(self) -> bool:
         """Whether every channel has a single weight, which is exact at any number of bits."""
-        return self.depthwise and self.kernel == (1, 1)
+        return self.single or (self.depthwise and self.kernel == (1, 1))
 
 
 def last_layers(nodes: list[Node]) -> list[str]:

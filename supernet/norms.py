@@ -18,6 +18,7 @@ def layer_norm(size: int, eps: float, weight: Tensor | None, bias: Tensor | None
         for own, given in ((norm.weight, weight), (norm.bias, bias)):
             if given is not None:
                 own.data = given.detach().clone()
+                own.requires_grad_(given.requires_grad)
     return norm
 
 

@@ -28,11 +28,13 @@ class RawOp:
     """One primitive. op: conv bn act unary linear add mul affine avg_pool max_pool pad channel_pad stride concat split
     shuffle layer_norm softmax mix input.
 
-    attrs: conv {'pad': (t, l, b, r)}; act {'high': float}; unary {'fn': name}; affine {'scale', 'shift'}: (C,) tensors;
+    attrs: conv {'pad': (t, l, b, r), 'single': whether a channel has one weight that is not 0}; act {'high': float};
+    unary {'fn': name}; affine {'scale', 'shift'}: (C,) tensors, {'frozen': whether the model does not train them};
     pools {'kernel', 'stride', 'pad', 'dilation'}; pad {'pad'}; channel_pad {'before', 'after'}; stride {'stride'}: of
     rows and columns; split {'start': channel}; shuffle {'groups'}. shape: of the output without the batch, (C, H, W).
     when: the (mix, candidate) pairs under which it exists, outermost first. block: the block that it is a layer of.
-    line: `file:line` in the user's source, or ''.
+    line: `file:line` in the user's source, or ''. roots: the user's parameters and buffers that the module's are, or
+    are made of. shares: the name of the first primitive with the same ones, or ''.
     """
 
     name: str
@@ -44,6 +46,8 @@ class RawOp:
     when: tuple[tuple[str, int], ...] = ()
     block: Block | None = None
     line: str = ""
+    roots: tuple[torch.Tensor, ...] = ()
+    shares: str = ""
 
     def refusal(self, why: str) -> InputError:
         return InputError(f"'{self.name}' ({self.op}){at(self.line)}: {why}")

@@ -41,6 +41,7 @@ def save_subnet(subnet: Subnet, path: str | Path) -> None:
         "groups": {group.name: asdict(group) for row in subnet.layout.values() for group in row},
         "layout": {name: [group.name for group in row] for name, row in subnet.layout.items()},
         "signed": {node.name: subnet.quantizer(node.name).signed for node in subnet.nodes if node.name in subnet.act},
+        "frozen": [name for name, parameter in subnet.named_parameters() if not parameter.requires_grad],
         "bias": [name for name in subnet.weight if subnet.layer(name).bias is not None],
         "norm": {name: norm.eps for name, norm in norms.items()},
         "momentum": {name: norm.momentum for name, norm in norms.items()},
@@ -49,7 +50,9 @@ def save_subnet(subnet: Subnet, path: str | Path) -> None:
             for kind, attribute in (("width", "width"), ("weight_bits", "weight"), ("act_bits", "act"))
         },
     }
-    tensors = {name: tensor.detach().contiguous().cpu() for name, tensor in subnet.state_dict().items()}
+    once = {name for name, source in _sources(subnet).items() if name == source}
+    state = {name: tensor for name, tensor in subnet.state_dict().items() if name in once}
+    tensors = {name: tensor.detach().contiguous().cpu() for name, tensor in state.items()}
     metadata = {"format": "lutier-subnet-1", "arch": subnet.arch.to_json(), "graph": json.dumps(graph)}
     atomic_write(path, safetensors.torch.save(tensors, metadata))
 
@@ -71,12 +74,23 @@ def load_subnet(path: str | Path) -> Subnet:
         raise InputError(f"{path}: not a subnet of this version (format {metadata.get('format')!r})")
     try:
         subnet = _rebuild(json.loads(metadata["graph"]), tensors, Arch.from_json(metadata["arch"], f"{path}: arch"))
-        subnet.load_state_dict(tensors, assign=True)  # in the type that each tensor was saved in
+        every = {name: tensors[source] for name, source in _sources(subnet).items() if source in tensors}
+        subnet.load_state_dict(tensors | every, assign=True)  # in the type that each tensor was saved in
+        subnet.tie_weights()
+        for name in json.loads(metadata["graph"]).get("frozen", []):  # earlier versions kept none
+            subnet.get_parameter(name).requires_grad_(False)
         _run_once(subnet.eval())
     except DAMAGE as error:
         reason = f"{type(error).__name__}: {error}"
         raise InputError(f"{path}: its graph and its weights do not belong together: {reason}") from None
     return subnet
+
+
+def _sources(subnet: Subnet) -> dict[str, str]:
+    """For every name of a parameter or buffer, the first name of the same one."""
+    first: dict[int, str] = {}
+    named = [*subnet.named_parameters(remove_duplicate=False), *subnet.named_buffers(remove_duplicate=False)]
+    return {name: first.setdefault(id(tensor), name) for name, tensor in named}
 
 
 @torch.no_grad()
@@ -119,7 +133,7 @@ def _rebuild(graph: Mapping[str, Any], tensors: Mapping[str, Tensor], arch: Arch
         if node.name not in choices["weight_bits"]:
             continue
         bits = choices["weight_bits"][node.name].options
-        weight = torch.zeros_like(tensors[f"layers.{key(node.name)}.weight"])
+        weight = torch.zeros_like(tensors[f"layers.{key(node.weights)}.weight"])
         bias = torch.zeros(len(weight), dtype=weight.dtype) if node.name in graph["bias"] else None
         norm = None
         if node.name in graph["norm"]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +23,7 @@ MOST_NAMES = 3
 def summarise(network: Supernet | Subnet, device: Any = None, table: Any = None) -> str:
     """Columns: node, kind, output, width (channels of each option, a sum where several groups lie in a row), weight
     bits, activation bits, layers that the width is tied with, costed, deployable, note (why not). A mix stands behind
-    the layers of its candidates.
+    the layers of its candidates. The last line: how many convolutions are searchable, and why the others are not.
 
     device: a lut.Device, whose `supports` says what is deployable. table: a LatencyTable; costed is a node for whose
     options it has all rows, or what they are inferred from. Without them the column is '-'.
@@ -31,7 +32,27 @@ def summarise(network: Supernet | Subnet, device: Any = None, table: Any = None)
     schedule = network.schedule()
     rows = [heads, *(_row(network, node, schedule, device, table) for node in network.nodes)]
     widths = [max(len(row[i]) for row in rows) for i in range(len(heads))]
-    return "\n".join("  ".join(cell.ljust(w) for cell, w in zip(row, widths)).rstrip() for row in rows)
+    lines = ["  ".join(cell.ljust(w) for cell, w in zip(row, widths)).rstrip() for row in rows]
+    return "\n".join([*lines, _share(network)])
+
+
+def _share(network: QuantNetwork) -> str:
+    """`searchable: 12 of 14 convolutions in bits, 11 of 14 in width`, and how many are pinned for which reason; of
+    linear layers where there is no convolution. A layer counts once; copies, windows and factors are none of them."""
+    layers = [n for n in network.nodes if n.name in network.weight and not n.layer_of and not n.one_weight]
+    convolutions = [n for n in layers if n.kind != "linear"]
+    counted, word = (convolutions, "convolutions") if convolutions else (layers, "linear layers")
+    bits = Counter(_bits_reason(network, n) for n in counted if network.weight[n.name].pinned)
+    fixed = [n for n in counted if all(network.width[group.name].pinned for group in network.layout[n.name])]
+    width = Counter(_width_reasons(network, n)[0] for n in fixed)
+    of = len(counted)
+    shares = f"searchable: {of - bits.total()} of {of} {word} in bits, {of - width.total()} of {of} in width"
+    pinned = {"bits pinned": bits, "width pinned": width}
+    return "; ".join([shares, *(f"{what}: {_counted(reasons)}" for what, reasons in pinned.items() if reasons)])
+
+
+def _counted(reasons: Counter[str]) -> str:
+    return ", ".join(f"{count} ({reason})" for reason, count in reasons.items())
 
 
 def _row(network: QuantNetwork, node: Node, schedule: Schedule, device: Any, table: Any) -> tuple[str, ...]:
@@ -41,6 +62,8 @@ def _row(network: QuantNetwork, node: Node, schedule: Schedule, device: Any, tab
     notes += [f"width tied: {reason}" for reason in dict.fromkeys(g.tied for g in network.layout[node.name]) if reason]
     if weight is not None and weight.pinned:
         notes.append(f"weight bits pinned: {_bits_reason(network, node)}")
+    notes += [f"has the weights of {node.layer_of}"] if node.layer_of else []
+    notes += [f"has the norm of {node.norm_of}"] if node.norm_of else []
     if node.output and network.form.is_softmax(position := network.outputs.index(node.name)):
         notes.insert(0, "the model returns its softmax, a device the scores")
     if node.output and not network.form.lone:
@@ -105,9 +128,10 @@ def _width_reasons(network: QuantNetwork, node: Node) -> list[str]:
 def _bits_reason(network: QuantNetwork, node: Node) -> str:
     if node.one_weight:
         return "one weight per channel is exact at any"
-    if node.name in (last := last_layers(network.nodes)):
+    uses = {other.name for other in network.nodes if other.weights == node.weights}
+    if uses & set(last := last_layers(network.nodes)):
         return "the last layer" if len(last) == 1 else "a last layer"
-    return "the first layer" if node.name == next(iter(network.weight)) else "the space has one option for it"
+    return "the first layer" if next(iter(network.weight)) in uses else "the space has one option for it"
 
 
 def _problems(network: QuantNetwork, node: Node, supports: Any) -> list[str]:

@@ -3,7 +3,8 @@
 Adds, products, mixes, unary functions, depthwise convolutions, pools, norms and strided slices keep channel i at
 position i: their tensors are the same channels. A convolution starts a new group; a grouped one reads and makes as
 many equal parts as it has groups, which are chosen alike. A concat is its inputs in a row, a split some of its
-input's; equal parts of a split are chosen alike. Zero channels of a shortcut have no counterpart in its input, so a
+input's; equal parts of a split are chosen alike. All uses of a layer read the same channels and make
+the same ones, those of a norm are the same. Zero channels of a shortcut have no counterpart in its input, so a
 resample that adds channels starts a group too: its output follows the add that reads it, and channels dead in its
 input stay zero.
 """
@@ -65,6 +66,10 @@ def tie(nodes: list[Node]) -> Layout:
     rows: dict[str, Row] = {}
     for node in nodes:
         rows[node.name] = _row(node, rows, segments)
+        for first in filter(None, (node.layer_of, node.norm_of)):
+            segments.unify(rows[node.name], rows[first])
+        if node.layer_of:
+            _read_alike(node, nodes, rows, segments)
     for node in nodes:
         if node.output:
             segments.pin(rows[node.name], "the network's output")
@@ -123,6 +128,19 @@ def _row(node: Node, rows: dict[str, Row], segments: Segments) -> Row:
     for other in inputs[1:]:
         segments.unify(inputs[0], other)
     return inputs[0]
+
+
+def _read_alike(node: Node, nodes: list[Node], rows: dict[str, Row], segments: Segments) -> None:
+    """All uses of a layer read the same channels; all of them, where a linear layer reads several shapes."""
+    made = {other.name: other for other in nodes}
+    sources = [made[use.inputs[0]] for use in (made[node.layer_of], node)]
+    first, second = (rows[source.name] for source in sources)
+    if sources[0].shape[0] == sources[1].shape[0]:
+        segments.unify(first, second)
+        return
+    shapes = " and ".join("x".join(map(str, source.shape)) for source in sources)
+    for row in (first, second):
+        segments.pin(row, f"a layer that is used several times reads {shapes} of them")
 
 
 def _part(node: Node, row: Row, segments: Segments) -> Row:

@@ -100,7 +100,10 @@ def _graph(model: nn.Module, batch: Tensor, failed: Callable[[str, BaseException
     defaults = _defaults(model)
     without_hooks(model, type(model).__name__)
     try:
-        return fx.GraphModule(model, Tracer(model, batch).trace(model, defaults))
+        tracer = Tracer(model, batch)
+        graph = fx.GraphModule(model, tracer.trace(model, defaults))
+        graph.meta["containers"] = tracer.containers
+        return graph
     except InputError:
         raise
     except Exception as error:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import operator
 import traceback
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import reduce
 from typing import Any
 
@@ -17,6 +18,7 @@ from torch import Tensor, fx, nn
 
 from lut.errors import InputError
 
+from .containers import Container, opened
 from .mixed import MixedOp
 from .norms import channel_norm
 from .primitives import at, innermost
@@ -29,6 +31,23 @@ REGISTERED = "make layers attributes of a module, or keep them in nn.ModuleList,
 def _in_place(function: Callable[..., Any]) -> Callable[[fx.Proxy, Any], fx.Proxy]:
     """x += y and its like change x; torch.fx alone would make a new tensor of them."""
     return lambda self, other: self.tracer.create_proxy("call_function", function, (self, other), {})
+
+
+@contextmanager
+def _zeros_of_sizes() -> Iterator[None]:
+    """torch.zeros takes numbers alone; inside, it is recorded where one of them is a size that is traced."""
+    zeros = torch.zeros
+
+    def record(*args: Any, **kwargs: Any) -> Any:
+        traced: list[fx.Proxy] = []
+        fx.node.map_aggregate((args, kwargs), lambda a: traced.append(a) if isinstance(a, fx.Proxy) else None)
+        return traced[0].tracer.create_proxy("call_function", zeros, args, kwargs) if traced else zeros(*args, **kwargs)
+
+    torch.zeros = record
+    try:
+        yield
+    finally:
+        torch.zeros = zeros
 
 
 class _Proxy(fx.Proxy):
@@ -57,6 +76,11 @@ class Tracer(fx.Tracer):
         self.example = example
         self.values: dict[fx.Node, Any] = {}
         self.running = False
+        self.containers: list[tuple[str | Container, tuple[Any, ...]]] = []
+
+    def trace(self, root: Any, concrete_args: dict[str, Any] | None = None) -> fx.Graph:
+        with _zeros_of_sizes():
+            return super().trace(root, concrete_args)
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         if m in self.known:
@@ -132,10 +156,20 @@ class Tracer(fx.Tracer):
     def create_arg(self, a: Any) -> Any:
         if type(a) is nn.Parameter and id(a) not in self.own:
             raise _refusal("forward", f"it reads a parameter that is none of the model's; {REGISTERED}")
+        if (found := opened(a)) is not None and found.kind not in ("tuple", "list", "dict"):  # which are kept as such
+            position = len(self.containers)
+            self.containers.append((found.kind, found.keys))
+            items = tuple(map(self.create_arg, found.items))
+            return self.create_node("call_function", joined, (position, *items), {})
         return super().create_arg(a)
 
     def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: dict[str, Any]) -> Any:
         return attr_val if self.running else super().getattr(attr, attr_val, parameter_proxy_cache)
+
+
+def joined(position: int, *items: Any) -> tuple[Any, ...]:
+    """Stands in a graph for a structure, the one at `position` of Tracer.containers."""
+    return items
 
 
 def without_hooks(module: nn.Module, name: str) -> None:

@@ -139,33 +139,11 @@ def of_module(call: Call, module: nn.Module) -> Primitive:
             return adaptive(call, "avg_pool", module.output_size)
         case nn.AdaptiveMaxPool2d():
             return adaptive(call, "max_pool", module.output_size)
-        case nn.ZeroPad2d():
-            left, right, top, bottom = module.padding
-            return _padded(call, (top, left, bottom, right), module)
         case nn.ChannelShuffle():
             return "shuffle", {"groups": module.groups}
         case _ if isinstance(module, DROPOUTS):
             return "", {}
     raise call.refuse(way_out(type(module).__name__), module)
-
-
-def _padded(call: Call, frame: tuple[int, int, int, int], module: nn.Module | None = None) -> Primitive:
-    if min(frame) < 0:
-        raise call.refuse("there is no kernel that cuts an image; pad by 0 or more", module)
-    return "pad", {"pad": frame}
-
-
-def _pad_call(call: Call) -> Primitive:
-    pad = [int(p) for p in call.argument(1, "pad")]
-    if call.argument(2, "mode", "constant") != "constant" or call.argument(3, "value", 0) not in (0, None):
-        raise call.refuse("only padding with zeros is deployable")
-    pad += [0] * (6 - len(pad))
-    left, right, top, bottom, before, after = pad[:6]
-    if len(pad) > 6 or min(before, after) < 0 or ((before or after) and any(pad[:4])):
-        raise call.refuse("pad either the image or the channels, in two calls")
-    if before or after:
-        return "channel_pad", {"before": before, "after": after}
-    return _padded(call, (top, left, bottom, right))
 
 
 def of_call(call: Call) -> Primitive:
@@ -192,8 +170,6 @@ def of_call(call: Call) -> Primitive:
         if get(2, "training", on) and get(1, "p", 0.5):
             raise call.refuse("it drops at inference too; pass training=self.training")
         return "", {}
-    if target is F.pad:
-        return _pad_call(call)
     if target is F.adaptive_avg_pool2d:
         return adaptive(call, "avg_pool", get(1, "output_size"))
     if target in (F.adaptive_max_pool2d, getattr(F, "_adaptive_max_pool2d", None)):

@@ -1,4 +1,5 @@
-"""A search over networks with several widths in a row and islands of floats, from the model to the integers."""
+"""A search over networks with several widths in a row, islands of floats, and shared layers, from the model to the
+integers."""
 
 import pytest
 import torch
@@ -14,7 +15,7 @@ from supernet import SearchSpace, Supernet, extract
 IMAGES, X, MEAN, STD = bytes_and_input((3, 16, 16), 24)
 
 
-@pytest.mark.parametrize("name", ["squeezenet", "convnext"])
+@pytest.mark.parametrize("name", ["squeezenet", "convnext", "recurrent"])
 def test_a_searched_network_keeps_its_budgets(name):
     torch.manual_seed(0)
     net = Supernet.from_model(randomise(ZOO[name]()).train(), X, SearchSpace((4, 8), (8,), (0.5, 1.0)), MEAN, STD)

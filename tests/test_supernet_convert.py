@@ -111,16 +111,6 @@ class TwoOutputs(nn.Module):
         return self.conv(x), x
 
 
-class Shared(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.conv = nn.Conv2d(3, 3, 3, padding=1)
-        self.fc = nn.Linear(3 * 16 * 16, 2)
-
-    def forward(self, x):
-        return self.fc(self.conv(self.conv(x)).flatten(1))
-
-
 class Divide(nn.Module):
     def __init__(self):
         super().__init__()
@@ -138,7 +128,6 @@ class Divide(nn.Module):
         (Unknown(nn.AvgPool2d(3, 1, 1, count_include_pad=False)), "count_include_pad"),
         (Branches(), "control flow that depends on the data"),
         (TwoOutputs(), "returns its input as '1'"),
-        (Shared(), "used twice"),
         (Divide(), "a constant divided by a tensor"),
         (Unknown(nn.Linear(7, 7)), "does not fit"),
     ],

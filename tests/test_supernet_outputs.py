@@ -1,16 +1,19 @@
 """Networks that return a structure: its form, its last layers, and memory that holds every output."""
 
 import copy
+import dataclasses
 import json
 import pickle
 import warnings
+from collections import OrderedDict, defaultdict, deque
 
 import pytest
 import torch
 from models import randomise
 from test_supernet_zoo import MEAN, SPACE, STD, X, convert, model_of
 from torch import nn
-from zoo_outputs import SEVERAL, leaves, shape
+from torch.utils._pytree import register_dataclass, register_pytree_node
+from zoo_outputs import SEVERAL, Boxes, Detection, leaves, shape
 
 from cost_models.counts import COUNTS
 from cost_models.expected import expected
@@ -19,7 +22,8 @@ from cost_models.memory import tensor_bytes
 from lut.device import Device
 from lut.errors import InputError
 from search.relax import softmax
-from supernet import SearchSpace, Supernet, extract, register_op
+from supernet import SearchSpace, Supernet, extract, load_subnet, register_op, save_subnet
+from supernet.extract import adopt
 from supernet.nodes import last_layers
 from supernet.outputs import Form, described
 
@@ -124,6 +128,95 @@ def test_a_microcontrollers_memory_holds_every_output():
     one = mcu_costs(type(schedule)(schedule.ops, schedule.tensors, schedule.input, schedule.outputs[:1]), None)["ram"]
     rest = [schedule.tensors[name].make({}) for name in schedule.outputs[1:]]
     assert all_of_it - one.outside == sum(tensor_bytes(c, h, w, 16) for c, h, w, _ in rest)
+
+
+@dataclasses.dataclass
+class Scores:
+    logits: torch.Tensor
+    hidden: list
+
+
+class Sorted(dict):
+    """Its constructor takes something else than items."""
+
+    def __init__(self, *, items):
+        super().__init__(sorted(items))
+
+
+class Returns(nn.Module):
+    def __init__(self, form):
+        super().__init__()
+        self.a, self.b, self.form = nn.Conv2d(3, 8, 1), nn.Conv2d(8, 4, 1), form
+
+    def forward(self, x):
+        x = self.a(x).relu()
+        return self.form(self.b(x), x)
+
+
+register_dataclass(Scores)
+register_pytree_node(Sorted, lambda s: (list(s.values()), list(s)), lambda v, k: Sorted(items=zip(k, v)))
+
+
+def types(value):
+    """The structure with types in place of tensors."""
+    if isinstance(value, torch.Tensor):
+        return "tensor"
+    parts = value.values() if isinstance(value, dict) else vars(value).values() if type(value) is Scores else value
+    return type(value), [types(part) for part in parts]
+
+
+@pytest.mark.parametrize(
+    ("form", "labels"),
+    [
+        (lambda y, x: OrderedDict(b=y, a=x), ("b", "a")),
+        (lambda y, x: {"one": Boxes(y, x), "two": [Boxes(offsets=y, scores=x)]}, ("one.scores", "one.offsets")),
+        (lambda y, x: Detection(first=y, rest=(x, Detection(last=y))), ("first", "rest.0")),
+        (lambda y, x: Scores(y, [x]), ("logits", "hidden.0")),
+        (lambda y, x: Sorted(items=[("z", y), ("a", x)]), ("a", "z")),
+        (lambda y, x: defaultdict(list, {"k": y, 7: x}), ("k", "7")),
+        (lambda y, x: deque([y, Scores(x, (y,))]), ("0", "1.logits")),
+    ],
+)
+def test_a_structure_comes_back_in_its_own_types(form, labels):
+    model = randomise(Returns(form)).eval()
+    net = Supernet.from_model(model, X, SearchSpace((32,), (32,), (1.0,)), MEAN, STD).eval()
+    assert net.form.labels == labels
+    for network in (net, copy.deepcopy(net), extract(net, net.arch())):
+        assert types(network(X)) == types(model(X))
+    flat = torch.utils._pytree.tree_leaves
+    if not isinstance(model(X), Detection):
+        torch.testing.assert_close(flat(net(X)), flat(model(X)), rtol=1e-4, atol=1e-5)
+    assert described(net(X)).startswith(f"a {type(model(X)).__name__} of ")
+
+
+def test_a_file_has_standard_types_and_its_networks_own_come_back(tmp_path):
+    net = convert("typed")
+    subnet = extract(net, net.arch())
+    save_subnet(subnet, tmp_path / "subnet.safetensors")
+    loaded = load_subnet(tmp_path / "subnet.safetensors")
+    tensors = ["tensor", "tensor"]
+    found = loaded(X)
+    assert types(found) == (dict, [(OrderedDict, tensors), (list, [(type(found["boxes"][0]), tensors)])])
+    assert torch.equal(found["boxes"][0].offsets, subnet(X).boxes[0].offsets)
+    assert pickle.loads(pickle.dumps(loaded)).form == loaded.form
+    assert loaded.form.labels == net.form.labels
+    adopt(loaded, net)
+    assert types(loaded(X)) == (Detection, [(OrderedDict, tensors), (list, [(Boxes, tensors)])])
+    assert all(map(torch.equal, leaves(loaded(X)), leaves(subnet(X))))
+    assert loaded(X).boxes[0].offsets.shape == (8, 8, 4, 4)
+
+
+def test_outputs_that_differ_within_a_structure_are_told_by_their_path():
+    class Tests(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv = nn.Conv2d(3, 4, 1)
+
+        def forward(self, x):
+            return Boxes(self.conv(x), self.conv(x).relu() if isinstance(x, torch.Tensor) else self.conv(x))
+
+    with pytest.raises(InputError, match="computes something else than the model: output 'offsets' differs"):
+        Supernet.from_model(Tests(), X)
 
 
 class Pair(nn.Module):

@@ -26,7 +26,7 @@ def device(**supports):
 
 def lines(net, device=None, table=None):
     """By node: (costed, deployable, the whole line)."""
-    head, *rows = net.summary(device, table).splitlines()
+    head, *rows, _ = net.summary(device, table).splitlines()
     columns = [head.index(name) for name in ("costed", "deployable")]
     return {row.split()[0]: (*(row[at:].split()[0] for at in columns), row) for row in rows}
 

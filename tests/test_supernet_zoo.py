@@ -18,7 +18,6 @@ from deploy.integer import run_program
 from deploy.lower import lower
 from deploy.results import values
 from supernet import SearchSpace, Supernet, extract, load_subnet, save_subnet
-from supernet.nodes import last_layers
 
 SPACE = SearchSpace(weight_bits=(2, 4, 8), act_bits=(4, 8), widths=(0.25, 0.5, 1.0))
 FLOAT = SearchSpace((32,), (32,), (1.0,))
@@ -95,19 +94,8 @@ def test_integers_follow_the_fake_quantized_network(name):
 
 
 @pytest.mark.parametrize("name", ZOO)
-def test_most_convolutions_are_searchable_or_the_reason_is_structural(name):
-    net = convert(name)
-    own = {key for key, module in model_of(name).named_modules() if isinstance(module, torch.nn.Conv2d)} & set(
-        net.weight
-    )
-    shape = [name for name in own if all(net.width[group.name].pinned for group in net.layout[name])]
-    reasons = {group.pinned for key in shape for group in net.layout[key]} - {"the network's output"}
-    text = net.summary()
-    assert all(reason in text for reason in reasons)
-    assert len(shape) <= 0.2 * len(own) or all("shuffle" in reason for reason in reasons)
-    ends = {next(node.name for node in net.nodes if node.name in net.weight), *last_layers(net.nodes)}
-    assert not [key for key in own - ends if net.weight[key].pinned]
-    for op in net.schedule().ops:
+def test_every_operator_has_a_cost_for_all_of_its_options(name):
+    for op in convert(name).schedule().ops:
         assert np.prod([len(choice.options) for choice in op.choices]) <= MOST_AXES
         assert all(COUNTS["weights"](spec) >= 0 for spec in op.grid())
 

@@ -1,14 +1,16 @@
 """Small networks in the styles that people write CNNs in; none of them knows of Lutier. Images are 3x16x16.
 
-Residual and plain ones here, those of mobile networks in zoo_mobile.py, those with several outputs in zoo_outputs.py;
-`ZOO` holds them all.
+Residual and plain ones here, those of mobile networks in zoo_mobile.py, those with several outputs in zoo_outputs.py,
+those that use a layer several times in zoo_shared.py, those that slice and fill in zoo_frames.py; `ZOO` holds them all.
 """
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from zoo_frames import FRAMES
 from zoo_mobile import MOBILE, conv_bn
 from zoo_outputs import SEVERAL
+from zoo_shared import SHARED
 
 
 class DenseLayer(nn.Module):
@@ -310,5 +312,5 @@ class SoftGates(nn.Module):
 ZOO = {
     "densenet": DenseNet, "inception": Inception, "squeezenet": SqueezeNet, "se_resnet": SeResNet, "resnext": ResNeXt,
     "preactivation": PreActivation, "drop_path": DropPathResNet, "vgg": Vgg, "alexnet": AlexNet, "dilated": Dilated,
-    "soft_gates": SoftGates,     **MOBILE, **SEVERAL,
+    "soft_gates": SoftGates, **MOBILE, **SEVERAL, **SHARED, **FRAMES,
 }  # fmt: skip

@@ -1,5 +1,8 @@
 """Small networks that return several tensors, in the styles that people write them in. Images are 3x16x16."""
 
+from collections import OrderedDict
+from typing import NamedTuple
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -62,7 +65,37 @@ class EarlyExit(nn.Module):
         return (*found, x)
 
 
-SEVERAL = {"two_heads": TwoHeads, "ssd": Ssd, "early_exit": EarlyExit}
+class Boxes(NamedTuple):
+    scores: Tensor
+    offsets: Tensor
+
+
+class Detection(OrderedDict):
+    """As a ModelOutput of the transformers library: its items are attributes too."""
+
+    def __getattr__(self, name: str) -> Tensor:
+        try:
+            return self[name]
+        except KeyError:
+            raise AttributeError(name) from None
+
+
+class Typed(nn.Module):
+    """Features, the first with channels last, a named tuple for every scale, and a dict of the model's own."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem, self.down = conv_bn(3, 16, 3, 2), conv_bn(16, 24, 3, 2)
+        self.scores, self.offsets = nn.Conv2d(24, 6, 1), nn.Conv2d(24, 8, 1)
+
+    def forward(self, x: Tensor) -> Detection:
+        fine = self.stem(x)
+        coarse = self.down(fine)
+        features = OrderedDict(fine=fine.permute(0, 2, 3, 1), coarse=coarse)
+        return Detection(features=features, boxes=[Boxes(self.scores(coarse), offsets=self.offsets(coarse))])
+
+
+SEVERAL = {"two_heads": TwoHeads, "ssd": Ssd, "early_exit": EarlyExit, "typed": Typed}
 
 
 def leaves(output: object) -> list[Tensor]:
@@ -79,4 +112,5 @@ def shape(output: object) -> object:
         return tuple(output.shape)
     if isinstance(output, dict):
         return {key: shape(part) for key, part in output.items()}
-    return type(output)(shape(part) for part in output)
+    parts = [shape(part) for part in output]
+    return type(output)(*parts) if hasattr(output, "_fields") else type(output)(parts)
