@@ -27,10 +27,15 @@ def check_image(program: Program) -> None:
                        "expected one operator of kind 'input'")  # fmt: skip
 
 
+def workspace_of(operator: str) -> str:
+    """Its name among the offsets."""
+    return f"workspace of {operator}"
+
+
 def place(
     program: Program, workspaces: Mapping[str, int], alignment: int, slack: int, storage: Storage = "byte"
 ) -> tuple[dict[str, int], int]:
-    """(offset by tensor name and 'workspace of <op>', bytes) of one arena; image and results are the caller's.
+    """(offset by tensor name and `workspace_of(op)`, bytes) of one arena; image and results are the caller's.
 
     workspaces: bytes by operator name. slack: readable bytes behind every tensor. storage: of codes below 8 bits.
     """
@@ -44,7 +49,7 @@ def place(
     buffers = [buffer for buffer in buffers if buffer.name in inside]
     for step, op in enumerate(program.ops):
         if size := workspaces[op.name]:
-            buffers.append(Buffer(f"workspace of {op.name}", size, step, step))
+            buffers.append(Buffer(workspace_of(op.name), size, step, step))
     arena = plan(buffers, shared, alignment)
     return dict(arena.offsets), arena.size
 
@@ -90,7 +95,7 @@ def arguments(
             first = op.offset * bits // 8 if name == shared else 0
             words.append(fixed.get(tensor.name) or f"A + {arena[tensor.name] + first}")
         elif name == "workspace":
-            words.append(f"A + {arena[f'workspace of {op.name}']}{part}")
+            words.append(f"A + {arena[workspace_of(op.name)]}{part}")
         else:
             words.append(f"C + {constants[op.name, name]}")
     return ", ".join(words)

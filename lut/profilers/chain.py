@@ -24,6 +24,7 @@ from scipy.optimize import nnls
 from ..calibrate import read_kib
 from ..device import Device
 from ..kernels import Kernel
+from ..kernels.signature import NAMES
 from ..kernels.traces import is_tuned
 from ..machine import this_machine
 from ..progress import Progress
@@ -34,9 +35,10 @@ from .pool import Pool
 from .quiet import quiet_cores
 from .timing import OUT, harness, load_kernel, pointers, random_arguments
 
-OPS, CHAINS, PROCESSES = 12, 12, 3
+OPS, CHAINS, PROCESSES = 12, 12, 5
 """Operators of a chain; chains of different rows; processes that time each."""
 ROUNDS, WINDOWS, WINDOW_US = 6, 10, 300.0
+WORKSPACE = NAMES.index("workspace")
 WEIGHTED = ("conv2d", "conv2d_add", "linear")
 SECONDS, MEMORY = 60.0, 4 * 2**30
 BUILD = "lut.profilers.timing:build_linked"
@@ -49,17 +51,24 @@ class _Step(ctypes.Structure):
 
 
 def _laid_out(kernels: Sequence[Kernel]) -> list[list[np.ndarray | None]]:
-    """Arguments of each: random ones, but for activations, which are in two buffers that all share."""
+    """Arguments of each: random ones, but for activations, which are in two buffers that all share, and for the
+    workspaces of several threads, which have one each."""
     given = [random_arguments(kernel, seed) for seed, kernel in enumerate(kernels)]
     largest = max(array.nbytes for arrays in given for array in arrays if array is not None)
-    buffers = slab([largest, largest])
+    buffers = slab([largest, largest, kernels[0].threads * _stride(kernels)])
     for turn, arrays in enumerate(given):
         for place, array in enumerate(arrays[: OUT + 1]):
             if array is not None:
                 buffer = buffers[(turn + (place != 0)) % 2][: array.nbytes].view(array.dtype)
                 buffer[:] = array
                 arrays[place] = buffer
+        if kernels[0].threads > 1 and arrays[WORKSPACE] is not None:
+            arrays[WORKSPACE] = buffers[2]
     return given
+
+
+def _stride(kernels: Sequence[Kernel]) -> int:
+    return max(kernel.stride for kernel in kernels)
 
 
 def beyond(pickled: Sequence[bytes]) -> float:
@@ -70,8 +79,8 @@ def beyond(pickled: Sequence[bytes]) -> float:
     memory = _laid_out(kernels)  # kept alive: pointers are bare addresses
     arguments = [pointers(arrays) for arrays in memory]
     steps = (_Step * len(kernels))()
-    for step, kernel, function, arrays in zip(steps, kernels, functions, arguments):
-        step.f, step.stride = ctypes.cast(function, ctypes.c_void_p).value, kernel.stride
+    for step, function, arrays in zip(steps, functions, arguments):
+        step.f, step.stride = ctypes.cast(function, ctypes.c_void_p).value, _stride(kernels)
         step.a = ctypes.cast(arrays, ctypes.POINTER(ctypes.c_void_p))
     chains = [(steps, len(steps)), *((ctypes.byref(step), 1) for step in steps)]
     least = [float("inf")] * len(chains)
@@ -118,8 +127,8 @@ def fit(chains: Sequence[Sequence[OpSpec]], us: Sequence[float]) -> dict[str, fl
 
 
 def measure_beyond(rows: Mapping[OpSpec, Latency], device: Device, progress: bool = False) -> dict[str, float]:
-    """op_us and kib_us in microseconds (`fit`), each chain's time the median over processes; empty where there are too
-    few rows or no chain could be measured."""
+    """op_us and kib_us in microseconds (`fit`), each chain's time the second lowest over processes, as a row's is; empty
+    where there are too few rows or no chain could be measured."""
     drawn, isa = chains(rows), this_machine(device)["isa"]
     specs = list(dict.fromkeys(spec for chain in drawn for spec in chain))
     samples: list[list[float]] = [[] for _ in drawn]
@@ -139,4 +148,4 @@ def measure_beyond(rows: Mapping[OpSpec, Latency], device: Device, progress: boo
                     if not isinstance(us, Failure):
                         samples[i].append(us)
     measured = [i for i, each in enumerate(samples) if each]
-    return fit([drawn[i] for i in measured], [float(np.median(samples[i])) for i in measured]) if measured else {}
+    return fit([drawn[i] for i in measured], [sorted(samples[i])[:2][-1] for i in measured]) if measured else {}
