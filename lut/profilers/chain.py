@@ -127,8 +127,8 @@ def fit(chains: Sequence[Sequence[OpSpec]], us: Sequence[float]) -> dict[str, fl
 
 
 def measure_beyond(rows: Mapping[OpSpec, Latency], device: Device, progress: bool = False) -> dict[str, float]:
-    """op_us and kib_us in microseconds (`fit`), each chain's time the second lowest over processes, as a row's is; empty
-    where there are too few rows or no chain could be measured."""
+    """op_us and kib_us in microseconds (`fit`), each chain's time the second lowest over processes, as a row's is.
+    Empty where there are too few rows or no chain could be measured."""
     drawn, isa = chains(rows), this_machine(device)["isa"]
     specs = list(dict.fromkeys(spec for chain in drawn for spec in chain))
     samples: list[list[float]] = [[] for _ in drawn]
