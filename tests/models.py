@@ -4,6 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from supernet.mixed import Block
+
 
 class OptionABlock(nn.Module):
     """Residual block whose shortcut is strided and padded with zero channels."""
@@ -85,3 +87,17 @@ def bytes_and_input(shape: tuple[int, int, int], count: int, seed: int = 0):
     mean, std = torch.full((channels,), 120.0), torch.full((channels,), 60.0)
     x = ((images.float() - mean.view(1, -1, 1, 1)) / std.view(1, -1, 1, 1)).contiguous()
     return images.permute(0, 2, 3, 1).contiguous().numpy(), x, mean, std
+
+
+class Whole(nn.Module):
+    """Two convolutions that a table may price as one row of kind `whole`."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.b = nn.Conv2d(8, 8, 3, padding=1), nn.Conv2d(8, 8, 1)
+
+    def forward(self, x):
+        return self.b(self.a(x).relu())
+
+    def table_block(self):
+        return Block("whole", 3)

@@ -6,7 +6,7 @@ import pickle
 import pytest
 import torch
 import torch.nn.functional as F
-from models import randomise
+from models import Whole, randomise
 from test_supernet_register import CoordinateGate
 from test_supernet_zoo import IMAGES, MEAN, SPACE, STD, X, architectures, convert, model_of
 from torch import nn
@@ -20,7 +20,7 @@ from deploy.lower import lower
 from lut.errors import InputError
 from search.relax import softmax
 from supernet import SearchSpace, Supernet, extract, load_subnet, register_op, save_subnet
-from supernet.mixed import Block, MixedOp
+from supernet.mixed import MixedOp
 
 FLOAT = SearchSpace((32,), (32,), (1.0,))
 
@@ -270,18 +270,6 @@ def test_a_registered_module_may_be_used_twice():
         register_op(CoordinateGate, None)
     exact(net)
     assert [node.layer_of for node in net.nodes if node.layer_of] == ["gate.0"]
-
-
-class Whole(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.a, self.b = nn.Conv2d(8, 8, 3, padding=1), nn.Conv2d(8, 8, 1)
-
-    def forward(self, x):
-        return self.b(self.a(x).relu())
-
-    def table_block(self):
-        return Block("whole", 3)
 
 
 def test_a_block_is_priced_at_every_use():

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from models import PlainAdd, randomise
+from models import PlainAdd, Whole, randomise
 from torch import nn
 
 from lut.device import Device, Supports
@@ -10,7 +10,6 @@ from lut.spec import Latency
 from lut.table import LatencyTable
 from search.coverage import within
 from supernet import SearchSpace, Supernet
-from supernet.mixed import Block
 
 X = torch.rand(2, 1, 8, 8, generator=torch.Generator().manual_seed(0))
 ROW = Latency(1.0, 1.0, 1.0, 1, source="host")
@@ -71,18 +70,6 @@ def test_costed_is_what_the_table_answers_for_every_option():
     assert "the table has no add" in said["add"][2]
     said = lines(net, table=table_of([spec for spec in every if spec.kind != "add"], free="add"))
     assert {row[0] for row in said.values()} == {"yes"}
-
-
-class Whole(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.a, self.b = nn.Conv2d(8, 8, 3, padding=1), nn.Conv2d(8, 8, 1)
-
-    def forward(self, x):
-        return self.b(self.a(x).relu())
-
-    def table_block(self):
-        return Block("whole", 3)
 
 
 @pytest.mark.parametrize("missing", [0, 1])
