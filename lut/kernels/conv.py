@@ -29,8 +29,8 @@ from .stage import Rows, Staged, in_place, largest_share, plan_stage, stage_stri
 from .tile import Layout, Tile, runs
 
 UNPACK_PIXELS, UNPACK_CHANNELS = 16, 16
-"""Where the schedule does not say, packed weights are unpacked once from so many output pixels per strip on, but in
-registers on AVX-512 from so many input channels of a group on (86 to 103 % of the time on Zen 5; below, up to 159 %)."""
+"""Where the schedule does not say, packed weights are unpacked once from so many output pixels per strip on; on AVX-512
+in registers from so many input channels of a group on (86 to 103 % of the time on Zen 5; below, up to 159 %)."""
 
 
 def canonical(spec: OpSpec, row_bytes: int, threads: int = 1) -> OpSpec:
