@@ -29,7 +29,7 @@ from ..kernels.traces import is_tuned
 from ..machine import this_machine
 from ..progress import Progress
 from ..spec import Latency, OpSpec
-from .base import Failure
+from .base import Failure, confirmed
 from .memory import slab
 from .pool import Pool
 from .quiet import quiet_cores
@@ -127,7 +127,7 @@ def fit(chains: Sequence[Sequence[OpSpec]], us: Sequence[float]) -> dict[str, fl
 
 
 def measure_beyond(rows: Mapping[OpSpec, Latency], device: Device, progress: bool = False) -> dict[str, float]:
-    """op_us and kib_us in microseconds (`fit`), each chain's time the second lowest over processes, as a row's is.
+    """op_us and kib_us in microseconds (`fit`), each chain's time `confirmed` over processes, as a row's is.
     Empty where there are too few rows or no chain could be measured."""
     drawn, isa = chains(rows), this_machine(device)["isa"]
     specs = list(dict.fromkeys(spec for chain in drawn for spec in chain))
@@ -148,4 +148,5 @@ def measure_beyond(rows: Mapping[OpSpec, Latency], device: Device, progress: boo
                     if not isinstance(us, Failure):
                         samples[i].append(us)
     measured = [i for i, each in enumerate(samples) if each]
-    return fit([drawn[i] for i in measured], [sorted(samples[i])[:2][-1] for i in measured]) if measured else {}
+    us = [confirmed([[each] for each in samples[i]]) for i in measured]
+    return fit([drawn[i] for i in measured], us) if measured else {}
