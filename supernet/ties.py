@@ -3,10 +3,9 @@
 Adds, products, mixes, unary functions, depthwise convolutions, pools, norms and strided slices keep channel i at
 position i: their tensors are the same channels. A convolution starts a new group; a grouped one reads and makes as
 many equal parts as it has groups, which are chosen alike. A concat is its inputs in a row, a split some of its
-input's; equal parts of a split are chosen alike. All uses of a layer read the same channels and make
-the same ones, those of a norm are the same. Zero channels of a shortcut have no counterpart in its input, so a
-resample that adds channels starts a group too: its output follows the add that reads it, and channels dead in its
-input stay zero.
+input's; equal parts of a split are chosen alike. All uses of a layer read the same channels and make the same ones,
+those of a norm are the same. Zero channels of a shortcut have no counterpart in its input, so a resample that adds
+channels starts a group too: its output follows the add that reads it, and channels dead in its input stay zero.
 """
 
 from __future__ import annotations
