@@ -8,6 +8,7 @@ accumulator (gamma near 0) is a constant: zero weights and a multiplier of its o
 
 from __future__ import annotations
 
+import copy
 from dataclasses import replace
 
 import numpy as np
@@ -249,4 +250,4 @@ def lower(subnet: Subnet, name: str = "net") -> Program:
     for node in subnet.nodes:
         if node.name in subnet.act and subnet.quantizer(node.name).bits[0] < 1:
             raise InputError(f"{node.name}: 0-bit activations can't be deployed")
-    return _Lowering(subnet, name).run()
+    return _Lowering(subnet if subnet.mean.is_cpu else copy.deepcopy(subnet).cpu(), name).run()

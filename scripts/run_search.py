@@ -36,6 +36,7 @@ SETTINGS = {
     "loss": "model.loss",
     "metric": "model.metric",
     "table": "table",
+    "accelerator": "accelerator",
 }
 """Options that stand for one setting."""
 OTHERS = ("config", "device", "budget", "sweep", "set", "out")
@@ -61,6 +62,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--quick", nargs="?", const=0, type=int, metavar="EPOCHS",
                    help="assign bits by sensitivity, without a search; fine-tune for EPOCHS (default 0)")  # fmt: skip
     p.add_argument("--plan", action="store_true", help="rows to measure and reachable costs; nothing is trained")
+    p.add_argument("--accelerator", help="where networks are trained: cpu (default), cuda, cuda:1")
     p.add_argument("--table", help="latency table (CSV); default tables/<device>.csv, built when absent")
     p.add_argument("--set", action="append", default=[], metavar="A.B=VALUE", help="override one setting")
     p.add_argument("--out", help="run folder; default runs/<date>-<device>-<model>")

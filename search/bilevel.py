@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from supernet.arch import Arch
 from supernet.choice import Choice, Gates, one_hot_gates
 
+from .accelerator import device_of, mixed
 from .budget import Budget
 from .checkpoint import Checkpoint
 from .compiled import Compiled, training_step
@@ -99,7 +100,7 @@ def run_search(
     metrics = Metrics(Path(folder) / "metrics.jsonl" if folder else None)
     settings = {name: value for name, value in asdict(config).items() if name != "trial_epochs"}  # they come after it
     settings |= {"limits": limits, "space": net.arch().space}
-    saved = Checkpoint(Path(folder) / "last.pt", "search", settings, added=("space",)) if folder else None
+    saved = Checkpoint(Path(folder) / "last.pt", "search", settings, added=("space", "precision")) if folder else None
     if saved and (state := saved.load()):
         with saved.restoring():
             loop.load_state_dict(state)
@@ -158,9 +159,11 @@ class SearchLoop:
         self.steps = -(-data.size("train") // config.batch_size)
         self.epochs, self.epoch = config.warmup_epochs + config.epochs, 0
         whole = data.size("train") // config.batch_size * self.epochs
-        self.forward = training_step(net, config.compile, whole, config.batch_size)
+        step = training_step(net, config.compile, whole, config.batch_size)
+        self.compiled = isinstance(step, Compiled)
+        self.forward = mixed(step, device_of(net), config.precision)
         self.order = torch.Generator().manual_seed(config.seed)  # of batches, and their augmentation
-        self.noise = torch.Generator(self.alphas[0].device).manual_seed(config.seed)  # of sampled gates
+        self.noise = torch.Generator().manual_seed(config.seed)  # of sampled gates
         self.history: list[dict[str, Any]] = []
 
     def run_epoch(self, progress: Progress) -> dict[str, Any]:
@@ -239,7 +242,7 @@ class SearchLoop:
     def untouched(self, parameters: Sequence[nn.Parameter]) -> AbstractContextManager[None]:
         """No gradients for these inside, where that saves time: a compiled step would need another graph, and every
         optimizer clears its own before it uses them."""
-        return nullcontext() if isinstance(self.forward, Compiled) else frozen(parameters)
+        return nullcontext() if self.compiled else frozen(parameters)
 
     def batches(self, split: str) -> Iterator[tuple[Tensor, Any]]:
         for x, y in self.data.batches(split, self.config.batch_size, True, self.augment, self.order):

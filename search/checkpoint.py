@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch.utils._pytree import tree_map
 
 from lut.errors import InputError
 from lut.files import atomic_write
@@ -42,7 +43,8 @@ class Checkpoint:
         """Write `state` and the random generators' states; the former file stands until the new one is complete."""
         body = {"schema": SCHEMA, "phase": self.phase, "settings": dict(self.settings), "rng": rng_state()}
         buffer = io.BytesIO()
-        torch.save({**body, "state": dict(state)}, buffer)
+        plain = tree_map(lambda leaf: leaf.cpu() if isinstance(leaf, torch.Tensor) else leaf, dict(state))
+        torch.save({**body, "state": plain}, buffer)
         atomic_write(self.path, buffer.getvalue())
 
     def load(self) -> dict[str, Any] | None:

@@ -25,6 +25,7 @@ from supernet.choice import Gates
 from supernet.layers import thin_and_strided
 from supernet.network import QuantNetwork
 
+from .accelerator import device_of
 from .config import Compile
 from .evaluate import mode
 
@@ -37,8 +38,9 @@ NUMBERS = itertools.count()
 
 
 def pays(net: nn.Module, steps: int, batch: int) -> bool:
-    """Whether `steps` training steps of `batch` images save more CPU time than compiling takes."""
-    if not isinstance(net, QuantNetwork):
+    """Whether `steps` training steps of `batch` images save more CPU time than compiling takes; on other devices,
+    whose time is not known, they do not."""
+    if not isinstance(net, QuantNetwork) or device_of(net).type != "cpu":
         return False
     kind = "supernet" if any(not choice.pinned for choice in net.choices()) else "subnet"
     elements = sum(math.prod(node.shape) for node in net.nodes)
@@ -101,14 +103,15 @@ def own_code(net: nn.Module) -> Callable[..., Tensor]:
 
 @torch.no_grad()
 def channels_last(net: nn.Module, x: Tensor) -> nn.Module:
-    """A copy of `net`, to be called on batches like x (n, C, H, W), that is faster on most machines (oneDNN, cuDNN)
-    because channels are innermost; `net` itself where its code does not run so (`view` needs rows innermost)."""
+    """A copy of `net` where x is, to be called on batches like x (n, C, H, W), that is faster on most machines (oneDNN,
+    cuDNN) because channels are innermost; they are not where its code does not run so (`view` needs rows innermost)."""
+    there = net if device_of(net) == x.device else copy.deepcopy(net).to(x.device)
     try:
-        copied = copy.deepcopy(net).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        copied = copy.deepcopy(there).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         with mode(copied, training=False):
             copied(x[:1].contiguous(memory_format=torch.channels_last))
     except Exception:  # a user's own code
-        return net
+        return there
     return copied  # type: ignore[no-any-return]
 
 

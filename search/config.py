@@ -16,6 +16,8 @@ from lut.strict import dump, load, loads, ranged
 
 Compile = Literal["auto", "always", "never"]
 """Of training steps: search.compiled."""
+Precision = Literal["float32", "bfloat16"]
+"""Of training steps: search.accelerator."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,7 @@ class Recipe:
     distill: float = ranged(0.0, 0.0, 1.0)  # share of the teacher's term in the loss
     temperature: float = ranged(4.0, 0.1)  # of the teacher's softmax
     compile: Compile = "auto"  # the training step, where it saves more time than it takes
+    precision: Precision = "float32"  # of the training step; bfloat16: mixed
 
 
 @dataclass(frozen=True)
@@ -138,6 +141,7 @@ class SearchConfig:
     objective: Literal["lagrangian", "linear", "power", "log"] = "lagrangian"
     penalty: float | None = ranged(None, 0.0)  # first r of lagrangian, lambda of linear, w of power, beta of log
     compile: Compile = "auto"  # as in training
+    precision: Precision = "float32"  # as in training
     trial_epochs: int = ranged(2, 0)  # of fine-tuning, before finalists are compared (search.finalists); 0: none are
     seed: int = ranged(0, 0)
 
@@ -165,9 +169,11 @@ class DeployConfig:
 @dataclass(frozen=True)
 class RunConfig:
     """One run. `table` defaults to tables/<device>.csv, `out` to runs/<date>-<device>-<model>. `sweep`: lists of
-    budgets, each as in `latency=80%,weights=60%`, for a Pareto front from one warm-up (search.pareto)."""
+    budgets, each as in `latency=80%,weights=60%`, for a Pareto front from one warm-up (search.pareto). accelerator:
+    where networks are trained, cpu, cuda, cuda:1 or what else PyTorch knows; `device` is where they will run."""
 
     device: str = "host-cpu"
+    accelerator: str = "cpu"
     table: str | None = None
     data: DataConfig = field(default_factory=DataConfig)
     model: ModelConfig = field(default_factory=ModelConfig)

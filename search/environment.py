@@ -36,13 +36,14 @@ def versions() -> dict[str, str]:
     return found
 
 
-def environment(command: list[str], seed: int) -> dict[str, Any]:
-    """The content of env.json."""
+def environment(command: list[str], seed: int, accelerator: str | None = None) -> dict[str, Any]:
+    """The content of env.json. accelerator: what trained, where that was not the CPU."""
+    machine = {"cpu": cpu_model(), "cores": str(os.cpu_count()), "system": platform.system()}
     return {
         "command": " ".join(command),
         "seed": seed,
         "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         "commit": commit(),
         "versions": versions(),
-        "machine": {"cpu": cpu_model(), "cores": str(os.cpu_count()), "system": platform.system()},
+        "machine": machine if accelerator is None else {**machine, "accelerator": accelerator},
     }

@@ -17,6 +17,8 @@ from lut.errors import InputError
 from supernet.network import QuantNetwork
 from supernet.outputs import described
 
+from .accelerator import device_of, exact_products
+
 Forward = Callable[[Tensor], Any]
 Metric = Callable[[Any, Any], Any]
 
@@ -76,7 +78,7 @@ def evaluate(
     Rounded to 12 digits, so that equal counts compare equal however they were summed.
     """
     total, seen = 0.0, 0
-    with mode(model, training=False):
+    with mode(model, training=False), exact_products(device_of(model)):
         for x, y in data.batches(split, batch_size, False, False, None):
             x, y = on_device(model, x, y)
             total, seen = total + float(metric((forward or model)(x), y)) * len(x), seen + len(x)
@@ -115,7 +117,7 @@ def reestimate_batchnorm(
 
 
 def on_device(model: nn.Module, x: Tensor, y: Any) -> tuple[Tensor, Any]:
-    device = next(model.parameters()).device
+    device = device_of(model)
     return x.to(device), y.to(device) if isinstance(y, Tensor) else y
 
 

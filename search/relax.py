@@ -41,9 +41,10 @@ class Relaxation(Protocol):
 
 
 def gumbel_noise(alpha: Tensor, generator: Generator | None) -> Tensor:
-    """Standard Gumbel noise like alpha: argmax(alpha + noise) is a draw from softmax(alpha)."""
-    exponential = torch.empty_like(alpha, requires_grad=False).exponential_(generator=generator)
-    return -exponential.clamp_min(torch.finfo(alpha.dtype).tiny).log()
+    """Standard Gumbel noise like alpha: argmax(alpha + noise) is a draw from softmax(alpha). Drawn on the CPU: a seed
+    gives the same draws on every device."""
+    exponential = torch.empty(alpha.shape, dtype=alpha.dtype).exponential_(generator=generator)
+    return -exponential.clamp_min(torch.finfo(alpha.dtype).tiny).log().to(alpha.device)
 
 
 def one_hot(scores: Tensor) -> Tensor:

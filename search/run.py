@@ -37,6 +37,7 @@ from supernet.saved import load_subnet, save_subnet
 from supernet.space import SearchSpace
 from supernet.supernet import Supernet
 
+from .accelerator import accelerator, describe, idle, require
 from .bilevel import run_search
 from .budget import Budget, BudgetError
 from .choose import Candidate, choose
@@ -64,6 +65,8 @@ class Run:
     def __init__(self, config: RunConfig, folder: Path, progress: bool = True):
         self.config, self.folder, self.progress = config, folder, progress
         self.device = Device.load(config.device)
+        self.accelerator = accelerator(config.accelerator)
+        require(self.accelerator, {part.precision for part in (config.train, config.search, config.finetune)})
         self.seed()  # a model of the person's own is initialised as it is built
         self.sources: Sources = load_sources(config)
         self.metrics = Metrics(folder / "metrics.jsonl")
@@ -84,10 +87,11 @@ class Run:
                 f"{path}: a run with other settings; give another --out, or resume it with --run {self.folder}"
             )
         if not (self.folder / "env.json").exists():
-            about = environment(command, self.config.search.seed)
+            about = environment(command, self.config.search.seed, describe(self.accelerator))
             atomic_write(self.folder / "env.json", json.dumps(about, indent=1))
-        for line in within(self.asked_space(), self.device)[1]:
-            say(f"cut from the space: {line}")
+        cuts = within(self.asked_space(), self.device)[1]
+        for line in (*idle(self.accelerator), *(f"cut from the space: {cut}" for cut in cuts)):
+            say(line)
 
     def example(self) -> Tensor:
         """A batch of training inputs, in the order of the data."""
@@ -103,7 +107,7 @@ class Run:
         if not self.sources.pretrained:
             self.seed()
             train(
-                model,
+                model.to(self.accelerator),
                 self.sources.data,
                 self.config.train,
                 loss=self.sources.loss,
@@ -117,7 +121,7 @@ class Run:
         for module in model.modules():
             if isinstance(module, MixedOp):
                 module.inherit()
-        state = {name: tensor.detach().clone().contiguous() for name, tensor in model.state_dict().items()}
+        state = {name: tensor.detach().clone().contiguous() for name, tensor in model.cpu().state_dict().items()}
         atomic_write(path, safetensors.torch.save(state))
         return model.eval()
 
@@ -142,7 +146,7 @@ class Run:
 
     def supernet(self, model: nn.Module, space: SearchSpace) -> Supernet:
         mean, std = (torch.tensor(values) for values in (self.sources.data.mean, self.sources.data.std))
-        net = Supernet.from_model(model, self.example(), space, mean, std)
+        net = Supernet.from_model(model, self.example(), space, mean, std).to(self.accelerator)
         if (elsewhere := priced_input(self.config, self.sources.data)) is not None:
             net.price_as(Supernet.from_model(*elsewhere, space))
         return net
@@ -249,7 +253,7 @@ class Run:
             kept = load_subnet(path)
             if dict(kept.arch.choices) == net.check(arch):
                 adopt(kept, net)
-                return kept
+                return kept.to(self.accelerator)
         subnet = extract(net, arch)
         self.seed()
         self.tuner(teacher)(subnet, epochs=epochs, phase=f"finetune {name}", checkpoint=checkpoint)

@@ -20,6 +20,7 @@ from torch.nn import functional
 
 from lut.errors import InputError
 
+from .accelerator import device_of, mixed
 from .checkpoint import Checkpoint, to_cpu
 from .compiled import channels_last, training_step
 from .config import Recipe
@@ -72,11 +73,13 @@ def train(
     criterion = loss or smoothed_cross_entropy(recipe.label_smoothing)
     metrics = metrics or Metrics()
     generator = torch.Generator().manual_seed(seed)
-    saved = Checkpoint(Path(checkpoint), phase, {**asdict(recipe), "seed": seed}) if checkpoint else None
+    settings = {**asdict(recipe), "seed": seed}
+    saved = Checkpoint(Path(checkpoint), phase, settings, added=("precision",)) if checkpoint else None
     steps = -(-data.size("train") // recipe.batch_size)
     whole = data.size("train") // recipe.batch_size  # batches of full size, which a compiled step needs
     ramp = min(recipe.ramp_epochs, recipe.epochs / 4)
     step_of = forward or training_step(model, recipe.compile, whole * recipe.epochs, recipe.batch_size)
+    step_of = mixed(step_of, device_of(model), recipe.precision)
     epoch, best, best_epoch, improved, best_state = 0, -math.inf, -1, -1, to_cpu(model.state_dict())
     if saved and (state := saved.load()):
         with saved.restoring():

@@ -162,11 +162,24 @@ def _getitem(walk: Collector, call: Call) -> None:
     if Ellipsis in index:
         at = index.index(Ellipsis)
         index = (*index[:at], *[slice(None)] * (len(view.axes) - len(index) + 1), *index[at + 1 :])
-    if not all(isinstance(part, slice) for part in index):
+    if not all(isinstance(part, (slice, int)) for part in index):
         raise call.refuse(WRONG)
     size = walk.size(view)
-    cut = {letter: part for letter, part in zip(view.axes, index) if part.indices(size[letter]) != (0, size[letter], 1)}
-    sliced(walk, call, view, cut)
+    dropped = "".join(letter for letter, part in zip(view.axes, index) if isinstance(part, int))
+    slices = {letter: _one(part) if isinstance(part, int) else part for letter, part in zip(view.axes, index)}
+    cut = {letter: part for letter, part in slices.items() if part.indices(size[letter]) != (0, size[letter], 1)}
+    sliced(walk, call, view, cut, dropped)
+
+
+def _one(position: int) -> slice:
+    """The slice with the element at `position` alone, which may be counted from the end."""
+    return slice(position, position + 1 or None)
+
+
+def _select(walk: Collector, call: Call) -> None:
+    view = walk.view(call.args[0])
+    letter = view.axes[call.argument(1, "dim")]
+    sliced(walk, call, view, {letter: _one(int(call.argument(2, "index")))}, letter)
 
 
 def _reduce(op: str) -> Callable[[Collector, Call], None]:
@@ -260,6 +273,7 @@ FAMILIES: dict[Any, Family] = {
     **dict.fromkeys((torch.cat, torch.concat, torch.concatenate), _concat),
     **dict.fromkeys((torch.chunk, torch.split, torch.tensor_split, "chunk", "split", "tensor_split"), _pieces),
     **dict.fromkeys((torch.narrow, "narrow"), _narrow),
+    **dict.fromkeys((torch.select, "select"), _select),
     operator.getitem: _getitem,
     **dict.fromkeys((torch.zeros_like, "new_zeros"), _zeros),
     F.pad: _padded,

@@ -108,14 +108,14 @@ def _cut_layer(net: Supernet, node: Node, cut: Node, into: Tensor, out: Tensor, 
     else:
         small = MixedConv2d(cut, weight.clone(), bias, (bits,), _norm(layer.norm, out))
     if layer.step is not None and small.step is not None:
-        small.step.data = layer.step.detach()[option : option + 1, out].clone()
+        small.step = nn.Parameter(layer.step.detach()[option : option + 1, out].clone())
     train_as(small, layer, "weight", "bias", "step")
     return small
 
 
 def _layer_norm(norm: ChannelNorm, keep: Tensor) -> ChannelNorm:
     cut = nn.LayerNorm(len(keep), norm.eps)
-    cut.weight.data, cut.bias.data = norm.weight.detach()[keep].clone(), norm.bias.detach()[keep].clone()
+    cut.weight, cut.bias = (nn.Parameter(old.detach()[keep].clone()) for old in (norm.weight, norm.bias))
     train_as(cut, norm)
     return ChannelNorm(cut)
 
@@ -158,10 +158,10 @@ def extract(net: Supernet, arch: Arch | Mapping[str, int]) -> Subnet:
             choice = net.act[node.name]
             bits = values[choice.name]
             old, owner = net.quantizer(node.name), node.quantizer or node.name
-            quantizers[owner] = ActQuantizer((bits,), old.signed).to(net.alpha.dtype)
+            quantizers[owner] = ActQuantizer((bits,), old.signed)
             if old.step is not None:
                 index = choice.position(bits)
-                quantizers[owner].step.data = old.step.detach()[index : index + 1].clone()  # type: ignore
+                quantizers[owner].step = nn.Parameter(old.step.detach()[index : index + 1].clone())
                 train_as(quantizers[owner], old, "step")
     owned(nodes)
     names = {node.name for node in nodes}

@@ -2,11 +2,13 @@
 
 Rows and columns from a first one on, x[:, :, a::s, b::s], are a depthwise convolution whose kernel has a single 1, at
 (a, b): a window of the image, which no operator that moves codes cuts out. A frame of zeros is a pad, a negative one a
-slice. Zero channels that are joined to others by a concat are a resample of their neighbour.
+slice. Zero channels that are joined to others by a concat are a resample of their neighbour. Every s-th channel is part
+of a channel shuffle, which puts them beside each other.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -19,26 +21,33 @@ if TYPE_CHECKING:
     from .collect import Collector
 
 ONLY_ZEROS = "only padding with zeros is deployable"
-WRONG = "only slices of channels x[:, a:b] and of rows and columns x[:, :, a:b:s, c:d:s] are deployable"
+WRONG = "only channels, rows and columns can be sliced or indexed, x[:, a:b:s, c:d:s, i]"
 
 
-def sliced(walk: Collector, call: Call, view: View, cut: dict[str, slice]) -> None:
-    """The channels, rows and columns of `view` that `cut` says by the letters of its axes."""
+def sliced(walk: Collector, call: Call, view: View, cut: dict[str, slice], dropped: str = "") -> None:
+    """The channels, rows and columns of `view` that `cut` says by the letters of its axes; without the axes `dropped`,
+    of which one element is left."""
     channels, rows, cols = (range(size)[cut.get(letter, slice(None))] for letter, size in zip("chw", walk.shape(view)))
-    if not set(cut) <= {"c", "h", "w"} or channels.step != 1:
+    if not set(cut) <= {"c", "h", "w"}:
         raise call.refuse(WRONG)
     if 0 in (len(channels), len(rows), len(cols)):
         raise call.refuse("an empty slice is not deployable")
     name = walk.names[call.node]
     whole, height, width = walk.shape(view)
     spatial = len(rows) < height or len(cols) < width
+    start = channels.start
+    if channels.step > 1 and len(channels) > 1:
+        if whole % channels.step:
+            raise call.refuse(f"a step of {channels.step} does not divide {whole} channels; that is not deployable")
+        groups = whole // channels.step
+        view = walk.emit(call.node, "shuffle", [view], walk.shape(view), view.axes, name=f"{name}.order", groups=groups)
+        start = start % channels.step * groups + start // channels.step
     if len(channels) < whole:
         part = f"{name}.channels" if spatial else name
-        view = walk.emit(call.node, "split", [view], (len(channels), height, width), view.axes, name=part,
-                         start=channels.start)  # fmt: skip
+        view = walk.emit(call.node, "split", [view], (len(channels), height, width), view.axes, name=part, start=start)
     if spatial:
         view = _window(walk, call, view, rows, cols, name)
-    walk.alias(call.node, view)
+    walk.alias(call.node, replace(view, axes="".join(letter for letter in view.axes if letter not in dropped)))
 
 
 def _window(walk: Collector, call: Call, view: View, rows: range, cols: range, name: str) -> View:

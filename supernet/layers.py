@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .nodes import Node
-from .quantizers import SMALLEST_STEP, kept_as_input, mix_quantize, mse_step, weight_range
+from .quantizers import SMALLEST_STEP, kept_as_input, mix_quantize, mse_step, options, weight_range
 
 
 def activate(y: Tensor, high: float | None) -> Tensor:
@@ -84,9 +84,9 @@ class MixedLayer(nn.Module):
         """sum_i p_i Q_i(W), shape of the weights; W itself where no option is active."""
         if self.step is None or not active:
             return self.weight
-        steps = self.steps()[active].view(len(active), -1, *([1] * (self.weight.dim() - 1)))
+        steps = options(self.steps(), active).view(len(active), -1, *([1] * (self.weight.dim() - 1)))
         ranges = tuple(weight_range(self.bits[i]) for i in active)
-        weights = None if p is None else p[active]
+        weights = None if p is None else options(p, active)
         return mix_quantize(self.weight, weights, steps, None, ranges, self.weight[0].numel())
 
     def finish(self, y: Tensor, residual: Tensor | None) -> Tensor:

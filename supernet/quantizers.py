@@ -44,7 +44,30 @@ def act_range(bits: int, signed: bool) -> tuple[int, int]:
 Ranges = tuple[tuple[int, int], ...]
 
 
+PIECE_BYTES = 512 * 1024
+"""Activations larger than that are quantized some images at a time, on a CPU: what is computed on the way then stays in
+a core's second-level cache, where it would go to memory and back several times."""
+
+
+def _pieces(x: Tensor, steps: Tensor) -> list[slice]:
+    """Ranges of images to quantize at a time. Weights, which have steps of their own, and compiled code, which needs no
+    tensors on the way, are taken whole."""
+    whole = steps.dim() > 1 or torch.compiler.is_compiling() or not x.is_cpu
+    images = len(x) if whole or not len(x) else max(PIECE_BYTES // (x[0].numel() * x.element_size()), 1)
+    return [slice(first, first + images) for first in range(0, len(x), max(images, 1))] or [slice(None)]
+
+
 def _mix(x: Tensor, p: Tensor | None, steps: Tensor, mask: Tensor | None, ranges: Ranges) -> Tensor:
+    pieces = _pieces(x, steps)
+    if len(pieces) == 1:
+        return _mix_piece(x, p, steps, mask, ranges)
+    mix = torch.empty_like(x)
+    for piece in pieces:
+        mix[piece] = _mix_piece(x[piece], p, steps, mask, ranges)
+    return mix
+
+
+def _mix_piece(x: Tensor, p: Tensor | None, steps: Tensor, mask: Tensor | None, ranges: Ranges) -> Tensor:
     mix: Any = None
     for i, (low, high) in enumerate(ranges):
         scale = steps[i] if p is None else p[i] * steps[i]
@@ -63,37 +86,56 @@ class _MixQuantize(torch.autograd.Function):
     @staticmethod
     def backward(ctx, g):  # type: ignore[no-untyped-def, override]
         x, p, steps, mask = ctx.saved_tensors
-        gm = g if mask is None else g * mask
-        per_mask = torch.Size([1] * x.dim()) if mask is None else mask.shape
-        grad_x, grad_p, grad_steps, grad_mask = None, [], [], None
-        for i, (low, high) in enumerate(ctx.ranges):
-            step = steps[i]
-            reduced = step.shape if step.dim() else per_mask  # what the sums over x are kept apart by
-            v = x / step
-            inside = torch.ops.aten.hardtanh_backward(gm, v, low, high)  # gm where low < v < high, else 0
-            ramp = (inside * v).sum_to_size(reduced)  # sum gm v inside
-            codes = v.round_().clamp_(low, high)
-            share = codes.mul_(g).sum_to_size(reduced)  # sum g clamp(round(v))
-            masked = share if mask is None else share * mask
-            if ctx.needs_input_grad[1]:
-                grad_p.append((masked * step).sum())
-            if ctx.needs_input_grad[2]:
-                error = (masked.sum_to_size(step.shape) - ramp.sum_to_size(step.shape)) / (ctx.count * high) ** 0.5
-                grad_steps.append(error if p is None else error * p[i])
-            if ctx.needs_input_grad[3]:
-                term = share * step if p is None else share * (p[i] * step)
-                grad_mask = term if grad_mask is None else grad_mask + term
-            if p is not None:
-                inside.mul_(p[i])
-            grad_x = inside if grad_x is None else grad_x.add_(inside)
-        return (
-            grad_x,
-            torch.stack(grad_p) if grad_p else None,
-            torch.stack(grad_steps) if grad_steps else None,
-            grad_mask,
-            None,
-            None,
-        )
+        pieces = _pieces(x, steps)
+        if len(pieces) == 1:
+            grad_x, sums = _descend(g, x, p, steps, mask, ctx.ranges)
+        else:
+            grad_x, parts = torch.empty_like(x), []
+            for piece in pieces:
+                grad_x[piece], part = _descend(g[piece], x[piece], p, steps, mask, ctx.ranges)
+                parts.append(part)
+            sums = [[torch.stack(some).sum(0) for some in zip(*each)] for each in zip(*parts)]
+        return (grad_x, *_parameters(ctx, p, steps, mask, *sums), None, None)
+
+
+Sums = list[list[Tensor]]
+
+
+def _descend(g: Tensor, x: Tensor, p: Tensor | None, steps: Tensor, mask: Tensor | None,
+             ranges: Ranges) -> tuple[Tensor, Sums]:  # fmt: skip
+    """The gradient of x, and per option two sums over x that those of the parameters are made of: of m g v inside, and
+    of g clamp(round(v)); apart by step, or by what the mask keeps apart."""
+    per_mask = torch.Size([1] * x.dim()) if mask is None else mask.shape
+    reduced = steps.shape[1:] if steps.dim() > 1 else per_mask
+    gm = g if mask is None else (g * mask).to(g.dtype)
+    grad: Any = None
+    ramps, shares = [], []
+    for i, (low, high) in enumerate(ranges):
+        v = x / steps[i]
+        inside = torch.ops.aten.hardtanh_backward(gm, v, low, high)  # gm where low < v < high, else 0
+        ramps.append((inside * v).to(steps.dtype).sum_to_size(reduced))
+        shares.append(v.round_().clamp_(low, high).mul_(g).to(steps.dtype).sum_to_size(reduced))
+        if p is not None:
+            inside.mul_(p[i])
+        grad = inside if grad is None else grad.add_(inside)
+    return grad, [ramps, shares]
+
+
+def _parameters(ctx, p, steps, mask, ramps, shares):  # type: ignore[no-untyped-def]
+    """Gradients of p, steps and mask, from sums over x."""
+    grad_p, grad_steps, grad_mask = [], [], None
+    for i, (_, high) in enumerate(ctx.ranges):
+        step, share = steps[i], shares[i]
+        masked = share if mask is None else share * mask
+        if ctx.needs_input_grad[1]:
+            grad_p.append((masked * step).sum())
+        if ctx.needs_input_grad[2]:
+            error = (masked.sum_to_size(step.shape) - ramps[i].sum_to_size(step.shape)) / (ctx.count * high) ** 0.5
+            grad_steps.append(error if p is None else error * p[i])
+        if ctx.needs_input_grad[3]:
+            term = share * step if p is None else share * (p[i] * step)
+            grad_mask = term if grad_mask is None else grad_mask + term
+    return torch.stack(grad_p) if grad_p else None, torch.stack(grad_steps) if grad_steps else None, grad_mask
 
 
 def mix_quantize(x: Tensor, p: Tensor | None, steps: Tensor, mask: Tensor | None, ranges: Ranges, count: int) -> Tensor:
@@ -103,6 +145,12 @@ def mix_quantize(x: Tensor, p: Tensor | None, steps: Tensor, mask: Tensor | None
     x. mask: broadcasts to x, or None. ranges: (low, high) per option. count: elements that share a step.
     """
     return _MixQuantize.apply(x, p, steps, mask, ranges, count)
+
+
+def options(rows: Tensor, active: list[int]) -> Tensor:
+    """Rows at ascending positions. Of all of them `rows` itself; never by a list of indices, which a GPU would be sent,
+    and waited for, in every layer of every step."""
+    return rows if len(active) == len(rows) else torch.stack([rows[i] for i in active])
 
 
 def kept_as_input(y: Tensor) -> AbstractContextManager[Any]:
@@ -149,8 +197,8 @@ class ActQuantizer(nn.Module):
         if self.step is None:
             return x if mask is None else x * mask
         ranges = tuple(act_range(self.bits[i], self.signed) for i in active)
-        steps = self.step[active].abs().clamp_min(SMALLEST_STEP)
-        p = None if p is None else p[active]
+        steps = options(self.step, active).abs().clamp_min(SMALLEST_STEP)
+        p = None if p is None else options(p, active)
         y = mix_quantize(x, p, steps, mask, ranges, x[0].numel())
         if not torch.compiler.is_compiling() and y.requires_grad:
             setattr(y, AGAIN, partial(torch.no_grad()(_mix), x, p, steps, mask, ranges))

@@ -1,8 +1,9 @@
 """Tensors in other orders and shapes: which axes of (batch, channels, rows, columns) a user's tensor has.
 
 A tensor is an operator's output with its axes in some order, a letter each: n c h w; f for c, h and w in one, s for
-h and w, g and k for c as g groups of k. `nhwc` is channels last, `nc` a vector per image. Axes of one element may be
-absent. Reshaping keeps the order of elements, so two such words are the same tensor when they spell the same letters.
+h and w, g and k for c as g groups of k. `nhwc` is channels last, `nc` a vector per image, `nhw` one channel. Axes of
+one element may be absent. Reshaping keeps the order of elements, so two such words are the same tensor when they spell
+the same letters.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from dataclasses import dataclass
 from math import prod
 
 Sizes = dict[str, int]
-WORDS = ("nchw", "nhwc", "nc", "nch", "ncs", "nsc", "nf", "ngkhw")
+WORDS = ("nchw", "nhwc", "nc", "nch", "ncs", "nsc", "nf", "ngkhw", "nhw")
 SHUFFLED = "nkghw"
 
 

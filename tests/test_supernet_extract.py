@@ -99,7 +99,7 @@ def test_saved_subnet_keeps_its_type_and_the_momentum_of_its_norms(net, tmp_path
     assert torch.equal(loaded(x), subnet(x))
     assert [norm.momentum for norm in loaded.batch_norms()] == [norm.momentum for norm in subnet.batch_norms()]
     assert {0.01, None} <= {norm.momentum for norm in loaded.batch_norms()}
-    assert all(p.requires_grad for p in loaded.parameters())
+    assert [name for name, p in loaded.named_parameters() if not p.requires_grad] == ["quantizers.x.step"]
 
 
 def change(path, edit):
@@ -177,6 +177,17 @@ def test_architecture_of_another_space_is_refused(net):
         assert net.check(same) == arch.choices
 
 
+def test_an_images_step_is_calibrated_and_stays(tmp_path):
+    net = Supernet.from_model(randomise(Mixture()), torch.randn(4, 3, 16, 16), SPACE)
+    subnet = extract(net, net.arch())
+    save_subnet(subnet, tmp_path / "subnet.safetensors")
+    for network in (net, copy.deepcopy(net), subnet, load_subnet(tmp_path / "subnet.safetensors")):
+        step = network.quantizer("x").step
+        assert 0.001 < step.item() < 0.1, "8 bits of values to 4"
+        assert not step.requires_grad
+        assert all(network.quantizer(name).step.requires_grad for name in network.act if name != "x")
+
+
 def test_gates_none_is_the_softmax_and_every_parameter_gets_a_gradient():
     net = Supernet.from_model(randomise(Mixture()), torch.randn(4, 3, 16, 16), SPACE)
     x = torch.randn(4, 3, 16, 16)
@@ -187,7 +198,7 @@ def test_gates_none_is_the_softmax_and_every_parameter_gets_a_gradient():
     searchable = [c.index for c in net.choices() if not c.pinned]
     assert net.alpha.grad[searchable].abs().sum(1).min() > 0
     # option 2 of a pinned layer does not exist; every other parameter takes part
-    assert [n for n, p in net.named_parameters() if p.grad is None] == []
+    assert [n for n, p in net.named_parameters() if p.grad is None] == ["quantizers.x.step"]
 
 
 def test_architecture_steps_leave_statistics_alone():

@@ -3,6 +3,7 @@
 import itertools
 import random
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -66,6 +67,18 @@ def test_every_slice_of_rows_and_columns_is_torchs():
         (lambda x: x[:, 2:6, 1:, ::2], ["split", "conv2d"], 4),
         (lambda x: x[:, :3].narrow(2, -5, 4).narrow(1, 1, 2), ["split", "conv2d", "split"], 2),
         (lambda x: x.permute(0, 2, 3, 1)[:, 1:, :-1, 4:].permute(0, 3, 1, 2), ["split", "conv2d"], 4),
+        (lambda x: x[:, ::2], ["shuffle", "split"], 4),
+        (lambda x: x[:, 3::4], ["shuffle", "split"], 2),
+        (lambda x: x[:, 1:7:4, 1:], ["shuffle", "split", "conv2d"], 2),
+        (lambda x: x[:, 5:6:3], ["split"], 1),
+        (lambda x: x[:, :, 0].unsqueeze(2), ["conv2d"], 8),
+        (lambda x: x[:, :, -1, 2][:, :, None, None], ["conv2d"], 8),
+        (lambda x: x[..., 0].unsqueeze(-1), ["conv2d"], 8),
+        (lambda x: x[:, -1][:, None], ["split"], 1),
+        (lambda x: x[:, :1].squeeze(1).unsqueeze(1), ["split"], 1),
+        (lambda x: x.select(2, -2).unsqueeze(2), ["conv2d"], 8),
+        (lambda x: torch.select(x, dim=1, index=0).unsqueeze(1), ["split"], 1),
+        (lambda x: F.adaptive_avg_pool2d(x, 1)[:, :, 0, 0][..., None, None], ["avg_pool"], 8),
         (lambda x: F.pad(x, (-1, -2)), ["conv2d"], 8),
         (lambda x: F.pad(x, (-1, 1, 2, -2)), ["conv2d"], 8),
         (lambda x: F.pad(x, (1, 0, 0, 0, 0, 0)), [], 8),
@@ -94,11 +107,41 @@ def test_what_people_write_becomes(call, expected, channels):
 
 
 @pytest.mark.parametrize(
+    "call",
+    [
+        lambda x: x[:, 0],
+        lambda x: x[:, -1:].squeeze(1),
+        lambda x: torch.sigmoid(x[:, 1]),
+        lambda x: x[:, :, 0, 0],
+        lambda x: x[:, :, 0].flatten(1),
+        lambda x: (x[:, 0], x[:, 1:]),
+    ],
+)
+def test_what_is_indexed_may_be_returned(call):
+    model = randomise(nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, 4, 1), Call(call))).eval()
+    net = Supernet.from_model(model, X, FLOAT).eval()
+    with torch.no_grad():
+        torch.testing.assert_close(net(X), model(X), rtol=1e-5, atol=1e-6)
+
+
+def test_a_channel_stride_is_of_integers_too():
+    model = randomise(Net(Call(lambda x: torch.cat([x[:, 1::2], x[:, ::2]], 1))))
+    net = Supernet.from_model(model, PICTURES, SPACE, MEAN, STD).eval()
+    tensors = run_tensors(lower(extract(net, net.uniform(8, 8))), IMAGES)
+    joined = next(node for node in net.nodes if node.kind == "concat")
+    source = next(node for node in net.nodes if node.kind == "shuffle").inputs[0]
+    codes = tensors[source]
+    assert (tensors[joined.name] == np.concatenate([codes[..., 1::2], codes[..., ::2]], -1)).all()
+
+
+@pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda x: x[:, ::2], "only slices of channels x[:, a:b] and of rows and columns x[:, :, a:b:s, c:d:s] are"),
-        (lambda x: x[:, :, 0], "only slices of channels x[:, a:b] and of rows and columns"),
-        (lambda x: x[:1], "only slices of channels x[:, a:b] and of rows and columns"),
+        (lambda x: x[:, ::3], "a step of 3 does not divide 8 channels; that is not deployable"),
+        (lambda x: x[:, [0, 3]], "only channels, rows and columns can be sliced or indexed, x[:, a:b:s, c:d:s, i]"),
+        (lambda x: x[:1], "only channels, rows and columns can be sliced or indexed"),
+        (lambda x: x[0], "only channels, rows and columns can be sliced or indexed"),
+        (lambda x: x.select(0, 1), "only channels, rows and columns can be sliced or indexed"),
         (lambda x: x[:, :, 5:2], "an empty slice is not deployable"),
         (lambda x: F.pad(x, (1, 1), value=1.0), "only padding with zeros is deployable"),
         (lambda x: F.pad(x, (1, 1, 1, 1), mode="reflect"), "only padding with zeros is deployable"),

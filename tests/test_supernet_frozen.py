@@ -15,7 +15,9 @@ from supernet import SearchSpace, Supernet, extract, load_subnet, save_subnet
 
 
 def frozen(network):
-    return {name for name, parameter in network.named_parameters() if not parameter.requires_grad}
+    """Beside the step of the image, whose bits are pinned."""
+    found = {name for name, parameter in network.named_parameters() if not parameter.requires_grad}
+    return found - {"quantizers.x.step"}
 
 
 def net_of(model, *names, space=SPACE):

@@ -6,6 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from supernet import quantizers
 from supernet.quantizers import (
     ActQuantizer,
     act_range,
@@ -29,7 +30,10 @@ def reference(x, p, steps, mask, ranges, count):
 
 
 @pytest.mark.parametrize("signed", [False, True])
-def test_gradients_equal_autograd_of_the_formula(signed):
+@pytest.mark.parametrize("images", [1, 2, 3])
+def test_gradients_equal_autograd_of_the_formula(signed, images, monkeypatch):
+    """images: that are quantized at a time."""
+    monkeypatch.setattr(quantizers, "PIECE_BYTES", images * 4 * 5 * 5 * 8)
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(3, 4, 5, 5, dtype=torch.float64, generator=generator)
     ranges = tuple(act_range(b, signed) for b in (2, 4, 8))
@@ -49,6 +53,23 @@ def test_gradients_equal_autograd_of_the_formula(signed):
     torch.testing.assert_close(y, expected)
     for a, b in zip(got, wanted):
         torch.testing.assert_close(a, b)
+
+
+def test_an_image_at_a_time_keeps_layout_and_type(monkeypatch):
+    x = torch.randn(5, 8, 6, 6).contiguous(memory_format=torch.channels_last)
+    p, steps = torch.tensor([0.5, 0.5]), torch.tensor([0.5, 0.1])
+    results = []
+    for size in (1, 2**30):
+        monkeypatch.setattr(quantizers, "PIECE_BYTES", size)
+        given = x.clone().requires_grad_()
+        y = mix_quantize(given, p, steps, torch.rand(1, 8, 1, 1).round(), ((0, 3), (0, 15)), 288)
+        y.sum().backward()
+        assert y.is_contiguous(memory_format=torch.channels_last)
+        assert given.grad.is_contiguous(memory_format=torch.channels_last)
+        results.append(quantizers._pieces(x, steps))
+    assert results == [[slice(i, i + 1) for i in range(5)], [slice(0, 2**30 // (288 * 4))]]
+    assert quantizers._pieces(x[:0], steps) == [slice(None)]
+    assert mix_quantize(x[:0], p, steps, None, ((0, 3), (0, 15)), 288).shape == (0, 8, 6, 6)
 
 
 def test_per_channel_steps_reduce_to_their_shape():
