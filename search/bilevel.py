@@ -235,7 +235,8 @@ class SearchLoop:
         """The scalar whose gradient the alphas follow, the task loss in it, and the expected costs."""
         gates = self.net.sample(self.relaxation, self.noise)
         task = self.loss(self.forward(x, gates), y)
-        expected = {metric: cost(gates) for metric, cost in self.costs.items()}
+        priced = Gates(gates.weights.cpu())  # hundreds of small products, of which a GPU would be slower
+        expected = {metric: cost(priced).to(task.device) for metric, cost in self.costs.items()}
         value = self.relaxation.loss(task, self.objective(task, expected) - task, gates)
         return value, task.item(), {metric: cost.item() for metric, cost in expected.items()}
 
@@ -256,7 +257,7 @@ class SearchLoop:
     def describe(self, expected: Mapping[str, float]) -> dict[str, Any]:
         """What the log says of the architecture: entropies, costs in expectation and of the argmax, multipliers."""
         arch = self.net.arch()
-        gates = self.one_hot(arch)
+        gates = one_hot_gates(self.net.choices(), dict(arch.choices))
         return {
             "entropy": entropy(self.net.choices(), self.probabilities()),
             "costs": dict(expected),
@@ -266,17 +267,13 @@ class SearchLoop:
             "arch": dict(arch.choices),
         }
 
-    def one_hot(self, arch: Arch) -> Gates:
-        gates = one_hot_gates(self.net.choices(), dict(arch.choices))
-        return Gates(gates.weights.to(self.alphas[0].device), gates.run)
-
     def probabilities(self) -> Tensor:
         return torch.softmax(self.net.logits().detach(), 1)
 
     @torch.no_grad()
     def result(self) -> SearchResult:
         arch, table = self.net.arch(), self.probabilities()
-        gates = self.one_hot(arch)
+        gates = one_hot_gates(self.net.choices(), dict(arch.choices))
         predicted = {metric: cost(gates).item() for metric, cost in self.costs.items()}
         return SearchResult(
             Arch(arch.choices, arch.space, predicted, self.config.seed),

@@ -1,6 +1,6 @@
 """Training steps as one compiled graph (torch.compile, Inductor) where that pays, eager else.
 
-Compiling takes a minute or more, so `auto` does it when the steps ahead save more than it costs: a step saves time in
+Compiling takes half a minute or more, so `auto` does it when the steps ahead save more than that: a step saves time in
 proportion to the activations that pass through the quantizers, compiling costs time per layer (scripts/bench_step.py
 measures both). It decides by counting, not by timing, so that a resumed run decides the same.
 
@@ -29,10 +29,10 @@ from .accelerator import device_of
 from .config import Compile
 from .evaluate import mode
 
-SAVED_NS = {"supernet": 15.0, "subnet": 4.0}
-"""CPU nanoseconds that a compiled step saves per image and element of an activation."""
-COMPILE_SECONDS = {"supernet": 7.0, "subnet": 4.0}
-"""Per convolution or linear layer."""
+SAVED_NS = {"supernet": 7.0, "subnet": 3.0}
+"""CPU nanoseconds that a compiled step saves per image and element of an activation (Zen 5)."""
+COMPILE_SECONDS = {"supernet": 2.6, "subnet": 1.7}
+"""Per convolution or linear layer (the same)."""
 
 NUMBERS = itertools.count()
 
@@ -71,7 +71,7 @@ class Compiled:
             return self.net(x, *gates)  # type: ignore[no-any-return]
         if self.state == "ready":
             return self.graph(x, *gates)  # type: ignore[no-any-return]
-        self.say("compiling the training step: a minute or more, once (compile: never does without)")
+        self.say("compiling the training step: half a minute or more, once (compile: never does without)")
         try:
             with warnings.catch_warnings():  # of PyTorch's about its own tracing
                 warnings.simplefilter("ignore")

@@ -61,9 +61,8 @@ REPORTED = ("weights", "ram", "macs")
 
 
 def expected_costs(net: Supernet, costs: Costs) -> dict[str, nn.Module]:
-    """The differentiable form of each cost, where the alphas are."""
-    at = net.alpha.device
-    return {metric: expected(cost, net.schedule(), net.choices()).to(at) for metric, cost in costs.items()}
+    """The differentiable form of each cost."""
+    return {metric: expected(cost, net.schedule(), net.choices()) for metric, cost in costs.items()}
 
 
 def resolve(net: Supernet, costs: Costs, budgets: Sequence[Budget]) -> list[Budget]:
