@@ -27,7 +27,7 @@ def accelerator(name: str) -> torch.device:
     """
     try:
         device = torch.device(name)
-        (torch.ones(2, dtype=torch.float64, device=device) + 1).cpu()  # costs are in float64
+        (torch.ones(2, dtype=torch.float64, device=device) + 1).cpu()  # metrics are in float64
     except (AssertionError, NotImplementedError, RuntimeError, TypeError) as error:  # by kind of device
         reason = str(error).strip().splitlines()[0]
         raise InputError(f"accelerator: '{name}': {reason}; here there is {' and '.join(at_hand())}") from None
