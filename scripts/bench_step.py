@@ -6,7 +6,9 @@
 The supernet has every option: 3 weight bits x 3 activation bits x 8 widths per layer, LSQ steps per option, softmax
 gates. Its weight and architecture steps are those of search.bilevel, with loss, clipping, optimizer and two expected
 costs. `plain` is the user's float32 network with the same loss, clipping and optimizer, as PyTorch runs it; `plain, cl`
-the same in the memory layout that the supernet has (channels last). Steps take turns; medians are shown.
+the same in the memory layout that the supernet has (channels last). `subnet` is one of 4-bit weights and 8-bit
+activations. `whole tensors`: activations not quantized piece by piece; `image's step`: learned. `expected costs,
+alone`: without other steps in between. Steps take turns; medians are shown.
 
 --memory: the highest resident memory during ten steps above that between two, each in a process of its own.
 """
@@ -27,6 +29,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch._inductor import config as inductor
 
 from cost_models.counts import COUNTS
 from cost_models.expected import expected
@@ -37,7 +40,7 @@ from search.config import SearchConfig
 from search.environment import environment
 from search.outcome import table as text_table
 from search.train import descend, smoothed_cross_entropy
-from supernet import SearchSpace, Supernet
+from supernet import SearchSpace, Supernet, extract, quantizers
 from supernet.networks import NETWORKS
 
 INPUTS = {"ds_cnn": (1, (49, 10))}  # else 3 x 32 x 32
@@ -63,10 +66,7 @@ def plain(name: str, size: int, layout: torch.memory_format, compiled: bool) -> 
     net = model(name).to(memory_format=layout)  # type: ignore[call-overload]
     x, y = batch(name, size)
     x = x.contiguous(memory_format=layout)
-    loss, weights = smoothed_cross_entropy(), list(net.parameters())
-    optimizer = torch.optim.SGD(weights, 0.01, momentum=0.9)
-    forward = Compiled(net, size, lambda line: None) if compiled else net
-    return lambda: descend(loss(forward(x), y), [optimizer], weights, 5.0, "step")
+    return training(net, x, y, Compiled(net, size, lambda line: None) if compiled else net)
 
 
 class OneBatch:
@@ -110,6 +110,42 @@ LAYOUTS = {"plain": torch.contiguous_format, "plain, cl": torch.channels_last}
 SEARCHES = {"supernet": (BITS, WIDTHS), "4 bits": (MORE_BITS, WIDTHS), "2 widths": (BITS, FEWER_WIDTHS)}
 
 
+def subnet_step(name: str, size: int, compiled: bool) -> Step:
+    net = search(name, size, False, *SEARCHES["supernet"]).net
+    subnet, (x, y) = extract(net, net.uniform(4, 8)).train(), batch(name, size)
+    return training(subnet, x, y, Compiled(subnet, size, lambda line: None) if compiled else subnet)
+
+
+def training(net: nn.Module, x: Tensor, y: Tensor, forward: Callable[[Tensor], Tensor]) -> Step:
+    """A step of plain training; what is frozen has no part in it."""
+    loss, weights = smoothed_cross_entropy(), [p for p in net.parameters() if p.requires_grad]
+    optimizer = torch.optim.SGD(weights, 0.01, momentum=0.9)
+    return lambda: descend(loss(forward(x), y), [optimizer], weights, 5.0, "step")
+
+
+def in_pieces_of(size: int, step: Step) -> Step:
+    """`step` with activations quantized that many bytes at a time."""
+
+    def patched() -> None:
+        before, quantizers.PIECE_BYTES = quantizers.PIECE_BYTES, size
+        try:
+            step()
+        finally:
+            quantizers.PIECE_BYTES = before
+
+    return patched
+
+
+def variants(name: str, size: int) -> dict[str, Step]:
+    """The eager weight step without what makes it fast."""
+    plainly, learned = (search(name, size, False, *SEARCHES["supernet"]) for _ in range(2))
+    learned.net.quantizer(learned.net.nodes[0].name).requires_grad_(True)
+    return {
+        "supernet, weights, whole tensors": in_pieces_of(2**40, weight_step(plainly)),
+        "supernet, weights, image's step": weight_step(learned),
+    }
+
+
 def contenders(name: str, size: int) -> tuple[dict[str, Step], dict[str, float]]:
     """The steps, warm, and the seconds that compiling took."""
     steps: dict[str, Step] = {}
@@ -126,6 +162,9 @@ def contenders(name: str, size: int) -> tuple[dict[str, Step], dict[str, float]]
                 made["supernet, architecture"] = arch_step(loop)
                 if not compiled:
                     made["expected costs"] = cost_step(loop)
+        made["subnet, weights"] = subnet_step(name, size, compiled)
+        if not compiled:
+            made |= variants(name, size)
         for title, step in made.items():
             start = time.perf_counter()
             step()
@@ -152,6 +191,7 @@ def race(steps: dict[str, Step], rounds: int, title: str) -> dict[str, float]:
 def bench(name: str, size: int, rounds: int) -> dict[str, Any]:
     steps, seconds = contenders(name, size)
     ms = race(steps, rounds, f"{name}, batch {size}")
+    ms["expected costs, alone"] = race({"": steps["expected costs"]}, rounds, "expected costs")[""]
     saved = (ms["supernet, weights"] - ms["supernet, weights, compiled"]) / 1e3
     return {
         "network": name,
@@ -221,6 +261,7 @@ def main(argv: list[str] | None = None) -> int:
     p.add_argument("--json", action="store_true")
     args = p.parse_args(argv)
     torch.set_num_threads(1)
+    inductor.force_disable_caches = True  # else a second run's compiling takes a quarter of the first one's time
     records = []
     for name in args.networks:
         for size in args.batches:

@@ -73,7 +73,7 @@ class QuantNetwork(nn.Module):
         self._quantizer = {node.name: node.quantizer or node.name for node in nodes}
         self._padded = {n.name for n in nodes if n.gather is not None} & set(_read_alone(nodes))
         # The image keeps its calibrated step: to learn it, every training step would compute the gradient of the first
-        # layer's input, which nothing else needs (a third of DS-CNN's step).
+        # layer's input, which nothing else needs (a tenth of DS-CNN's step).
         self.quantizer(nodes[0].name).requires_grad_(False)
 
     def tie_weights(self) -> None:

@@ -2,7 +2,6 @@
 
 import copy
 import json
-from pathlib import Path
 
 import pytest
 import small_run
@@ -122,7 +121,7 @@ def test_the_whole_chain_runs_there_and_finds_the_same(chains):
     assert "accelerator" not in json.loads((here / "env.json").read_text())["machine"]
 
 
-def test_a_run_that_lost_files_is_made_whole_there(chains, tmp_path):
+def test_a_run_that_lost_files_is_made_whole_there(chains):
     folder, before = chains["twin"]
     (folder / "uniform8.safetensors").unlink()
     again = run_chain(RunConfig.read(folder / "config.yaml"), folder, ["test"])
@@ -257,21 +256,25 @@ def test_the_whole_chain_runs_in_mixed_precision(tmp_path, chains):
     assert rows(tmp_path / "run") != rows(chains["cpu"][0])
 
 
-@pytest.mark.parametrize("files", ["last.pt", "subnet.pt"])
-def test_a_run_from_before_there_was_a_precision_goes_on(files, tmp_path):
-    net, config = blobs_supernet(), SearchConfig(epochs=1, warmup_epochs=0, batch_size=16)
-    folder = Path(tmp_path)
-    if files == "last.pt":
-        run_search(net, Blobs(), {}, [], config, folder=folder)
-    else:
-        train(net, Blobs(), Recipe(epochs=1, batch_size=16), checkpoint=folder / files)
-    body = read(folder / files)
+def search_to(file):
+    run_search(blobs_supernet(), Blobs(), {}, [], SearchConfig(epochs=1, batch_size=16), folder=file.parent)
+
+
+def train_to(file):
+    train(blobs_net(), Blobs(), Recipe(epochs=1, batch_size=16), checkpoint=file)
+
+
+@pytest.mark.parametrize("loop", [search_to, train_to])
+def test_a_run_from_before_there_was_a_precision_goes_on(loop, tmp_path):
+    loop(file := tmp_path / "last.pt")
+    body = read(file)
     assert body["settings"].pop("precision") == "float32"
-    torch.save(body, folder / files)
-    if files == "last.pt":
-        run_search(net, Blobs(), {}, [], config, folder=folder)
-    else:
-        train(net, Blobs(), Recipe(epochs=1, batch_size=16), checkpoint=folder / files)
+    torch.save(body, file)
+    loop(file)
+    body["settings"]["precision"] = "bfloat16"
+    torch.save(body, file)
+    with pytest.raises(InputError, match="precision: it was made with 'bfloat16', this run has 'float32'"):
+        loop(file)
 
 
 def test_evaluation_on_a_gpu_forgoes_tf32(monkeypatch):

@@ -79,5 +79,5 @@ def wrapped(value: Any) -> Any:
 
 
 _setup_privateuseone_for_python_backend("twin")
-LIBRARY = torch.library.Library("_", "IMPL")
-LIBRARY.fallback(lambda operator, *args, **kwargs: run(operator, args, kwargs), dispatch_key="PrivateUse1")
+EVERY_OPERATOR = torch.library.Library("_", "IMPL")
+EVERY_OPERATOR.fallback(lambda operator, *args, **kwargs: run(operator, args, kwargs), dispatch_key="PrivateUse1")
