@@ -1,10 +1,12 @@
 """Predicted beside measured: whole networks by the sum of their table rows, float32, uniform and found subnets.
 
     python scripts/bench_predict.py [--json] [--networks resnet8 resnet20 mobilenet_v2]
+    python scripts/bench_predict.py --networks resnet8 --table tables/host-cpu.csv --points runs/front/points/*.json
 
 Weights are random: latency does not depend on them. Found subnets come from the budget solver with random scores on
-ResNet-8's space at five latency limits. Every row that a network needs is measured in the same table; nothing is
-fitted. Quiet the machine first.
+ResNet-8's space at five latency limits; with --points, from a sweep's finished points instead (search/pareto.py), plain
+networks among them. Rows that a network needs and the table lacks are measured; nothing is fitted, and without --points
+nothing interpolated. Quiet the machine first.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ import argparse
 import json
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +37,7 @@ from search.environment import environment
 from search.outcome import table as text_table
 from search.solve import reachable, solve
 from supernet import SearchSpace, Supernet, extract
+from supernet.arch import Arch
 from supernet.networks import NETWORKS
 
 SIZES = {"resnet8": (3, 32), "resnet20": (3, 32), "mobilenet_v2": (3, 96)}
@@ -73,11 +77,34 @@ def found(net: Supernet, latency: TableLatency, seed: int) -> dict[str, Program]
     return programs
 
 
+def from_points(paths: Sequence[Path], net: Supernet) -> dict[str, Program]:
+    """The quantized networks of a sweep's points; of points with the same choices, the first. Raises InputError for a
+    file that is none, or of another network."""
+    names = {choice.name for choice in net.choices()}
+    programs: dict[str, Program] = {}
+    seen = []
+    for path in paths:
+        try:
+            point = json.loads(path.read_text())
+            name, kind, choices = str(point["name"]), point["kind"], dict(point["choices"])
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            raise InputError(f"{path}: not a point of a sweep: {error!r}") from None
+        if kind == "float" or choices in seen:
+            continue
+        if set(choices) != names:
+            raise InputError(f"{path}: of another network: {min(set(choices) ^ names)} is not a choice of both")
+        seen.append(choices)
+        label = name if name not in programs else f"{name}, {path.parent.parent.name}"
+        programs[label] = lower(extract(net, Arch(choices)), f"point{len(programs)}")
+    return programs
+
+
 def main(argv: list[str] | None = None) -> int:
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--networks", nargs="+", choices=SIZES, default=list(SIZES))
     p.add_argument("--device", default="host-cpu")
     p.add_argument("--table", default="tables/bench-predict.csv", help="where rows are kept (%(default)s)")
+    p.add_argument("--points", type=Path, nargs="+", metavar="FILE.json", help="of one network, and of its whole space")
     p.add_argument("--processes", type=int, default=5, help="processes that time each network (%(default)s)")
     p.add_argument("--seed", type=int, default=0)
     p.add_argument("--json", action="store_true")
@@ -89,11 +116,15 @@ def main(argv: list[str] | None = None) -> int:
         for name in args.networks:
             supernets[name], more = networks(name, args.seed)
             programs |= more
+        if args.points:
+            if len(args.networks) != 1:
+                raise InputError("--points: of which network? give one: --networks resnet8")
+            programs |= from_points(args.points, supernets[args.networks[0]])
         specs = [op.spec for program in programs.values() for op in program.ops]
-        if "resnet8" in supernets:
+        if random := not args.points and "resnet8" in supernets:
             specs += space_specs(supernets["resnet8"])
-        table = build_table(device, specs, Path(args.table), every_row=True)
-        if "resnet8" in supernets:
+        table = build_table(device, specs, Path(args.table), every_row=not args.points)
+        if random:
             programs |= found(supernets["resnet8"], TableLatency(table), args.seed)
         with tempfile.TemporaryDirectory() as folder:
             isa = this_machine(device)["isa"]

@@ -1,0 +1,58 @@
+"""A sweep's points as networks to measure: scripts/bench_predict.py --points."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lut.errors import InputError
+from scripts.bench_predict import from_points, main, networks
+from supernet import Supernet
+
+
+@pytest.fixture(scope="module")
+def net() -> Supernet:
+    return networks("resnet8", 0)[0]
+
+
+def write(folder: Path, name: str, kind: str, choices: Any) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{name.replace(' ', '-')}.json"
+    path.write_text(json.dumps({"name": name, "kind": kind, "choices": choices}))
+    return path
+
+
+def test_points_of_several_seeds_are_the_networks_of_their_choices_each_once(net: Supernet, tmp_path: Path) -> None:
+    paths = [
+        write(tmp_path / "seed0/points", "float32", "float", {}),
+        write(tmp_path / "seed0/points", "half", "found", net.uniform(4, 8, 0.5).choices),
+        write(tmp_path / "seed0/points", "uniform 8-bit", "uniform", net.uniform(8, 8).choices),
+        write(tmp_path / "seed1/points", "half", "found", net.uniform(4, 8, 0.75).choices),
+        write(tmp_path / "seed1/points", "uniform 8-bit", "uniform", net.uniform(8, 8).choices),
+    ]
+    programs = from_points(paths, net)
+    assert list(programs) == ["half", "uniform 8-bit", "half, seed1"]
+    widest = {name: max(op.spec.c_out for op in program.ops) for name, program in programs.items()}
+    assert widest == {"half": 32, "uniform 8-bit": 64, "half, seed1": 48}
+
+
+def test_a_file_that_is_no_point_or_of_another_network_is_named(net: Supernet, tmp_path: Path) -> None:
+    (tmp_path / "list.json").write_text("[1]")
+    with pytest.raises(InputError, match=r"list\.json: not a point of a sweep"):
+        from_points([tmp_path / "list.json"], net)
+    with pytest.raises(InputError, match=r"none\.json: not a point of a sweep: FileNotFoundError"):
+        from_points([tmp_path / "none.json"], net)
+    choices = {**net.uniform(8, 8).choices, "more.width": 16}
+    with pytest.raises(InputError, match=r"other\.json: of another network: more\.width"):
+        from_points([write(tmp_path, "other", "found", choices)], net)
+    short = dict(list(net.uniform(8, 8).choices.items())[1:])
+    with pytest.raises(InputError, match="of another network"):
+        from_points([write(tmp_path, "short", "found", short)], net)
+
+
+def test_points_want_one_network(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--networks", "resnet8", "resnet20", "--points", str(tmp_path / "a.json")]) == 2
+    assert "of which network? give one: --networks resnet8" in capsys.readouterr().err
