@@ -6,6 +6,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 TORCH ?= -c constraints.txt torch
 ARGS ?=
+# Processes that tests run in, one thread each
+JOBS ?= 2
 
 MCU_PACKAGES := gcc-arm-none-eabi qemu-system-arm gcc-riscv64-unknown-elf qemu-system-misc verilator gcc g++ make
 
@@ -14,7 +16,7 @@ search: $(VENV)/.installed
 	$(BIN)/python scripts/run_search.py $(ARGS)
 
 test: $(VENV)/.installed
-	$(BIN)/python -m pytest $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(ARGS)
 
 test-slow: $(VENV)/.installed
 	$(BIN)/python -m pytest -m slow $(ARGS)
