@@ -24,6 +24,8 @@ T = TypeVar("T")
 Path_ = tuple[str, ...]
 Lines = dict[Path_, int]
 WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
+DEPTH = 64
+"""Of nested sections and lists, at most: PyYAML's time grows with its square."""
 COMMAND_LINE = 0
 """The line number of a value that `--set` gave."""
 TAGS = frozenset(f"tag:yaml.org,2002:{name}" for name in ("map", "seq", "str", "int", "float", "bool", "null"))
@@ -98,8 +100,12 @@ def _mapping(text: str, where: str, lines: Lines, error: type[InputError]) -> di
 
 
 def _parse(text: str, where: str, lines: Lines, error: type[InputError]) -> Any:
+    depth = 0
     try:
         for event in yaml.parse(text, Loader=yaml.SafeLoader):
+            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+            if depth > DEPTH:
+                raise error(f"{where}:{event.start_mark.line + 1}: nested too deeply")
             if isinstance(event, yaml.AliasEvent):
                 raise error(f"{where}:{event.start_mark.line + 1}: *{event.anchor}: aliases are not read; write it out")
         node = yaml.compose(text, Loader=yaml.SafeLoader)
@@ -108,8 +114,6 @@ def _parse(text: str, where: str, lines: Lines, error: type[InputError]) -> Any:
         mark = getattr(problem, "problem_mark", None)
         line = f":{mark.line + 1}" if mark else ""
         raise error(f"{where}{line}: not YAML: {getattr(problem, 'problem', None) or problem}") from None
-    except RecursionError:
-        raise error(f"{where}: nested too deeply") from None
 
 
 def _plain_node(node: yaml.Node, path: Path_, where: str, lines: Lines, error: type[InputError]) -> Any:

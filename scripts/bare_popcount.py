@@ -33,8 +33,8 @@ def lacking(isa: str) -> str:
 
 
 def popcount(isa: str, bits: int) -> tuple[Kernel, int]:
-    """(a kernel that does nothing but `bits`-bit by `bits`-bit products, their number). Where the instruction is lacking
-    LLVM counts otherwise: the products are the same, their rate says nothing."""
+    """(a kernel that does nothing but `bits`-bit by `bits`-bit products, their number). Without the instruction LLVM
+    counts otherwise: the products are the same, their rate says nothing."""
     nest, planes, sums = Nest(), range(bits), 2 * bits - 1
     sizes = {
         "in": ("int64", ROWS * PIXELS * bits * QUADS),

@@ -124,7 +124,7 @@ def _pieces(walk: Collector, call: Call) -> None:
     dim = int(call.argument(2, "dim", 0))
     if view.axes[dim] != "c":
         raise call.refuse(f"only channels can be split, not axis {dim}")
-    sizes = [part.shape[dim] for part in call.node.meta["tensor_meta"]]
+    sizes = [shape[dim] for shape in call.node.meta["shape"]]
     walk.pieces[call.node.name] = view, [(sum(sizes[:i]), size) for i, size in enumerate(sizes)]
 
 
@@ -203,7 +203,7 @@ def _reduce(op: str) -> Callable[[Collector, Call], None]:
 
 def reshape(walk: Collector, call: Call) -> None:
     view = walk.view(call.args[0])
-    shape = tuple(call.node.meta["tensor_meta"].shape)
+    shape = tuple(call.node.meta["shape"])
     found = views.reshaped(view.axes, walk.size(view), shape)
     if found is None:
         raise call.refuse(f"a tensor {view.axes} in the shape {shape} is not deployable; flatten all but the batch, or "
@@ -230,7 +230,7 @@ def _transpose(walk: Collector, call: Call) -> None:
 def _expand(walk: Collector, call: Call) -> None:
     """One value per channel over the image."""
     view = walk.view(call.args[0])
-    shape = tuple(call.node.meta["tensor_meta"].shape)
+    shape = tuple(call.node.meta["shape"])
     if view.axes != "nchw" or shape[1] != walk.shape(view)[0]:
         raise call.refuse("only one value per channel can be expanded over an image")
     walk.alias(call.node, View(view.op, view.axes, expanded=True))

@@ -84,7 +84,7 @@ class Collector:
         args = fx.node.map_arg(node.args, lambda n: n.meta.get("value", n))
         kwargs = fx.node.map_arg(node.kwargs, lambda n: n.meta.get("value", n))
         first = next((n for n in node.all_input_nodes if n.name in self.views), None)
-        out = tuple(getattr(node.meta.get("tensor_meta"), "shape", ())[1:])
+        out = tuple(shape[1:]) if isinstance(shape := node.meta.get("shape"), torch.Size) else ()
         source = self.shape(self.views[first.name]) if first is not None else (0, 0, 0)
         return Call(node, args, kwargs, source, (*out, 1, 1, 1)[:3])  # type: ignore[arg-type]
 
@@ -94,7 +94,7 @@ class Collector:
              module: nn.Module | None = None, name: str = "", roots: Roots = (), **attrs: Any) -> View:  # fmt: skip
         name = name or self.names[node]
         sources = [view.op for view in inputs]
-        block, line = _block(node, self.root), user_line(node.stack_trace)
+        block, line = _block(node, self.root), user_line(node)
         self.ops[name] = RawOp(name, op, sources, shape, module, attrs, block=block, line=line, roots=roots)
         self.views[node.name] = View(name, axes, inputs[0].groups if "g" in axes else 1)
         return self.views[node.name]
@@ -114,7 +114,7 @@ class Collector:
 
     def _visit(self, node: fx.Node) -> None:
         if node.op == "placeholder":
-            self.emit(node, "input", [], tuple(node.meta["tensor_meta"].shape[1:]))
+            self.emit(node, "input", [], tuple(node.meta["shape"][1:]))
             return
         if node.target is joined:
             return

@@ -109,7 +109,7 @@ def with_zeros(walk: Collector, call: Call, given: list[Any], dim: int) -> list[
     waiting = 0
     for value in given:
         if are_zeros(walk, value):
-            channels = value.shape[dim] if isinstance(value, Tensor) else value.meta["tensor_meta"].shape[dim]
+            channels = value.shape[dim] if isinstance(value, Tensor) else value.meta["shape"][dim]
             if parts:
                 parts[-1] = (*parts[-1][:2], parts[-1][2] + channels)
             else:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sysconfig
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,6 +18,8 @@ from .mixed import Block
 from .outputs import Form
 
 Shape = tuple[int, int, int]
+USER_LINE = "user_line"
+"""The key in a node's `meta` of the user's line that made it."""
 _HERE = Path(__file__).parent
 _TORCH = str(Path(torch.__file__).parent)
 _PYTHON = sysconfig.get_path("stdlib")
@@ -77,6 +80,7 @@ def at(line: str) -> str:
     return f" at {line}" if line else ""
 
 
+@cache
 def _users(file: str) -> bool:
     """Whether a frame of this file is the user's: not torch's, Python's or of the conversion itself."""
     if file.startswith((_TORCH, "<frozen ")) or Path(file).parent == _HERE:
@@ -95,18 +99,16 @@ def innermost(frames: Iterable[tuple[str, int]]) -> str:
     return found
 
 
-def user_line(stack: str | None) -> str:
-    """That of a stack as torch.fx records it."""
-    lines = [line.strip() for line in (stack or "").splitlines() if line.strip().startswith('File "')]
-    parts = [line.removeprefix('File "').partition('", line ') for line in lines]
-    return innermost((file, int(rest.partition(",")[0])) for file, _, rest in parts)
+def user_line(node: fx.Node) -> str:
+    """The innermost of the user's lines that made a node of our tracer's, or ''."""
+    return str(node.meta.get(USER_LINE, ""))
 
 
 def refusal(node: fx.Node, why: str, module: nn.Module | None = None) -> InputError:
     """The error that names a node, its line in the user's source, and why it can't be converted."""
     called = getattr(node.target, "__name__", node.target)
     what = f"{type(module).__name__} '{node.target}'" if module is not None else f"'{node.name}' ({called})"
-    return InputError(f"{what}{at(user_line(node.stack_trace))}: {why}")
+    return InputError(f"{what}{at(user_line(node))}: {why}")
 
 
 WAY_OUT = (

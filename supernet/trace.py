@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import inspect
-import io
 import re
 import traceback
 from collections.abc import Callable, Iterator
@@ -17,7 +16,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
-from torch.fx.passes.shape_prop import ShapeProp
 
 from lut.errors import InputError
 
@@ -30,8 +28,9 @@ ABOUT_SHAPES = re.compile(r"shape|size|dimension|channel|must match", re.IGNOREC
 """Words of torch's errors about an input that does not fit."""
 
 
-class _Propagate(ShapeProp):
-    """Shapes, and in meta['value'] what does not depend on the image: sizes, parameters and what is made of them."""
+class _Propagate(fx.Interpreter):
+    """In meta['shape'] the shapes of tensors, in the structure that they come in, and in meta['value'] what does not
+    depend on the image: sizes, parameters and what is made of them."""
 
     def __init__(self, graph: fx.GraphModule, failed: Callable[[str, BaseException], InputError]) -> None:
         super().__init__(graph)
@@ -43,9 +42,11 @@ class _Propagate(ShapeProp):
         try:
             result = super().run_node(n)
         except Exception as error:
-            raise self.failed(user_line(n.stack_trace), error.__cause__ or error) from error
+            raise self.failed(user_line(n), error) from error
+        if any(True for _ in tensors(result)):
+            n.meta["shape"] = fx.node.map_aggregate(result, lambda v: v.shape if isinstance(v, Tensor) else v)
         fixed = all("value" in source.meta for source in n.all_input_nodes)
-        if not any(True for _ in tensors(result)) or (fixed and n.op not in ("placeholder", "call_module")):
+        if "shape" not in n.meta or (fixed and n.op not in ("placeholder", "call_module")):
             n.meta["value"] = result
         else:
             watch.note(n, result)
@@ -90,8 +91,7 @@ def trace(model: nn.Module, example: Tensor) -> Traced:
     with inference(model):
         graph = _graph(model, batch, failed)
         _positional(graph)
-        with contextlib.redirect_stderr(io.StringIO()):  # ShapeProp prints what it raises
-            _Propagate(graph, failed).propagate(batch)
+        _Propagate(graph, failed).run(batch)
         threaded(graph.graph)
         return Collector(graph, model, trace, example.dtype).run()
 

@@ -7,6 +7,7 @@ image, by running what was traced so far. What it asks of values is control flow
 from __future__ import annotations
 
 import operator
+import sys
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -21,7 +22,7 @@ from lut.errors import InputError
 from .containers import Container, opened
 from .mixed import MixedOp
 from .norms import channel_norm
-from .primitives import at, innermost
+from .primitives import USER_LINE, at, innermost
 from .register import functions, handler_of
 
 READS_VALUES = frozenset({"item", "tolist", "__bool__", "is_nonzero", "equal", torch.equal, torch.allclose, "allclose"})
@@ -69,7 +70,6 @@ class Tracer(fx.Tracer):
 
     def __init__(self, model: nn.Module, example: Tensor) -> None:
         super().__init__(autowrap_functions=functions())
-        self.record_stack_traces = True
         self.inside = set(model.modules())
         self.own = {id(parameter) for parameter in model.parameters()}
         self.known = {m for m in self.inside if isinstance(m, MixedOp) or handler_of(m) or channel_norm(m)}
@@ -163,6 +163,12 @@ class Tracer(fx.Tracer):
             return self.create_node("call_function", joined, (position, *items), {})
         return super().create_arg(a)
 
+    def create_node(self, *args: Any, **kwargs: Any) -> fx.Node:
+        """With the user's line that makes it; torch's own record of it imports its compiler first, for seconds."""
+        node = super().create_node(*args, **kwargs)
+        node.meta[USER_LINE] = innermost(_frames())
+        return node
+
     def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: dict[str, Any]) -> Any:
         return attr_val if self.running else super().getattr(attr, attr_val, parameter_proxy_cache)
 
@@ -182,5 +188,9 @@ def without_hooks(module: nn.Module, name: str) -> None:
 
 def _refusal(what: str, why: str) -> InputError:
     """The error that names the line of forward that is traced now."""
-    frames = [(frame.filename, frame.lineno or 0) for frame in traceback.extract_stack()]
-    return InputError(f"{what}{at(innermost(frames))}: {why}")
+    return InputError(f"{what}{at(innermost(_frames()))}: {why}")
+
+
+def _frames() -> list[tuple[str, int]]:
+    """(file, line) of the calls that lead here, outermost first."""
+    return [(frame.f_code.co_filename, line) for frame, line in traceback.walk_stack(sys._getframe(1))][::-1]

@@ -106,14 +106,20 @@ def test_values_lie_on_the_grid_and_masked_channels_are_exact_zeros():
 
 
 @pytest.mark.parametrize("bits", [2, 4, 8])
-def test_mse_step_beats_its_neighbours_and_the_full_range(bits):
-    x = torch.randn(3, 4000, generator=torch.Generator().manual_seed(2))
+@pytest.mark.parametrize("shape", [(3, 4000), (5, 60), (2, 40000)])
+def test_mse_step_is_the_best_of_its_grid_and_beats_its_neighbours(bits, shape):
+    """Whether a block of candidates is two of them, all or one."""
+    x = torch.randn(shape, generator=torch.Generator().manual_seed(2))
     low, high = weight_range(bits)
 
     def error(step):
         return ((x / step[:, None]).round().clamp(low, high) * step[:, None] - x).square().sum(1)
 
     best = mse_step(x, low, high)
+    bound = torch.maximum(x.amax(1) / high, x.amin(1) / low)
+    grid = [bound * (1 - k / (48 * (1.05 if high > 1 else 1.02))) for k in range(48)]
+    errors = torch.stack([error(step) for step in grid])
+    torch.testing.assert_close(error(best), errors.amin(0), rtol=1e-5, atol=0)
     for factor in (0.8, 1.25):
         assert (error(best) <= error(best * factor)).all()
     assert (error(best) <= error(x.abs().amax(1) / high)).all()
