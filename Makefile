@@ -1,4 +1,4 @@
-# make search [ARGS="..."]   fit the default network to this CPU; make test; make lint
+# make search [ARGS="..."]   fit the default network to this CPU; make test [JOBS=2]; make lint
 # make toolchain             the Debian packages that microcontrollers need
 # TORCH="torch==2.13.0 --index-url ..." installs another build than the CPU one of constraints.txt
 PYTHON ?= python3
