@@ -15,6 +15,7 @@ from .device import Device
 from .errors import LutError
 from .interpolate import error_provenance, held_out_errors
 from .keys import keys_of
+from .lock import alone
 from .machine import this_machine
 from .plan import plan
 from .profilers.base import Failure, spread
@@ -24,7 +25,7 @@ from .profilers.journal import Journal, journal_path
 from .profilers.mcu import McuProfiler
 from .profilers.rpc import RpcProfiler
 from .schedules import ScheduleDatabase, schedules_path
-from .spec import Latency, OpSpec, how
+from .spec import OpSpec, how
 from .table import LatencyTable, read_rows
 
 log = logging.getLogger(__name__)
@@ -109,7 +110,34 @@ def run_build(
     device = Device.load(device) if isinstance(device, str) else device
     if not device.has_kernels:
         raise LutError(f"device {device.name}: runner: {device.runner} is not measured on this computer")
-    path, machine = Path(path), this_machine(device)
+    path, machine, asked = Path(path), this_machine(device), list(specs)
+    share = 1.0 if every_row else QUICK_SHARE if quick else SHARE
+    work = _work(device, asked, path, machine, force, share)
+    if not work.done:
+        with alone(path.with_name(f".{path.stem}.lock"), f"{path}: waiting for another process, which measures it"):
+            work = _work(device, asked, path, machine, force, share)  # what that one has measured is there now
+            if not work.done:
+                worker = replace(profiler or profiler_of(device), progress=progress, schedules=schedules, tune=tune)
+                return _measure(device, work, path, machine, force, worker, constants=profiler is None)
+    if schedules > 1 or tune:
+        log.warning("%s: every row is there, none is searched again; --force measures them anew", path)
+    return BuildResult(work.old, 0, work.failures)
+
+
+@dataclass(frozen=True)
+class Work:
+    """The rows to measure, beside those of the table as it is; what no kernel exists for."""
+
+    old: LatencyTable
+    todo: list[OpSpec]
+    failures: dict[OpSpec, Failure]
+
+    @property
+    def done(self) -> bool:
+        return not self.todo and bool(self.old.provenance)
+
+
+def _work(device: Device, specs: list[OpSpec], path: Path, machine: dict[str, str], force: bool, share: float) -> Work:
     old = LatencyTable({}, {}, path)
     if path.exists() and not force:
         old = LatencyTable.read(path)
@@ -117,22 +145,28 @@ def run_build(
     rules = keys_of(device, machine["isa"])
     keys = list(dict.fromkeys(rules.key(spec.without_site()) for spec in specs))
     failures = {key: Failure("unsupported", reason) for key in keys if (reason := rules.supported(key)) is not None}
-    share = 1.0 if every_row else QUICK_SHARE if quick else SHARE
     wanted = plan((key for key in keys if key not in failures), rules.lanes, share, word=rules.word).measure
-    todo = [key for key in wanted if key not in old]
-    rows: dict[OpSpec, Latency] = dict(old)
-    if not todo and old.provenance and (schedules > 1 or tune):
-        log.warning("%s: every row is there, none is searched again; --force measures them anew", path)
-    if not todo and old.provenance:
-        return BuildResult(old, 0, failures)
+    return Work(old, [key for key in wanted if key not in old], failures)
+
+
+def _measure(
+    device: Device,
+    work: Work,
+    path: Path,
+    machine: dict[str, str],
+    force: bool,
+    worker: HostProfiler | McuProfiler,
+    constants: bool,
+) -> BuildResult:
+    """The table with the rows to measure, on disk; on this computer with the constants of calibration."""
+    rules, rows, failures = keys_of(device, machine["isa"]), dict(work.old), dict(work.failures)
     with Journal.open(journal_path(path), machine, fresh=force) as journal:
-        worker = profiler or profiler_of(device)
-        worker = replace(worker, journal=journal, progress=progress, schedules=schedules, tune=tune)
+        worker = replace(worker, journal=journal)
         if not isinstance(worker, McuProfiler):
             worker = replace(worker, database=ScheduleDatabase(schedules_path(path), device.name))
         for key, failure in failures.items():
             journal.add_failure(key, failure)
-        for key, answer in worker.measure(todo, device):
+        for key, answer in worker.measure(work.todo, device):
             if isinstance(answer, Failure):
                 failures[key] = answer
                 if sum(other.reason == answer.reason for other in failures.values()) <= WARNINGS:
@@ -143,12 +177,12 @@ def run_build(
         if not rows:
             first = next(iter(failures.items()), None)
             raise LutError(f"{path}: no row was measured" + (f"; {describe(first[0])}: {first[1]}" if first else ""))
-        constants = {name: text for name, text in old.provenance.items() if name.startswith("calibration_")}
-        if not constants and profiler is None and device.runner == "host" and device.core is None:
-            found = measure_beyond(rows, device, progress)
-            constants = {f"calibration_{name}": f"{us:.5f}" for name, us in found.items()}
+        known = {name: text for name, text in work.old.provenance.items() if name.startswith("calibration_")}
+        if not known and constants and device.runner == "host" and device.core is None:
+            found = measure_beyond(rows, device, worker.progress)
+            known = {f"calibration_{name}": f"{us:.5f}" for name, us in found.items()}
         provenance = {
-            **constants,
+            **known,
             **machine,
             "collapse": "act_bits" if device.act_storage == "byte" else "packed",
             "interpolation": "kriging",
@@ -162,11 +196,11 @@ def run_build(
         table = LatencyTable(rows, provenance, path)
         table.write()
         journal.add_written(path)
-    if progress:
+    if worker.progress:
         print(account(table), file=sys.stderr)
-        if tune and not isinstance(worker, McuProfiler) and worker.database is not None:
-            print(worker.database.account(todo), file=sys.stderr)
-    return BuildResult(table, sum(key in rows for key in todo), failures)
+        if worker.tune and not isinstance(worker, McuProfiler) and worker.database is not None:
+            print(worker.database.account(work.todo), file=sys.stderr)
+    return BuildResult(table, sum(key in rows for key in work.todo), failures)
 
 
 def account(table: LatencyTable) -> str:

@@ -119,8 +119,8 @@ def free_folder(config: RunConfig) -> Path:
 
 
 def chain(args: argparse.Namespace, config: RunConfig, folder: Path, command: list[str]) -> int:
+    from search.chain import run_chain
     from search.outcome import summary
-    from search.run import run_chain
 
     validation = run_chain(config, folder, command, args.force)
     show(args, validation, summary(folder, validation))

@@ -28,6 +28,7 @@ from torch import nn
 
 from lut.errors import InputError
 from lut.files import atomic_write
+from lut.lock import alone
 from supernet.extract import Subnet
 from supernet.supernet import Supernet
 
@@ -58,11 +59,18 @@ def run_sweep(
     """All points of `config.sweep`, then the baselines, in pareto.json and the report; with `contenders`, of the
     baselines those alone that are the widest of their bits inside some point's budgets. A baseline whose name `skip`
     accepts, asked when its turn comes, is left out. Raises BudgetError before anything is trained when a point is out
-    of reach, InputError for a damaged file."""
+    of reach, InputError for a damaged file, and where another process is at work in the folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with alone(folder):
+        return _sweep(Run(config, folder), command, force, contenders, skip)
+
+
+def _sweep(
+    run: Run, command: list[str], force: bool, contenders: bool, skip: Callable[[str], bool]
+) -> list[dict[str, Any]]:
     from .report import write_report
 
-    lists = {text: parse_point(text) for text in config.sweep}
-    run = Run(config, folder)
+    lists = {text: parse_point(text) for text in run.config.sweep}
     run.start(command)
     every = [budget for budgets in lists.values() for budget in budgets]
     raw = run.supernet(copy.deepcopy(run.sources.model), run.space())
@@ -79,7 +87,7 @@ def run_sweep(
 
     def add(name: str, kind: str, make: Callable[[], Subnet], extra: Mapping[str, Any] | None = None) -> None:
         points.append(kept(run, name, kind, make, extra or {}))
-        atomic_write(folder / "pareto.json", json.dumps({"points": points}, indent=1))
+        atomic_write(run.folder / "pareto.json", json.dumps({"points": points}, indent=1))
 
     add("float32", "float", lambda: float_subnet)
     if not all(point_path(run, text).exists() for text in limits):
@@ -91,7 +99,7 @@ def run_sweep(
     for entry in widest(run, model, plain, limits.values()) if contenders else plain:
         if not skip(entry.name):
             add(entry.name, entry.kind, partial(tuned_baseline, run, model, entry))
-    write_report(folder)
+    write_report(run.folder)
     return points
 
 

@@ -1,4 +1,4 @@
-"""The whole chain for one device: data and model -> table -> search -> subnet -> deploy -> predicted beside measured.
+"""The steps of a run, which search.chain and search.pareto put together.
 
 Every step leaves a file in the run folder that a later one starts from, so that an interrupted run resumes:
     config.yaml env.json float.safetensors metrics.jsonl last.pt arch.json subnet.safetensors uniform8.safetensors
@@ -44,7 +44,7 @@ from .choose import Candidate, choose
 from .config import RunConfig
 from .costs import REPORTED, Costs, expected_costs, network_costs, resolve
 from .coverage import require_kinds, require_rows, space_specs, within
-from .deployment import Deployment, broken, deployment, tighten
+from .deployment import Deployment, broken, tighten
 from .environment import environment
 from .evaluate import evaluate
 from .finetune import finetune
@@ -320,30 +320,6 @@ class Run:
     def test_metric(self, network: nn.Module) -> float:
         """The metric on the test split, read once per reported network."""
         return evaluate(network, self.sources.data, "test", self.sources.metric)
-
-
-def run_chain(config: RunConfig, folder: Path, command: list[str], force: bool = False) -> dict[str, Any]:
-    """The chain from data to report; returns validation.json's content. Raises BudgetError (exit 3) and InputError."""
-    run = Run(config, folder)
-    run.start(command)
-    table = run.refuse_early(force)
-    model = run.float_model()
-    net = run.supernet(copy.deepcopy(model), run.space())
-    float_subnet = run.float_subnet(model)
-    costs = run.costs(net)
-    limits = resolve(net, costs, run.budgets())
-    say("budgets: " + ", ".join(b.describe() for b in limits))
-    scores = run.search(net, costs, limits)
-    networks = {"float": float_subnet}
-    if not run.space().is_float:
-        networks["uniform8"] = run.finetuned(*run.uniform8(model), "uniform8", model)
-    target = deployment(run.device, table, folder, run.sources, config.deploy)
-    names = {"float": "float32"}
-    programs = {name: lower(network, names.get(name, name)) for name, network in networks.items()}
-    subnet, validation = run.deployed(net, scores, costs, limits, model, target, programs)
-    from .validation import write_validation
-
-    return write_validation(run, net, validation, {**networks, "found": subnet}, limits)
 
 
 def say(line: str) -> None:

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from lut.build import build_table, read_specs, run_build
 from lut.device import Device
 from lut.errors import LutError
 from lut.interpolate import group_of
+from lut.lock import alone
 from lut.profilers.base import Built, Failure, spread, summarise
 from lut.profilers.host import Drift, HostProfiler, remeasure, sentinels
 from lut.profilers.journal import Journal, journal_path
@@ -188,6 +190,24 @@ def test_build_writes_a_table_that_answers_for_the_space(engine, tmp_path, capsy
     more = run_build(HOST, [*space, replace(CONV, c_out=64)], path, profiler=engine)
     assert more.measured == 1
     assert set(table) < set(more.table)
+
+
+def test_what_another_process_measured_meanwhile_is_read_instead(engine, tmp_path, monkeypatch, capsys):
+    """Of a table that another one is building: this one waits, and measures what is still missing."""
+    path, other = tmp_path / "t.csv", replace(CONV, c_in=4)
+
+    @contextmanager
+    def waited(lock, waiting):
+        assert (lock, "waiting for another process" in waiting) == (tmp_path / ".t.lock", True)
+        monkeypatch.setattr("lut.build.alone", alone)
+        build_table(HOST, [CONV, replace(CONV, c_in=8)], path, profiler=engine)
+        yield
+
+    monkeypatch.setattr("lut.build.alone", waited)
+    result = run_build(HOST, [CONV, other], path, profiler=engine)
+    assert result.measured == 1
+    assert set(LatencyTable.read(path)) == {CONV, other, replace(CONV, c_in=8)}
+    assert run_build(HOST, [CONV, other], path, profiler=engine).measured == 0
 
 
 SIXTEEN = 16

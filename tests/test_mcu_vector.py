@@ -6,9 +6,9 @@ import numpy as np
 from mcu_toys import needs_toolchain
 
 from lut.table import LatencyTable
+from search.chain import run_chain
 from search.config import RunConfig
 from search.outcome import networks
-from search.run import run_chain
 
 MINE = """
 import torch

@@ -16,12 +16,13 @@ from zoo_outputs import leaves
 from lut.errors import InputError
 from search.accelerator import accelerator, at_hand, describe, exact_products, mixed, require
 from search.bilevel import run_search
+from search.chain import run_chain
 from search.checkpoint import read
 from search.compiled import pays
 from search.config import Recipe, RunConfig, SearchConfig
 from search.evaluate import evaluate
 from search.relax import RELAXATIONS
-from search.run import Run, run_chain
+from search.run import Run
 from search.train import train
 from supernet import SearchSpace, Supernet, extract
 from supernet.mixed import MixedOp

@@ -5,11 +5,11 @@ import json
 import pytest
 import small_run
 
-import search.run
+import search.chain
 from search.budget import Budget
+from search.chain import run_chain
 from search.config import RunConfig
 from search.deployment import Predicted, broken, tighten
-from search.run import run_chain
 from supernet import Arch
 
 LIMIT = 0.8
@@ -41,7 +41,7 @@ def chain(tmp_path, monkeypatch, capsys):
     def run(over, *settings):
         device = type("Device", (Slower,), {"over": over, "asked": []})
         monkeypatch.setattr(
-            search.run, "deployment", lambda _, table, folder, sources, config: device(table, sources, "host")
+            search.chain, "deployment", lambda _, table, folder, sources, config: device(table, sources, "host")
         )
         files = small_run.write(tmp_path)
         settings = ("search.method=sensitivity", "finetune.epochs=0", f'budgets=["latency={LIMIT:.0%}"]', *settings)

@@ -9,9 +9,11 @@ import small_run
 
 import search.pareto
 from lut.errors import InputError
+from lut.lock import alone
 from lut.table import LatencyTable
 from search.baselines import baselines, widest
 from search.budget import Budget, BudgetError
+from search.chain import run_chain
 from search.config import RunConfig
 from search.costs import FIELDS
 from search.pareto import parse_point, run_sweep, slug, text
@@ -160,6 +162,15 @@ def test_a_finished_sweep_repeats_nothing(copied, monkeypatch):
     monkeypatch.setattr(Run, "test_metric", lambda *_: pytest.fail("the test split was read again"))
     (folder / "pareto.json").unlink()
     assert run_sweep(config, folder, ["test"]) == points
+
+
+def test_another_process_in_the_folder_is_refused(copied):
+    config, folder, _ = copied
+    before = (folder / "pareto.json").read_bytes()
+    for chain in (run_sweep, run_chain):
+        with alone(folder), pytest.raises(InputError, match="another process works there"):
+            chain(config, folder, ["test"])
+    assert (folder / "pareto.json").read_bytes() == before
 
 
 def test_a_lost_point_alone_is_made_again_and_comes_out_equal(copied, monkeypatch):
