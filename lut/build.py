@@ -76,7 +76,7 @@ def build_table(
     are tried; the row's is the fastest. tune: trials of MetaSchedule per row; what is faster is kept in the database of
     schedules beside the table. force: start over, whatever machine made the table that is there. Raises
     LutError when that table belongs to another machine (with the command that rebuilds it), or when no row at all could
-    be measured. An interrupted build resumes from its journal. The header of a table of this computer says what an
+    be measured. An interrupted build resumes from its journal; another process's is waited for. The header of a table of this computer says what an
     operator costs in a network beyond its row (lut/profilers/chain.py), measured once there are rows for it.
     """
     return run_build(
@@ -91,6 +91,19 @@ def build_table(
         tune=tune,
         profiler=profiler,
     ).table
+
+
+@dataclass(frozen=True)
+class Work:
+    """The rows to measure, beside those of the table as it is; what no kernel exists for."""
+
+    old: LatencyTable
+    todo: list[OpSpec]
+    failures: dict[OpSpec, Failure]
+
+    @property
+    def done(self) -> bool:
+        return not self.todo and bool(self.old.provenance)
 
 
 def run_build(
@@ -122,19 +135,6 @@ def run_build(
     if schedules > 1 or tune:
         log.warning("%s: every row is there, none is searched again; --force measures them anew", path)
     return BuildResult(work.old, 0, work.failures)
-
-
-@dataclass(frozen=True)
-class Work:
-    """The rows to measure, beside those of the table as it is; what no kernel exists for."""
-
-    old: LatencyTable
-    todo: list[OpSpec]
-    failures: dict[OpSpec, Failure]
-
-    @property
-    def done(self) -> bool:
-        return not self.todo and bool(self.old.provenance)
 
 
 def _work(device: Device, specs: list[OpSpec], path: Path, machine: dict[str, str], force: bool, share: float) -> Work:
