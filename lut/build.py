@@ -76,8 +76,9 @@ def build_table(
     are tried; the row's is the fastest. tune: trials of MetaSchedule per row; what is faster is kept in the database of
     schedules beside the table. force: start over, whatever machine made the table that is there. Raises
     LutError when that table belongs to another machine (with the command that rebuilds it), or when no row at all could
-    be measured. An interrupted build resumes from its journal; another process's is waited for. The header of a table of this computer says what an
-    operator costs in a network beyond its row (lut/profilers/chain.py), measured once there are rows for it.
+    be measured. An interrupted build resumes from its journal; another process's is waited for. The header of a table
+    of this computer says what an operator costs in a network beyond its row (lut/profilers/chain.py), measured once
+    there are rows for it.
     """
     return run_build(
         device,
