@@ -43,10 +43,10 @@ class _Propagate(fx.Interpreter):
             result = super().run_node(n)
         except Exception as error:
             raise self.failed(user_line(n), error) from error
-        if any(True for _ in tensors(result)):
+        if held := any(True for _ in tensors(result)):
             n.meta["shape"] = fx.node.map_aggregate(result, lambda v: v.shape if isinstance(v, Tensor) else v)
         fixed = all("value" in source.meta for source in n.all_input_nodes)
-        if "shape" not in n.meta or (fixed and n.op not in ("placeholder", "call_module")):
+        if not held or (fixed and n.op not in ("placeholder", "call_module")):
             n.meta["value"] = result
         else:
             watch.note(n, result)
