@@ -16,6 +16,7 @@ from torch import nn
 from .config import FinetuneConfig
 from .evaluate import Metric, reestimate_batchnorm, top1
 from .progress import Metrics
+from .teacher import Teacher
 from .train import Loss, train
 from .user_code import as_data
 
@@ -25,7 +26,7 @@ Net = TypeVar("Net", bound=nn.Module)
 def finetune(
     subnet: Net,
     loaders: Any,
-    teacher: nn.Module | None = None,
+    teacher: nn.Module | Teacher | None = None,
     epochs: int | None = None,
     *,
     config: FinetuneConfig | None = None,
@@ -40,9 +41,10 @@ def finetune(
     """Train `subnet` in place and return it, in eval mode, as it was after its best epoch on validation.
 
     loaders: a `search.data.DataSource`, or train, validation and test iterables of (x, y). teacher: a network with the
-    same outputs, left as it is; `config.distill` is its share of the loss. `epochs` overrides the config's. Batch-norm
-    statistics are estimated anew first, since a subnet inherits those of a mixture. With `checkpoint`, an interrupted
-    run continues. Raises InputError for unusable data, DivergedError when the loss is not finite.
+    same outputs, left as it is, or a `search.teacher.Teacher`, which several fine-tunings may share; `config.distill`
+    is its share of the loss. `epochs` overrides the config's. Batch-norm statistics are estimated anew first, since a
+    subnet inherits those of a mixture. With `checkpoint`, an interrupted run continues. Raises InputError for unusable
+    data, DivergedError when the loss is not finite.
     """
     recipe = config or FinetuneConfig()
     if epochs is not None:

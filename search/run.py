@@ -53,6 +53,7 @@ from .progress import Metrics
 from .quick import quick_scores
 from .solve import solve
 from .sources import Sources, load_sources, load_weights, priced_input
+from .teacher import Teacher
 from .train import train
 from .trial import make_trial
 
@@ -71,6 +72,7 @@ class Run:
         self.sources: Sources = load_sources(config)
         self.metrics = Metrics(folder / "metrics.jsonl")
         self.table: LatencyTable | None = None
+        self.teacher: Teacher | None = None
 
     def seed(self) -> None:
         """The global generator as at the start of every phase, whether the run was interrupted before it or not."""
@@ -233,10 +235,12 @@ class Run:
 
     def tuner(self, teacher: nn.Module) -> Callable[..., Subnet]:
         """`finetune` by the config: a subnet, epochs, phase and checkpoint are left to say."""
+        if self.teacher is None or self.teacher.network is not teacher:
+            self.teacher = Teacher(teacher)
         return partial(
             finetune,
             loaders=self.sources.data,
-            teacher=teacher if self.sources.classes else None,
+            teacher=self.teacher if self.sources.classes else None,
             config=self.config.finetune,
             loss=self.sources.loss,
             metric=self.sources.metric,

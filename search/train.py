@@ -22,10 +22,11 @@ from lut.errors import InputError
 
 from .accelerator import device_of, mixed
 from .checkpoint import Checkpoint, to_cpu
-from .compiled import channels_last, training_step
+from .compiled import training_step
 from .config import Recipe
-from .evaluate import Data, Forward, Metric, evaluate, mode, on_device, one_tensor, require_batches, require_own, top1
+from .evaluate import Data, Forward, Metric, evaluate, on_device, one_tensor, require_batches, require_own, top1
 from .progress import Metrics, Progress, Stopwatch
+from .teacher import Teacher
 
 Loss = Callable[[Any, Any], Tensor]
 
@@ -52,7 +53,7 @@ def train(
     parameters: Iterable[nn.Parameter] | None = None,
     loss: Loss | None = None,
     metric: Metric = top1,
-    teacher: nn.Module | None = None,
+    teacher: nn.Module | Teacher | None = None,
     seed: int = 0,
     augment: bool = True,
     phase: str = "train",
@@ -89,7 +90,7 @@ def train(
             names = ("epoch", "best", "best_epoch", "improved", "best_state")
             epoch, best, best_epoch, improved, best_state = (state[name] for name in names)
 
-    tutor: nn.Module | None = None
+    teach = Teacher(teacher, room=0) if isinstance(teacher, nn.Module) else teacher
     metrics.rewind((phase,), epoch)
     with Progress(phase, steps * (recipe.epochs - epoch)) as progress:
         while epoch < recipe.epochs and epoch - improved <= (recipe.patience or recipe.epochs):
@@ -100,9 +101,8 @@ def train(
                 x, y = on_device(model, x, y)
                 output = step_of(x)
                 value = criterion(output, y)
-                if teacher is not None and recipe.distill:
-                    tutor = tutor or channels_last(teacher, x)
-                    value = torch.lerp(value, distillation(output, tutor, x, recipe.temperature), recipe.distill)
+                if teach is not None and recipe.distill:
+                    value = torch.lerp(value, distillation(output, teach(x), recipe.temperature), recipe.distill)
                 descend(value, [optimizer], weights, recipe.clip, f"{phase}: epoch {epoch}, step {step}")
                 total, seen = total + value.item() * len(x), seen + len(x)
                 progress.step(epoch=epoch, loss=total / seen)
@@ -171,10 +171,10 @@ def smoothed_cross_entropy(label_smoothing: float = 0.0) -> Loss:
     return loss
 
 
-def distillation(output: Tensor, teacher: nn.Module, x: Tensor, temperature: float) -> Tensor:
-    """T^2 KL(teacher || student) of the softened class distributions, mean over the batch."""
-    with torch.no_grad(), mode(teacher, training=False):
-        target = functional.log_softmax(one_tensor(teacher(x), "distillation") / temperature, 1)
+def distillation(output: Tensor, taught: Tensor, temperature: float) -> Tensor:
+    """T^2 KL(teacher || student) of the softened class distributions, mean over the batch. output, and taught, the
+    teacher's: scores (batch, classes)."""
+    target = functional.log_softmax(taught / temperature, 1)
     student = functional.log_softmax(one_tensor(output, "distillation") / temperature, 1)
     return temperature**2 * functional.kl_div(student, target, reduction="batchmean", log_target=True)
 

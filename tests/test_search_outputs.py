@@ -21,7 +21,8 @@ from search.config import FinetuneConfig, Recipe, RunConfig, SearchConfig
 from search.evaluate import evaluate, top1
 from search.quick import quick
 from search.sources import load_sources
-from search.train import distillation, train
+from search.teacher import Teacher
+from search.train import train
 from supernet import SearchSpace, Supernet, extract
 
 SPACE = SearchSpace((4, 8), (8,), (0.5, 1.0))
@@ -120,7 +121,7 @@ def test_a_teacher_of_a_structure_is_refused():
     still = FinetuneConfig(epochs=1, batch_size=32, teacher="none")
     finetune(extract(net, net.arch()), loaders(), teacher=TwoHeads(), config=still, loss=loss, metric=metric)
     with pytest.raises(InputError, match="distillation: the network returns a dict"):
-        distillation(torch.zeros(2, 3), TwoHeads().eval(), torch.rand(2, 3, 16, 16), 1.0)
+        Teacher(TwoHeads())(torch.rand(2, 3, 16, 16))
 
 
 def test_a_run_without_a_loss_is_refused_before_training(tmp_path):

@@ -20,6 +20,7 @@ from search.pareto import parse_point, run_sweep, slug, text
 from search.progress import phase_of, read_metrics
 from search.report import context
 from search.run import Run
+from search.teacher import Teacher
 from search.trial import RESULTS, digest, read_trials
 from supernet.saved import load_subnet
 
@@ -32,11 +33,24 @@ def files(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def finished(files):
+def looks():
+    """Sizes of the batches that the teacher of `finished` looked at."""
+    return []
+
+
+@pytest.fixture(scope="module")
+def finished(files, looks):
     """(config, folder, points) of a sweep that ran to its end."""
     config = RunConfig.read(files, [f"sweep={json.dumps(SWEEP)}"])
     folder = files.parent / "sweep"
-    return config, folder, run_sweep(config, folder, ["test"])
+
+    def look(teacher, x, whole=Teacher.look):
+        looks.append(len(x))
+        return whole(teacher, x)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Teacher, "look", look)
+        return config, folder, run_sweep(config, folder, ["test"])
 
 
 @pytest.fixture
@@ -104,6 +118,11 @@ def test_the_supernet_is_warmed_up_once_and_every_search_starts_from_it(finished
         rows = read_metrics(folder / "points" / slug(name) / "metrics.jsonl")
         assert [row["phase"] for row in rows] == ["search"] * config.search.epochs
         assert rows[0]["limits"].keys() == {b.metric for b in parse_point(name)}
+
+
+def test_the_teacher_looks_at_no_batch_twice(finished, looks):
+    config, folder, _ = finished
+    assert sum(looks) == Run(config, folder).sources.data.size("train") > 0  # in every epoch they are the same batches
 
 
 def test_a_baseline_is_trained_for_as_many_epochs_as_a_found_network(finished):
