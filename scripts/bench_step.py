@@ -7,8 +7,9 @@ The supernet has every option: 3 weight bits x 3 activation bits x 8 widths per 
 gates. Its weight and architecture steps are those of search.bilevel, with loss, clipping, optimizer and two expected
 costs. `plain` is the user's float32 network with the same loss, clipping and optimizer, as PyTorch runs it; `plain, cl`
 the same in the memory layout that the supernet has (channels last). `subnet` is one of 4-bit weights and 8-bit
-activations. `whole tensors`: activations not quantized piece by piece; `image's step`: learned. `expected costs,
-alone`: without other steps in between. Steps take turns; medians are shown.
+activations; `taught`: with the float network as teacher, `before`: of batches that it has seen. `whole tensors`:
+activations not quantized piece by piece; `image's step`: learned. `expected costs, alone`: without other steps in
+between. Steps take turns; medians are shown.
 
 --memory: the highest resident memory during ten steps above that between two, each in a process of its own.
 """
@@ -39,7 +40,8 @@ from search.compiled import Compiled
 from search.config import SearchConfig
 from search.environment import environment
 from search.outcome import table as text_table
-from search.train import descend, smoothed_cross_entropy
+from search.teacher import Teacher
+from search.train import descend, distillation, smoothed_cross_entropy
 from supernet import SearchSpace, Supernet, extract, quantizers
 from supernet.networks import NETWORKS
 
@@ -110,17 +112,32 @@ LAYOUTS = {"plain": torch.contiguous_format, "plain, cl": torch.channels_last}
 SEARCHES = {"supernet": (BITS, WIDTHS), "4 bits": (MORE_BITS, WIDTHS), "2 widths": (BITS, FEWER_WIDTHS)}
 
 
-def subnet_step(name: str, size: int, compiled: bool) -> Step:
+def subnet_steps(name: str, size: int, compiled: bool) -> dict[str, Step]:
     net = search(name, size, False, *SEARCHES["supernet"]).net
     subnet, (x, y) = extract(net, net.uniform(4, 8)).train(), batch(name, size)
-    return training(subnet, x, y, Compiled(subnet, size, lambda line: None) if compiled else subnet)
+    forward = Compiled(subnet, size, lambda line: None) if compiled else subnet
+    return {
+        "subnet, weights": training(subnet, x, y, forward),
+        "subnet, taught": training(subnet, x, y, forward, Teacher(model(name), room=0)),
+        "subnet, taught before": training(subnet, x, y, forward, Teacher(model(name))),
+    }
 
 
-def training(net: nn.Module, x: Tensor, y: Tensor, forward: Callable[[Tensor], Tensor]) -> Step:
-    """A step of plain training; what is frozen has no part in it."""
+def training(
+    net: nn.Module, x: Tensor, y: Tensor, forward: Callable[[Tensor], Tensor], teacher: Teacher | None = None
+) -> Step:
+    """A step of plain training, or of one with a teacher; what is frozen has no part in it."""
     loss, weights = smoothed_cross_entropy(), [p for p in net.parameters() if p.requires_grad]
     optimizer = torch.optim.SGD(weights, 0.01, momentum=0.9)
-    return lambda: descend(loss(forward(x), y), [optimizer], weights, 5.0, "step")
+
+    def step() -> None:
+        output = forward(x)
+        value = loss(output, y)
+        if teacher is not None:
+            value = torch.lerp(value, distillation(output, teacher(x), 4.0), 0.5)
+        descend(value, [optimizer], weights, 5.0, "step")
+
+    return step
 
 
 def in_pieces_of(size: int, step: Step) -> Step:
@@ -162,7 +179,7 @@ def contenders(name: str, size: int) -> tuple[dict[str, Step], dict[str, float]]
                 made["supernet, architecture"] = arch_step(loop)
                 if not compiled:
                     made["expected costs"] = cost_step(loop)
-        made["subnet, weights"] = subnet_step(name, size, compiled)
+        made |= subnet_steps(name, size, compiled)
         if not compiled:
             made |= variants(name, size)
         for title, step in made.items():
