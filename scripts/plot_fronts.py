@@ -34,9 +34,10 @@ FOUND, BITS_ALONE = "found", "bits alone"
 
 @dataclass(frozen=True)
 class Sweep:
-    """One seed of a folder. series: what its searches are called. points: as finished.json has them."""
+    """One seed of a folder. network: model, data and device. series: what its searches are called. points: as
+    finished.json has them."""
 
-    network: str
+    network: tuple[str, str, str]
     series: str
     budgets: tuple[str, ...]
     points: Sequence[Mapping[str, Any]]
@@ -57,8 +58,7 @@ def sweeps(folder: Path) -> Iterator[Sweep]:
     for path in paths:
         config, points = finished(path)
         series = BITS_ALONE if config.space.widths == (1.0,) else FOUND
-        network = f"{config.model.name}, {config.data.name}, {config.device}"
-        yield Sweep(network, series, config.sweep, points)
+        yield Sweep((config.model.name, config.data.name, config.device), series, config.sweep, points)
 
 
 def metrics_of(budgets: str) -> list[str]:
@@ -124,12 +124,13 @@ def main(argv: list[str] | None = None) -> int:
     def run() -> int:
         from search.front_plots import Dot, Panel, fronts
 
-        by_network: dict[str, list[Sweep]] = defaultdict(list)
+        by_network: dict[tuple[str, str, str], list[Sweep]] = defaultdict(list)
         for folder in args.runs:
             for sweep in sweeps(Path(folder)):
                 by_network[sweep.network].append(sweep)
         panels = []
-        for network, seeds in by_network.items():
+        for (model, data, device), seeds in by_network.items():
+            network = f"{model}, {data}, {Path(device).stem}"
             for metric in dict.fromkeys(m for sweep in seeds for text in sweep.budgets for m in metrics_of(text)):
                 print(f"{network}: {metric}")
                 header = ("budget", "found %", f"{BITS_ALONE} %", "best plain %", "plain network", "gain", "inside")
