@@ -1,12 +1,12 @@
 """Predicted beside measured: whole networks by the sum of their table rows, float32, uniform and found subnets.
 
     python scripts/bench_predict.py [--json] [--networks resnet8 resnet20 mobilenet_v2]
-    python scripts/bench_predict.py --networks resnet8 --table tables/host-cpu.csv --points runs/front/points/*.json
+    python scripts/bench_predict.py --networks resnet8 --table tables/host-cpu.csv --points runs/front/pareto.json
 
 Weights are random: latency does not depend on them. Found subnets come from the budget solver with random scores on
-ResNet-8's space at five latency limits; with --points, from a sweep's finished points instead (search/pareto.py), plain
-networks among them. Rows that a network needs and the table lacks are measured; nothing is fitted, and without --points
-nothing interpolated. Quiet the machine first.
+ResNet-8's space at five latency limits; with --points, from sweeps instead, plain networks among them: a point's file
+each, or a sweep's pareto.json (search/pareto.py) or finished.json (scripts/bench_search.py). Rows that a network needs
+and the table lacks are measured; nothing is fitted, and without --points nothing interpolated. Quiet the machine first.
 """
 
 from __future__ import annotations
@@ -77,25 +77,32 @@ def found(net: Supernet, latency: TableLatency, seed: int) -> dict[str, Program]
     return programs
 
 
+def read_points(path: Path) -> list[tuple[str, str, dict[str, int]]]:
+    """(name, kind, choices) of the points in a file: one, or a sweep's. InputError for a file that is neither."""
+    try:
+        found = dict(json.loads(path.read_text()))
+        points = found.get("points", [found])
+        return [(str(point["name"]), point["kind"], dict(point["choices"])) for point in points]
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise InputError(f"{path}: no points of a sweep: {error!r}") from None
+
+
 def from_points(paths: Sequence[Path], net: Supernet) -> dict[str, Program]:
-    """The quantized networks of a sweep's points; of points with the same choices, the first. Raises InputError for a
-    file that is none, or of another network."""
+    """The quantized networks of sweeps' points; of points with the same choices, the first. Raises InputError for a
+    file without any, or of another network."""
     names = {choice.name for choice in net.choices()}
     programs: dict[str, Program] = {}
     seen = []
     for path in paths:
-        try:
-            point = json.loads(path.read_text())
-            name, kind, choices = str(point["name"]), point["kind"], dict(point["choices"])
-        except (OSError, ValueError, TypeError, KeyError) as error:
-            raise InputError(f"{path}: not a point of a sweep: {error!r}") from None
-        if kind == "float" or choices in seen:
-            continue
-        if set(choices) != names:
-            raise InputError(f"{path}: of another network: {min(set(choices) ^ names)} is not a choice of both")
-        seen.append(choices)
-        label = name if name not in programs else f"{name}, {path.parent.parent.name}"
-        programs[label] = lower(extract(net, Arch(choices)), f"point{len(programs)}")
+        for name, kind, choices in read_points(path):
+            if kind == "float" or choices in seen:
+                continue
+            if set(choices) != names:
+                raise InputError(f"{path}: of another network: {min(set(choices) ^ names)} is not a choice of both")
+            seen.append(choices)
+            sweep = path.parent.parent if path.parent.name == "points" else path.parent
+            label = next(text for text in (name, f"{name}, {sweep.name}", f"{name}, {path}") if text not in programs)
+            programs[label] = lower(extract(net, Arch(choices)), f"point{len(programs)}")
     return programs
 
 

@@ -39,11 +39,26 @@ def test_points_of_several_seeds_are_the_networks_of_their_choices_each_once(net
     assert widest == {"half": 32, "uniform 8-bit": 64, "half, seed1": 48}
 
 
+@pytest.mark.parametrize("name", ["pareto.json", "finished.json"])
+def test_a_sweep_in_one_file_is_all_of_its_points(net: Supernet, tmp_path: Path, name: str) -> None:
+    paths = []
+    for seed, width in enumerate((0.25, 0.5, 0.75)):
+        found = {"name": "half", "kind": "found", "choices": net.uniform(4, 8, width).choices}
+        float32 = {"name": "float32", "kind": "float", "choices": {}}
+        paths.append(tmp_path / f"seed{seed}" / name)
+        paths[-1].parent.mkdir()
+        paths[-1].write_text(json.dumps({"points": [float32, found]}))
+    assert list(from_points(paths, net)) == ["half", "half, seed1", "half, seed2"]
+    paths[1].write_text(json.dumps({"points": [1]}))
+    with pytest.raises(InputError, match=rf"seed1/{name}: no points of a sweep: TypeError"):
+        from_points(paths, net)
+
+
 def test_a_file_that_is_no_point_or_of_another_network_is_named(net: Supernet, tmp_path: Path) -> None:
     (tmp_path / "list.json").write_text("[1]")
-    with pytest.raises(InputError, match=r"list\.json: not a point of a sweep"):
+    with pytest.raises(InputError, match=r"list\.json: no points of a sweep"):
         from_points([tmp_path / "list.json"], net)
-    with pytest.raises(InputError, match=r"none\.json: not a point of a sweep: FileNotFoundError"):
+    with pytest.raises(InputError, match=r"none\.json: no points of a sweep: FileNotFoundError"):
         from_points([tmp_path / "none.json"], net)
     choices = {**net.uniform(8, 8).choices, "more.width": 16}
     with pytest.raises(InputError, match=r"other\.json: of another network: more\.width"):
