@@ -83,7 +83,7 @@ def test_the_same_bytes_in_another_shape_or_type_are_another_batch():
 
 
 def test_layouts_of_one_batch_are_one():
-    network, x = Counting(), torch.rand(6, 1, 2, 2).expand(6, 1, 2, 2)
+    network, x = Counting(), torch.rand(6, 1, 2, 2)
     assert taught([x, x.to(memory_format=torch.channels_last), x.repeat(1, 2, 1, 1)[:, ::2]], network)[1] == 1
 
 
