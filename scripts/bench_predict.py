@@ -13,9 +13,11 @@ from __future__ import annotations
 
 import argparse
 import json
+import operator
 import sys
 import tempfile
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +48,12 @@ SHARES = (0.9, 0.7, 0.5, 0.3, 0.1)
 FOUR_BITS = ("resnet8", "resnet20")
 
 
-def networks(name: str, seed: int) -> tuple[Supernet, dict[str, Program]]:
+SPACE = SearchSpace()
+Point = tuple[Path, str, dict[str, int]]
+"""A sweep's quantized network: its file, name and choices."""
+
+
+def networks(name: str, seed: int, space: SearchSpace = SPACE) -> tuple[Supernet, dict[str, Program]]:
     """A network's supernet, and its float32, uniform 8-bit and, of some, uniform 4-bit programs."""
     torch.manual_seed(seed)
     channels, size = SIZES[name]
@@ -56,7 +63,7 @@ def networks(name: str, seed: int) -> tuple[Supernet, dict[str, Program]]:
         for _ in range(20):
             model(x)  # sound batch-norm statistics
     model.eval()
-    net = Supernet.from_model(model, x).eval()
+    net = Supernet.from_model(model, x, space).eval()
     plain = Supernet.from_model(model, x, SearchSpace((32,), (32,), (1.0,))).eval()
     programs = {f"{name} float32": lower(extract(plain, plain.arch()), "float32")}
     for bits in (8, 4) if name in FOUR_BITS else (8,):
@@ -77,32 +84,44 @@ def found(net: Supernet, latency: TableLatency, seed: int) -> dict[str, Program]
     return programs
 
 
-def read_points(path: Path) -> list[tuple[str, str, dict[str, int]]]:
-    """(name, kind, choices) of the points in a file: one, or a sweep's. InputError for a file that is neither."""
+def read_points(path: Path) -> list[Point]:
+    """The quantized points in a file: one, or a sweep's. InputError for a file that is neither."""
     try:
         found = dict(json.loads(path.read_text()))
-        points = found.get("points", [found])
-        return [(str(point["name"]), point["kind"], dict(point["choices"])) for point in points]
-    except (OSError, ValueError, TypeError, KeyError) as error:
+        points = [point for point in found.get("points", [found]) if point["kind"] != "float"]
+        return [(path, str(p["name"]), {str(k): operator.index(v) for k, v in p["choices"].items()}) for p in points]
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise InputError(f"{path}: no points of a sweep: {error!r}") from None
 
 
-def from_points(paths: Sequence[Path], net: Supernet) -> dict[str, Program]:
-    """The quantized networks of sweeps' points; of points with the same choices, the first. Raises InputError for a
-    file without any, or of another network."""
+def space_of(points: Sequence[Point]) -> SearchSpace:
+    """The default space and every bit-width of the points. Raises InputError for one that is none."""
+
+    def options(word: str, usual: tuple[int, ...]) -> tuple[int, ...]:
+        asked = {value for _, _, choices in points for name, value in choices.items() if name.endswith(f".{word}")}
+        return tuple(sorted(asked.union(usual)))
+
+    return replace(
+        SPACE,
+        weight_bits=options("weight_bits", SPACE.weight_bits),
+        act_bits=options("act_bits", SPACE.act_bits),
+    )
+
+
+def from_points(points: Sequence[Point], net: Supernet) -> dict[str, Program]:
+    """The networks of points; of those with the same choices, the first. InputError for one of another network."""
     names = {choice.name for choice in net.choices()}
     programs: dict[str, Program] = {}
     seen = []
-    for path in paths:
-        for name, kind, choices in read_points(path):
-            if kind == "float" or choices in seen:
-                continue
-            if set(choices) != names:
-                raise InputError(f"{path}: of another network: {min(set(choices) ^ names)} is not a choice of both")
-            seen.append(choices)
-            sweep = path.parent.parent if path.parent.name == "points" else path.parent
-            label = next(text for text in (name, f"{name}, {sweep.name}", f"{name}, {path}") if text not in programs)
-            programs[label] = lower(extract(net, Arch(choices)), f"point{len(programs)}")
+    for path, name, choices in points:
+        if choices in seen:
+            continue
+        if set(choices) != names:
+            raise InputError(f"{path}: of another network: {min(set(choices) ^ names)} is not a choice of both")
+        seen.append(choices)
+        sweep = path.parent.parent if path.parent.name == "points" else path.parent
+        label = next(text for text in (name, f"{name}, {sweep.name}", f"{name}, {path}") if text not in programs)
+        programs[label] = lower(extract(net, Arch(choices)), f"point{len(programs)}")
     return programs
 
 
@@ -111,7 +130,7 @@ def main(argv: list[str] | None = None) -> int:
     p.add_argument("--networks", nargs="+", choices=SIZES, default=list(SIZES))
     p.add_argument("--device", default="host-cpu")
     p.add_argument("--table", default="tables/bench-predict.csv", help="where rows are kept (%(default)s)")
-    p.add_argument("--points", type=Path, nargs="+", metavar="FILE.json", help="of one network, and of its whole space")
+    p.add_argument("--points", type=Path, nargs="+", default=[], metavar="FILE.json", help="of one network")
     p.add_argument("--processes", type=int, default=5, help="processes that time each network (%(default)s)")
     p.add_argument("--seed", type=int, default=0)
     p.add_argument("--json", action="store_true")
@@ -120,13 +139,13 @@ def main(argv: list[str] | None = None) -> int:
     programs: dict[str, Program] = {}
     supernets = {}
     try:
+        if args.points and len(args.networks) != 1:
+            raise InputError("--points: of which network? give one: --networks resnet8")
+        points = [point for path in args.points for point in read_points(path)]
         for name in args.networks:
-            supernets[name], more = networks(name, args.seed)
+            supernets[name], more = networks(name, args.seed, space_of(points))
             programs |= more
-        if args.points:
-            if len(args.networks) != 1:
-                raise InputError("--points: of which network? give one: --networks resnet8")
-            programs |= from_points(args.points, supernets[args.networks[0]])
+            programs |= from_points(points, supernets[name])
         specs = [op.spec for program in programs.values() for op in program.ops]
         if random := not args.points and "resnet8" in supernets:
             specs += space_specs(supernets["resnet8"])

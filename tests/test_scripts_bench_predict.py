@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from lut.errors import InputError
-from scripts.bench_predict import from_points, main, networks
+from scripts.bench_predict import Point, from_points, main, networks, read_points, space_of
 from supernet import Supernet
 
 
@@ -25,6 +25,10 @@ def write(folder: Path, name: str, kind: str, choices: Any) -> Path:
     return path
 
 
+def points_of(*paths: Path) -> list[Point]:
+    return [point for path in paths for point in read_points(path)]
+
+
 def test_points_of_several_seeds_are_the_networks_of_their_choices_each_once(net: Supernet, tmp_path: Path) -> None:
     paths = [
         write(tmp_path / "seed0/points", "float32", "float", {}),
@@ -33,10 +37,25 @@ def test_points_of_several_seeds_are_the_networks_of_their_choices_each_once(net
         write(tmp_path / "seed1/points", "half", "found", net.uniform(4, 8, 0.75).choices),
         write(tmp_path / "seed1/points", "uniform 8-bit", "uniform", net.uniform(8, 8).choices),
     ]
-    programs = from_points(paths, net)
+    programs = from_points(points_of(*paths), net)
     assert list(programs) == ["half", "uniform 8-bit", "half, seed1"]
     widest = {name: max(op.spec.c_out for op in program.ops) for name, program in programs.items()}
     assert widest == {"half": 32, "uniform 8-bit": 64, "half, seed1": 48}
+
+
+def test_bits_that_the_default_space_lacks_are_those_of_the_points(net: Supernet, tmp_path: Path) -> None:
+    choices = net.uniform(2, 8).choices | {"block1.conv1.act_bits": 2, "block2.conv1.weight_bits": 3}
+    points = points_of(
+        write(tmp_path, "odd", "found", choices), write(tmp_path, "plain", "uniform", net.uniform(8, 8).choices)
+    )
+    space = space_of(points)
+    assert (space.weight_bits, space.act_bits) == ((2, 3, 4, 8), (2, 4, 8))
+    specs = [op.spec for op in from_points(points, networks("resnet8", 0, space)[0])["odd"].ops]
+    assert {spec.w_bits for spec in specs} >= {2, 3, 8} and any(2 in spec.in_bits for spec in specs)
+    with pytest.raises(InputError, match=r"space\.weight_bits: \[2, 3, 4, 8, 9\]"):
+        space_of(points_of(write(tmp_path, "nine", "found", choices | {"fc.weight_bits": 9})))
+    with pytest.raises(InputError, match="no points of a sweep: TypeError"):
+        read_points(write(tmp_path, "half", "found", choices | {"fc.weight_bits": 2.5}))
 
 
 @pytest.mark.parametrize("name", ["pareto.json", "finished.json"])
@@ -48,24 +67,24 @@ def test_a_sweep_in_one_file_is_all_of_its_points(net: Supernet, tmp_path: Path,
         paths.append(tmp_path / f"seed{seed}" / name)
         paths[-1].parent.mkdir()
         paths[-1].write_text(json.dumps({"points": [float32, found]}))
-    assert list(from_points(paths, net)) == ["half", "half, seed1", "half, seed2"]
+    assert list(from_points(points_of(*paths), net)) == ["half", "half, seed1", "half, seed2"]
     paths[1].write_text(json.dumps({"points": [1]}))
     with pytest.raises(InputError, match=rf"seed1/{name}: no points of a sweep: TypeError"):
-        from_points(paths, net)
+        from_points(points_of(*paths), net)
 
 
 def test_a_file_that_is_no_point_or_of_another_network_is_named(net: Supernet, tmp_path: Path) -> None:
     (tmp_path / "list.json").write_text("[1]")
     with pytest.raises(InputError, match=r"list\.json: no points of a sweep"):
-        from_points([tmp_path / "list.json"], net)
+        read_points(tmp_path / "list.json")
     with pytest.raises(InputError, match=r"none\.json: no points of a sweep: FileNotFoundError"):
-        from_points([tmp_path / "none.json"], net)
+        read_points(tmp_path / "none.json")
     choices = {**net.uniform(8, 8).choices, "more.width": 16}
     with pytest.raises(InputError, match=r"other\.json: of another network: more\.width"):
-        from_points([write(tmp_path, "other", "found", choices)], net)
+        from_points(points_of(write(tmp_path, "other", "found", choices)), net)
     short = dict(list(net.uniform(8, 8).choices.items())[1:])
     with pytest.raises(InputError, match="of another network"):
-        from_points([write(tmp_path, "short", "found", short)], net)
+        from_points(points_of(write(tmp_path, "short", "found", short)), net)
 
 
 def test_points_want_one_network(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
