@@ -18,7 +18,7 @@ from .keys import keys_of
 from .lock import alone
 from .machine import this_machine
 from .plan import plan
-from .profilers.base import Failure, spread
+from .profilers.base import Failure, disturbed, spread, unconfirmed
 from .profilers.chain import measure_beyond
 from .profilers.host import HostProfiler
 from .profilers.journal import Journal, journal_path
@@ -32,6 +32,8 @@ log = logging.getLogger(__name__)
 
 SHARE, QUICK_SHARE = 0.35, 0.15
 """Of a large group's rows, how many are measured."""
+MOST_DOUBTFUL = 0.01
+"""Of all rows, how many may be too slow before somebody is told."""
 WARNINGS = 5
 """Failed rows that are named for each reason; the journal has all of them."""
 
@@ -174,7 +176,7 @@ def _measure(
                     log.warning("%s: not measured: %s", describe(key), answer)
             else:
                 rows[key] = answer
-        spreads = [spread(samples) for key in rows if len(samples := journal.samples.get(key, [])) > 1]
+        timed = [samples for key in rows if len(samples := journal.samples.get(key, [])) > 1]
         if not rows:
             first = next(iter(failures.items()), None)
             raise LutError(f"{path}: no row was measured" + (f"; {describe(first[0])}: {first[1]}" if first else ""))
@@ -191,9 +193,18 @@ def _measure(
             **({"word": str(rules.word)} if rules.word else {}),
             **error_provenance(held_out_errors(rows, rules.lanes, rules.word)),
         }
-        if spreads:
-            median, p90 = np.quantile(spreads, [0.5, 0.9])
+        if timed:
+            median, p90 = np.quantile(list(map(spread, timed)), [0.5, 0.9])
             provenance["spread"] = f"median {median:.4f}, p90 {p90:.4f} over processes"
+        if timed and not isinstance(worker, McuProfiler):
+            share = disturbed(timed)
+            provenance["disturbed"] = f"{share:.3f}"
+            if (doubtful := sum(unconfirmed(share, len(samples)) for samples in timed)) > MOST_DOUBTFUL * len(timed):
+                log.warning(
+                    "%s: %.0f%% of the timings were disturbed by other work on this machine, so about %.0f of %d rows "
+                    "may be too slow; quieten it and build again with --force",
+                    *(path, 100 * share, doubtful, len(timed)),
+                )
         table = LatencyTable(rows, provenance, path)
         table.write()
         journal.add_written(path)
@@ -212,4 +223,6 @@ def account(table: LatencyTable) -> str:
         line += (
             f"; interpolation, held out: median {median:.1%}, p90 {p90:.1%} (n = {table.provenance['held_out_rows']})"
         )
+    if float(table.provenance.get("disturbed", 0)) > 0.1:
+        line += f"; {float(table.provenance['disturbed']):.0%} of the timings disturbed by other work, and repeated"
     return line

@@ -28,6 +28,7 @@ NUMBERS = {
     "word": _whole(0),
     "held_out_error": _finite(0),
     "held_out_error_p90": _finite(0),
+    "disturbed": _finite(0),
     "calibration_scale": _finite(0, above=True),
     "calibration_op_us": _finite(0),
     "calibration_kib_us": _finite(0),

@@ -2,6 +2,9 @@
 
 Rows a minute, seconds for the table, spread over processes, and the held-out error of the interpolation, once on the
 default space and once (--dense) on a finer one of which only a plan's share is measured and some of the rest checked.
+
+--again N: N rows twice as a table's are timed, and twice in few and long timings (FEW), in turn: how far apart are the
+two times of a row? On a machine with busy neighbours that says whether a table can be believed.
 """
 
 from __future__ import annotations
@@ -26,9 +29,12 @@ from lut.machine import this_machine
 from lut.profilers.base import Failure
 from lut.profilers.host import HostProfiler
 from lut.spec import OpSpec
+from lut.table import LatencyTable
 
 WIDTHS, DENSE = (0.25, 0.5, 0.75, 1.0), tuple(i / 16 for i in range(1, 17))
 BITS = (2, 4, 8)
+FEW = HostProfiler(processes=5, most=10, doubt=1.0, windows=60, progress=True)
+"""Five timings of 30 ms, as tables were made before neighbours were reckoned with; more where no two agree."""
 
 
 def conv(c_in: int, c_out: int, size: int, k: int, stride: int, bits: int, in_bits: int, add: bool = False) -> OpSpec:
@@ -54,20 +60,52 @@ def resnet8(widths: Sequence[float], bits: Sequence[int] = BITS) -> list[OpSpec]
     return specs + [OpSpec("linear", 1, c, 10, 1, 1, in_bits=(i,), out_bits=16) for c in options[64] for i in bits]
 
 
+def again(specs: Sequence[OpSpec], device: Device) -> dict[str, object]:
+    """By way of timing: of rows timed twice, how many differ, and by how much; seconds of a pass, builds included."""
+    ways = {"as a table's are": HostProfiler(progress=True), "few and long": FEW}
+    passes: dict[str, list[LatencyTable]] = {way: [] for way in ways}
+    start = time.monotonic()
+    seconds = dict.fromkeys(ways, 0.0)
+    for _ in range(2):
+        for way, profiler in ways.items():
+            with tempfile.TemporaryDirectory() as folder:
+                table = run_build(device, specs, Path(folder, "t.csv"), every_row=True, profiler=profiler).table
+            passes[way].append(table)
+            seconds[way], start = seconds[way] + time.monotonic() - start, time.monotonic()
+    body: dict[str, object] = {}
+    for way, (first, second) in passes.items():
+        ratios = np.array([row.us / second[spec].us for spec, row in first.items() if spec in second])
+        apart = np.exp(np.abs(np.log(ratios))) - 1
+        body[way] = {
+            "rows": len(apart),
+            "seconds": round(seconds[way] / 2, 1),
+            "disturbed": ", ".join(table.provenance["disturbed"] for table in (first, second)),
+            **{f"above {limit:.0%} apart": f"{(apart > limit).mean():.1%}" for limit in (0.03, 0.05, 0.1)},
+            "at most": f"{apart.max():.1%}",
+            "in the median": f"{np.median(apart):.2%}",
+        }
+    return body
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--dense", action="store_true", help="widths in sixteenths; also measure rows left out")
     parser.add_argument("--check", type=int, default=60, help="with --dense: rows to check (%(default)s)")
+    parser.add_argument("--again", type=int, default=0, metavar="N", help="rows to time twice, in two ways")
     parser.add_argument("--json", action="store_true")
     args = parser.parse_args()
     device, specs = Device.load("host-cpu"), resnet8(DENSE if args.dense else WIDTHS)
     isa = this_machine(device)["isa"]
     keys = list(dict.fromkeys(kernels.row_key(spec, isa) for spec in specs))
+    if args.again:
+        body = again(random.Random(0).sample(keys, min(args.again, len(keys))), device)
+        print(json.dumps(body, indent=1) if args.json else "\n".join(f"{way}: {each}" for way, each in body.items()))
+        return 0
     with tempfile.TemporaryDirectory() as folder:
         start = time.monotonic()
         result = run_build(device, specs, Path(folder, "t.csv"))
         seconds = time.monotonic() - start
-    body: dict[str, object] = {
+    body = {
         "space_rows": len(keys),
         "groups": len({group_of(key) for key in keys}),
         "measured": result.measured,

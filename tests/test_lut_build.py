@@ -70,6 +70,21 @@ def test_what_another_process_measured_meanwhile_is_read_instead(engine, tmp_pat
 SIXTEEN = 16
 
 
+def test_a_machine_that_is_too_busy_is_told_of(engine, tmp_path, capsys, caplog):
+    rows = [replace(CONV, kind="busy", c_in=c) for c in range(4, 24)]
+    table = build_table(HOST, rows, tmp_path / "t.csv", every_row=True, profiler=replace(engine, processes=4, most=4))
+    share = float(table.provenance["disturbed"])
+    assert 0.3 < share < 0.7
+    (told,) = [record.getMessage() for record in caplog.records if "too slow" in record.getMessage()]
+    assert f"{share:.0%} of the timings were disturbed by other work on this machine, so about" in told
+    assert "of 20 rows may be too slow" in told
+    assert f"{share:.0%} of the timings disturbed by other work, and repeated" in capsys.readouterr().err
+    calm = build_table(HOST, [CONV], tmp_path / "c.csv", profiler=engine)
+    assert float(calm.provenance["disturbed"]) == 0
+    assert "disturbed" not in capsys.readouterr().err
+    assert len([record for record in caplog.records if "too slow" in record.getMessage()]) == 1
+
+
 def test_unsupported_and_failed_rows_are_recorded_and_the_rest_is_written(engine, tmp_path):
     path = tmp_path / "t.csv"
     result = run_build(HOST, [CONV, replace(CONV, kind="unheard"), replace(CONV, kind="crash")], path, profiler=engine)

@@ -3,6 +3,7 @@
 The kernels are Python functions in a module of the test's own, which the workers import by its path.
 """
 
+import itertools
 import json
 import signal
 import subprocess
@@ -19,8 +20,9 @@ from interruptible import interruptible
 from lut.build import build_table, read_specs
 from lut.errors import LutError
 from lut.interpolate import group_of
-from lut.profilers.base import Built, Failure, spread, summarise
+from lut.profilers.base import Built, Failure, disturbed, spread, summarise, unconfirmed
 from lut.profilers.host import Drift, HostProfiler, remeasure, sentinels
+from lut.profilers.journal import Journal
 from lut.profilers.pool import Pool, fixed_addresses
 from lut.spec import Latency
 from lut.table import LatencyTable
@@ -88,13 +90,60 @@ def test_workers_have_fixed_addresses_their_core_and_their_limit():
 def test_rows_that_disagree_are_timed_more():
     steady, torn = [[1.0] * 5, [1.01] * 5, [9.0] * 5], [[1.0] * 5, [1.3] * 5, [1.4] * 5]
     profiler = HostProfiler(processes=3)
-    assert profiler._due(torn[:2], 2)
-    assert not profiler._due(steady, 3)
-    assert profiler._due(torn, 3)
-    assert not profiler._due(torn, 4), "at most one process per turn"
+    assert profiler._due(torn[:2], 2, share=0)
+    assert not profiler._due(torn[:2], 1, share=0), "at most one process per turn"
+    assert not profiler._due(steady, 3, share=0)
+    assert profiler._due(steady, 3, share=0.3)
+    assert profiler._due(torn, 3, share=0)
+    assert not profiler._due(torn, 2, share=0.9)
+    assert not replace(profiler, most=3)._due(torn, 3, share=0.9)
     assert spread(torn) == pytest.approx(0.3)
     assert summarise(torn).us == 1.3
-    assert not profiler._due([*torn, [1.31] * 5, [1.02] * 5], 5)
+    assert not profiler._due([*torn, [1.31] * 5, [1.02] * 5], 5, share=0)
+
+
+def test_chance_of_too_few_undisturbed_processes_brute_force():
+    for share, count in ((0.0, 1), (0.1, 2), (0.3, 3), (0.6, 7), (1.0, 4)):
+        chance = 0.0
+        for slow in itertools.product((True, False), repeat=count):
+            if slow.count(False) < 2:
+                chance += share ** slow.count(True) * (1 - share) ** slow.count(False)
+        assert unconfirmed(share, count) == pytest.approx(chance)
+
+
+def test_disturbed_processes_are_those_above_the_lowest_of_their_row():
+    assert disturbed([]) == 0
+    assert disturbed([[[1.0] * 3, [1.04] * 3, [1.06, 1.07, 2.0]], [[4.0], [5.0]]]) == pytest.approx(2 / 5)
+
+
+def test_on_a_busy_machine_rows_are_timed_until_two_times_can_be_trusted(engine, tmp_path):
+    """A neighbour slows three processes of five from beginning to end: five timings each leave rows that are wrong."""
+    specs = [replace(CONV, kind="busy", c_in=c) for c in range(4, 64)]
+    quiet = replace(CONV, c_in=4)
+    list(engine.measure([quiet], HOST))
+    assert len([c for c in calls(tmp_path) if c.startswith("time")]) == 3
+    patient = replace(engine, processes=5, most=30)
+    rows = dict(patient.measure(specs, HOST))
+    wrong = [s.c_in for s, row in rows.items() if row.us > 1.01 * (s.c_in * s.c_out / 100)]
+    assert len(wrong) <= 1
+    assert min(row.n for row in rows.values()) >= 50, "ten processes or more of five samples each"
+    hasty = dict(replace(patient, most=5).measure(specs, HOST))
+    assert sum(row.us > 1.01 * (s.c_in * s.c_out / 100) for s, row in hasty.items()) > 5
+
+
+def test_an_interrupted_build_goes_on_with_rows_in_doubt_and_a_finished_one_does_not(engine, tmp_path):
+    machine, path = {"device": "host-cpu"}, tmp_path / "t.journal.jsonl"
+    with Journal.open(path, machine) as journal:
+        for us in (20.0, 2.56, 30.0):
+            journal.add_samples(CONV, [us] * 5)
+    with Journal.open(path, machine) as journal:
+        ((_, row),) = replace(engine, journal=journal).measure([CONV], HOST)
+        assert (row.us, row.n) == (pytest.approx(2.5602), 35)
+        journal.add_samples(CONV, [0.1] * 5)
+        journal.add_written(tmp_path / "t.csv")
+    with Journal.open(path, machine) as journal:
+        ((_, row),) = replace(engine, journal=journal).measure([CONV], HOST)
+        assert row.n == 40
 
 
 def test_summary_brute_force():

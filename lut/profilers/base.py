@@ -14,6 +14,9 @@ import numpy as np
 from ..device import Device
 from ..spec import Latency, OpSpec
 
+DISTURBED = 0.05
+"""How far above a row's lowest time a process's is that was never undisturbed; clocks and places make less."""
+
 
 @dataclass(frozen=True, slots=True)
 class Failure:
@@ -72,6 +75,22 @@ def confirmed(processes: Sequence[Sequence[float]]) -> float:
 def spread(processes: Sequence[Sequence[float]]) -> float:
     """How far the second lowest floor is above the lowest, relative; 0 for one process."""
     return confirmed(processes) / min(map(floor, processes)) - 1
+
+
+def disturbed(rows: Iterable[Sequence[Sequence[float]]]) -> float:
+    """The share of all rows' processes that were disturbed from their first sample to their last: whose floor is more
+    than DISTURBED above their row's lowest. 0 without any."""
+    above: list[bool] = []
+    for processes in rows:
+        floors = list(map(floor, processes))
+        above += [us > min(floors) * (1 + DISTURBED) for us in floors]
+    return sum(above) / len(above) if above else 0.0
+
+
+def unconfirmed(share: float, processes: int) -> float:
+    """The chance that all but one of a row's processes, or all of them, were disturbed, where each is with a chance of
+    `share`: its time may then be a disturbed one."""
+    return float(share**processes + processes * (1 - share) * share ** (processes - 1))
 
 
 def summarise(processes: Sequence[Sequence[float]], built: Built | None = None, source: str = "host") -> Latency:

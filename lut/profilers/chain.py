@@ -37,7 +37,7 @@ from .timing import OUT, harness, load_kernel, pointers, random_arguments
 
 OPS, CHAINS, PROCESSES = 12, 12, 5
 """Operators of a chain; chains of different rows; processes that time each."""
-ROUNDS, WINDOWS, WINDOW_US = 6, 10, 300.0
+ROUNDS, WINDOWS, WINDOW_US = 20, 3, 300.0
 WORKSPACE = NAMES.index("workspace")
 WEIGHTED = ("conv2d", "conv2d_add", "linear")
 SECONDS, MEMORY = 60.0, 4 * 2**30

@@ -1,8 +1,10 @@
 """Times kernels on this computer: build all with every core, then time one at a time on a quiet one.
 
-A time depends on the process (where its memory lies) and on the minute (clock, neighbours), so every row is timed in
-several processes, each of which passes over all rows in an order of its own. Where no two
-processes agree on the undisturbed time, more are asked.
+A time depends on the process (where its memory lies) and on the moment (clock, neighbours), so every row is timed in
+several processes, each of which passes over all rows in an order of its own. On a shared machine most of the moments
+may be disturbed: what another program does on the same physical core makes a kernel 1.2 to 1.5 times as slow, for
+longer than one timing takes. So timings are short, and all rows are timed in more processes until it is unlikely that
+two of a row's were not undisturbed; rows whose two lowest times differ then, in more still.
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ from ..schedules import ScheduleDatabase, schedules_path
 from ..spec import MEASURED, Latency, OpSpec
 from ..table import LatencyTable
 from . import metaschedule, tune
-from .base import Built, Failure, Timing, spread, summarise
+from .base import Built, Failure, Timing, disturbed, spread, summarise, unconfirmed
 from .journal import Journal
 from .pool import Pool
 from .quiet import quiet_cores
@@ -36,7 +38,9 @@ DRIFT_LIMIT = 0.03
 class HostProfiler:
     """build(spec, isa, threads) -> kernel and measure(kernel, windows, window_us) -> us: import paths, "module:name".
 
-    processes: times each row is measured at least, and `most` at most while no two agree within `agree` (relative).
+    processes: times each row is measured at least; all rows are measured again while the chance that one lacks two
+    undisturbed times is above `doubt`, a row alone while its two lowest differ by more than `agree` (relative), until
+    `most`.
     Limits of one build or timing: `seconds`, `memory_bytes` (address space). Rows in the `journal` are not run again.
     schedules: how many of a kernel's are tried; tune: trials of MetaSchedule after that; variants: those of rows that
     have one already; database: where traces are.
@@ -45,9 +49,10 @@ class HostProfiler:
     build: str = "lut.profilers.timing:build_linked"
     measure_kernel: str = "lut.profilers.timing:measure"
     processes: int = 5
-    most: int = 10
+    most: int = 30
+    doubt: float = 0.005
     agree: float = 0.03
-    windows: int = 60
+    windows: int = 20
     window_us: float = 500.0
     seconds: float = 20.0
     memory_bytes: int = 4 * 2**30
@@ -69,7 +74,13 @@ class HostProfiler:
         samples = {spec: [list(process) for process in known.get(spec, [])] for spec in specs}
         built = dict(self.journal.built) if self.journal else {}
         quiet = self._cores(device)
-        wanted = [spec for spec in specs if len(samples[spec]) < self.processes]
+        share = disturbed(samples.values())
+        interrupted = self.journal is not None and not self.journal.written
+        wanted = [
+            spec
+            for spec, processes in samples.items()
+            if len(processes) < self.processes or (interrupted and self._unsure(processes, share))
+        ]
         kernels: dict[OpSpec, Built] = {}
         for spec, answer in self._built(wanted, built, device, quiet):
             if isinstance(answer, Failure):
@@ -80,9 +91,11 @@ class HostProfiler:
             if self.journal:
                 self.journal.add_build(spec, answer)
         rounds = max(self.processes, self.most)
-        with Progress(sum(self.processes - len(samples[s]) for s in kernels), "time", "timing", self.progress) as bar:
+        lacking = sum(max(0, self.processes - len(samples[spec])) for spec in kernels)
+        with Progress(lacking, "time", "timing", self.progress) as bar:
             for turn in range(rounds):
-                due = [spec for spec in kernels if spec in samples and self._due(samples[spec], turn)]
+                share = disturbed(samples[spec] for spec in kernels if spec in samples)
+                due = [spec for spec in kernels if spec in samples and self._due(samples[spec], turn, share)]
                 random.Random(turn).shuffle(due)
                 bar.grow(len(due) if turn >= self.processes else 0)
                 timings = {spec: self._timing(device, kernels[spec].kernel, self.windows) for spec in due}
@@ -190,10 +203,16 @@ class HostProfiler:
     def _agreement(self, device: Device, kernels: Sequence[bytes]) -> Timing:
         return Timing("call", ("lut.profilers.tune:differing", list(kernels)), self.seconds)
 
-    def _due(self, processes: Sequence[Sequence[float]], turn: int) -> bool:
-        if len(processes) < self.processes:
-            return len(processes) <= turn
-        return len(processes) == turn and spread(processes) > self.agree
+    def _due(self, processes: Sequence[Sequence[float]], turn: int, share: float) -> bool:
+        """Whether a row is timed in this turn: at most once in each, so that its times lie apart."""
+        short = len(processes) < self.processes
+        return len(processes) <= turn and (short or self._unsure(processes, share))
+
+    def _unsure(self, processes: Sequence[Sequence[float]], share: float) -> bool:
+        """Whether a row's time may be a disturbed one, where a share of all timings is."""
+        if len(processes) >= self.most:
+            return False
+        return unconfirmed(share, len(processes)) > self.doubt or spread(processes) > self.agree
 
     def _failed(self, spec: OpSpec, failure: Failure) -> Failure:
         if self.journal:

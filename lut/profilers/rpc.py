@@ -148,9 +148,12 @@ def differing(pickled: Sequence[bytes], address: str, key: str, seconds: float) 
 
 @dataclass(frozen=True)
 class RpcProfiler(HostProfiler):
-    """A HostProfiler whose kernels run on the device, each for `run_seconds` at most."""
+    """A HostProfiler whose kernels run on the device, each for `run_seconds` at most. Timings are long and few: each is
+    a session with the server."""
 
     build: str = "lut.kernels:build"
+    most: int = 10
+    windows: int = 60
     run_seconds: float = 10.0
     source: str = "board"
 
