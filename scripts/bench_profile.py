@@ -3,7 +3,7 @@
 Rows a minute, seconds for the table, spread over processes, and the held-out error of the interpolation, once on the
 default space and once (--dense) on a finer one of which only a plan's share is measured and some of the rest checked.
 
---again N: N rows twice as a table's are timed, and twice in few and long timings (FEW), in turn: how far apart are the
+--again N: N rows twice as a table's are timed, and twice in few and long timings, in turn (WAYS): how far apart are the
 two times of a row? On a machine with busy neighbours that says whether a table can be believed.
 """
 
@@ -16,8 +16,9 @@ import random
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -33,8 +34,12 @@ from lut.table import LatencyTable
 
 WIDTHS, DENSE = (0.25, 0.5, 0.75, 1.0), tuple(i / 16 for i in range(1, 17))
 BITS = (2, 4, 8)
-FEW = HostProfiler(processes=5, most=10, doubt=1.0, windows=60, progress=True)
-"""Five timings of 30 ms, as tables were made before neighbours were reckoned with; more where no two agree."""
+Body = dict[str, dict[str, Any]]
+WAYS = {
+    "as a table's are": HostProfiler(progress=True),
+    "few and long": HostProfiler(processes=5, most=10, doubt=1.0, windows=60, progress=True),
+}
+"""Ways of timing rows. Few: five timings of 30 ms, and more where no two agree, whatever neighbours do."""
 
 
 def conv(c_in: int, c_out: int, size: int, k: int, stride: int, bits: int, in_bits: int, add: bool = False) -> OpSpec:
@@ -60,9 +65,8 @@ def resnet8(widths: Sequence[float], bits: Sequence[int] = BITS) -> list[OpSpec]
     return specs + [OpSpec("linear", 1, c, 10, 1, 1, in_bits=(i,), out_bits=16) for c in options[64] for i in bits]
 
 
-def again(specs: Sequence[OpSpec], device: Device) -> dict[str, object]:
+def again(specs: Sequence[OpSpec], device: Device, ways: Mapping[str, HostProfiler] = WAYS) -> Body:
     """By way of timing: of rows timed twice, how many differ, and by how much; seconds of a pass, builds included."""
-    ways = {"as a table's are": HostProfiler(progress=True), "few and long": FEW}
     passes: dict[str, list[LatencyTable]] = {way: [] for way in ways}
     start = time.monotonic()
     seconds = dict.fromkeys(ways, 0.0)
@@ -72,7 +76,7 @@ def again(specs: Sequence[OpSpec], device: Device) -> dict[str, object]:
                 table = run_build(device, specs, Path(folder, "t.csv"), every_row=True, profiler=profiler).table
             passes[way].append(table)
             seconds[way], start = seconds[way] + time.monotonic() - start, time.monotonic()
-    body: dict[str, object] = {}
+    body: Body = {}
     for way, (first, second) in passes.items():
         ratios = np.array([row.us / second[spec].us for spec, row in first.items() if spec in second])
         apart = np.exp(np.abs(np.log(ratios))) - 1
@@ -98,14 +102,14 @@ def main() -> int:
     isa = this_machine(device)["isa"]
     keys = list(dict.fromkeys(kernels.row_key(spec, isa) for spec in specs))
     if args.again:
-        body = again(random.Random(0).sample(keys, min(args.again, len(keys))), device)
-        print(json.dumps(body, indent=1) if args.json else "\n".join(f"{way}: {each}" for way, each in body.items()))
+        ways = again(random.Random(0).sample(keys, min(args.again, len(keys))), device)
+        print(json.dumps(ways, indent=1) if args.json else "\n".join(f"{way}: {each}" for way, each in ways.items()))
         return 0
     with tempfile.TemporaryDirectory() as folder:
         start = time.monotonic()
         result = run_build(device, specs, Path(folder, "t.csv"))
         seconds = time.monotonic() - start
-    body = {
+    body: dict[str, object] = {
         "space_rows": len(keys),
         "groups": len({group_of(key) for key in keys}),
         "measured": result.measured,
