@@ -2,9 +2,10 @@
 
 The argmax of every choice when it is inside the budgets, and the n most probable architectures that `solve` finds
 there; each is extracted, its batch-norm statistics are estimated anew, and the best on the validation split is taken.
-What it leaves of the budgets is filled (`fill.py`). With a trial (`trial.py`), the plain networks inside the budgets,
-filled as well, compete with it (`finalists.py`). Finalists inherit from the searched supernet or, where that serves
-them better, from the one that it was before: a search trains weights for all architectures at once.
+What it leaves of the budgets is filled (`fill.py`). With a trial (`trial.py`), plain networks inside the budgets, and
+one whose bits alone are as searched, compete with it, filled as well (`finalists.py`). Finalists inherit from the
+searched supernet or, where that serves them better, from the one that it was before: a search trains weights for all
+architectures at once.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from .config import SearchConfig
 from .costs import Costs, expected_costs, network_costs, resolve
 from .evaluate import Metric, evaluate, reestimate_batchnorm, require_own, top1
 from .fill import fill
-from .finalists import plain
+from .finalists import evenly_wide, plain
 from .finetune import finetune
 from .solve import cost_of, solve
 from .trial import Trial, make_trial
@@ -97,7 +98,8 @@ def choose(
     best = compared[0].arch
     archs_by_name = {"searched": fill(net.choices(), schedule, best, costs, budgets)}
     if trial is not None:
-        for name, arch in plain(net, costs, budgets, best).items():
+        rivals = plain(net, costs, budgets, best) | evenly_wide(net, scores, costs, budgets, best)
+        for name, arch in rivals.items():
             filled = fill(net.choices(), schedule, arch, costs, budgets)
             if all(filled.choices != other.choices for other in archs_by_name.values()):
                 archs_by_name[name] = filled

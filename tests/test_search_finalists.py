@@ -14,7 +14,7 @@ from search.budget import Budget, BudgetError
 from search.choose import choose
 from search.costs import network_costs, resolve
 from search.fill import ORDERED
-from search.finalists import covers, plain
+from search.finalists import covers, evenly_wide, plain
 from search.solve import cost_of
 from supernet import SearchSpace, Supernet, extract
 from supernet.mixed import MixedOp
@@ -101,6 +101,33 @@ def test_operators_are_those_of_the_found_network():
         assert arch.choices == {**net.uniform(8, 8).choices, operator.name: option}
 
 
+@pytest.mark.parametrize("limits", [*LIMITS, {"weights": 0.12}], ids=str)
+def test_evenly_wide_is_the_most_probable_of_the_widest_share_at_which_some_bits_fit(limits):
+    net = supernet()
+    costs, budgets = problem(net, limits)
+    scores = np.random.default_rng(1).normal(size=net.alpha.shape)
+    bits = [c for c in net.choices() if c.kind in ("weight_bits", "act_bits")]
+    narrow = net.uniform(2, 4, WIDTHS[0])
+    for share in reversed(WIDTHS):
+        even = net.uniform(8, 8, share).choices
+        every = [
+            {**even, **dict(zip((c.name for c in bits), o))} for o in itertools.product(*(c.options for c in bits))
+        ]
+        fitting = [choices for choices in every if inside(net, costs, budgets, choices)]
+        if fitting:
+            break
+    best = max(fitting, key=lambda choices: sum(scores[c.index, c.position(choices[c.name])] for c in bits))
+    found = evenly_wide(net, scores, costs, budgets, narrow)
+    if share == WIDTHS[0]:
+        assert not found, "that is what the narrow one has"
+        return
+    ((name, arch),) = found.items()
+    assert name == ("searched, full width" if share == 1 else f"searched, {share:g} wide")
+    assert (arch.choices, arch.space) == (best, narrow.space)
+    assert arch.predicted == {m: cost_of(net.schedule(), c, best) for m, c in costs.items()}
+    assert evenly_wide(net, scores, costs, budgets, arch) == {}
+
+
 def finalists(limits, verdict):
     """What `choose` makes of trials whose outcome is verdict(name); the networks tried, by name."""
     torch.manual_seed(0)
@@ -133,6 +160,17 @@ def test_the_best_by_trial_is_chosen_and_every_finalist_is_inside(winner):
         assert all(by_name[name].choices[c.name] >= arch.choices[c.name] for c in net.choices() if c.kind in ORDERED)
         assert tried[name].arch.choices == by_name[name].choices
     assert by_name["searched"].choices == alone[0].arch.choices
+
+
+@pytest.mark.parametrize(("share", "name"), [(0.6, "searched, full width"), (0.35, "searched, 0.5 wide")])
+def test_searched_bits_at_an_even_width_are_a_finalist_filled(share, name):
+    net, costs, budgets, found, _, tried = finalists({"weights": share}, lambda given: float(given == name))
+    assert (found[0].name, found[0].metric) == (name, 1.0)
+    scores = np.random.default_rng(0).normal(size=net.alpha.shape)
+    (arch,) = evenly_wide(net, scores, costs, budgets, net.uniform(2, 4, WIDTHS[0])).values()
+    assert inside(net, costs, budgets, found[0].arch.choices)
+    assert all(found[0].arch.choices[c.name] >= arch.choices[c.name] for c in net.choices() if c.kind in ORDERED)
+    assert tried[name].arch.choices == found[0].arch.choices
 
 
 def test_of_equal_ones_the_found_network_is_kept():
