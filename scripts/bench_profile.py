@@ -68,14 +68,14 @@ def resnet8(widths: Sequence[float], bits: Sequence[int] = BITS) -> list[OpSpec]
 def again(specs: Sequence[OpSpec], device: Device, ways: Mapping[str, HostProfiler] = WAYS) -> Body:
     """By way of timing: of rows timed twice, how many differ, and by how much; seconds of a pass, builds included."""
     passes: dict[str, list[LatencyTable]] = {way: [] for way in ways}
-    start = time.monotonic()
     seconds = dict.fromkeys(ways, 0.0)
     for _ in range(2):
         for way, profiler in ways.items():
+            start = time.monotonic()
             with tempfile.TemporaryDirectory() as folder:
                 table = run_build(device, specs, Path(folder, "t.csv"), every_row=True, profiler=profiler).table
             passes[way].append(table)
-            seconds[way], start = seconds[way] + time.monotonic() - start, time.monotonic()
+            seconds[way] += time.monotonic() - start
     body: Body = {}
     for way, (first, second) in passes.items():
         ratios = np.array([row.us / second[spec].us for spec, row in first.items() if spec in second])

@@ -18,7 +18,7 @@ from supernet.choice import Choice
 from supernet.supernet import Supernet
 
 from .baselines import Baseline
-from .budget import Budget
+from .budget import Budget, BudgetError
 from .climb import ORDERED
 from .costs import Costs
 from .fill import CLOSED
@@ -47,7 +47,7 @@ def evenly_wide(
     net: Supernet, scores: np.ndarray, costs: Costs, budgets: Sequence[Budget], like: Arch
 ) -> dict[str, Arch]:
     """By name, the most probable architecture of the widest share of channels that, the same everywhere, some bits
-    keep inside the budgets (resolved). Empty where `like` has these widths, or the solver no time."""
+    keep inside the budgets (resolved). Empty where `like` has these widths, or the solver finds none in time."""
     choices = net.choices()
     widths = [choice for choice in choices if choice.kind == "width"]
     for share in sorted(net.space.widths, reverse=True):
@@ -60,7 +60,7 @@ def evenly_wide(
             held[choice.index, choice.position(even[choice.name])] = 0.0
         try:
             (arch,) = solve(choices, net.schedule(), held, costs, budgets, n=1, seed=like.seed)
-        except TimeoutError:
+        except (BudgetError, TimeoutError):  # memory plan after plan that does not fit, or too large a program
             return {}
         if all(arch.choices[c.name] == even[c.name] for c in widths):
             name = "full width" if share == 1 else f"{share:g} wide"

@@ -162,6 +162,18 @@ def test_the_best_by_trial_is_chosen_and_every_finalist_is_inside(winner):
     assert by_name["searched"].choices == alone[0].arch.choices
 
 
+@pytest.mark.parametrize("error", [BudgetError("none fits", {}), TimeoutError()], ids=lambda error: type(error).__name__)
+def test_no_even_width_where_the_solver_finds_none(monkeypatch, error):
+    net = supernet()
+    costs, budgets = problem(net, {"weights": 0.6})
+
+    def solve(*args, **options):
+        raise error
+
+    monkeypatch.setattr("search.finalists.solve", solve)
+    assert evenly_wide(net, np.zeros(tuple(net.alpha.shape)), costs, budgets, net.uniform(2, 4, WIDTHS[0])) == {}
+
+
 @pytest.mark.parametrize(("share", "name"), [(0.6, "searched, full width"), (0.35, "searched, 0.5 wide")])
 def test_searched_bits_at_an_even_width_are_a_finalist_filled(share, name):
     net, costs, budgets, found, _, tried = finalists({"weights": share}, lambda given: float(given == name))

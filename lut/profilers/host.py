@@ -4,7 +4,7 @@ A time depends on the process (where its memory lies) and on the moment (clock, 
 several processes, each of which passes over all rows in an order of its own. On a shared machine most of the moments
 may be disturbed: what another program does on the same physical core makes a kernel 1.2 to 1.5 times as slow, for
 longer than one timing takes. So timings are short, and all rows are timed in more processes until it is unlikely that
-two of a row's were not undisturbed; rows whose two lowest times differ then, in more still.
+a row lacks two undisturbed times; rows whose two lowest times differ then, in more still.
 """
 
 from __future__ import annotations
