@@ -162,7 +162,7 @@ def test_the_best_by_trial_is_chosen_and_every_finalist_is_inside(winner):
     assert by_name["searched"].choices == alone[0].arch.choices
 
 
-@pytest.mark.parametrize("error", [BudgetError("none fits", {}), TimeoutError()], ids=lambda error: type(error).__name__)
+@pytest.mark.parametrize("error", [BudgetError("none fits", {}), TimeoutError()], ids=["budget", "time"])
 def test_no_even_width_where_the_solver_finds_none(monkeypatch, error):
     net = supernet()
     costs, budgets = problem(net, {"weights": 0.6})
