@@ -39,7 +39,11 @@ class Progress:
 
     def grow(self, steps: int) -> None:
         """There is more to do than was known at the start."""
-        self.total += steps
+        self.expect(self.total - self.done + steps)
+
+    def expect(self, steps: int) -> None:
+        """So many are left, as far as is known by now."""
+        self.total = self.done + steps
         if self._bar is not None:
             self._bar.total = self.total
 

@@ -5,10 +5,12 @@ The kernels are Python functions in a module of the test's own, which the worker
 
 import itertools
 import json
+import re
 import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,7 +22,7 @@ from interruptible import interruptible
 from lut.build import build_table, read_specs
 from lut.errors import LutError
 from lut.interpolate import group_of
-from lut.profilers.base import Built, Failure, disturbed, spread, summarise, unconfirmed
+from lut.profilers.base import Built, Failure, disturbed, enough, spread, summarise, unconfirmed
 from lut.profilers.host import Drift, HostProfiler, remeasure, sentinels
 from lut.profilers.journal import Journal
 from lut.profilers.pool import Pool, fixed_addresses
@@ -90,16 +92,44 @@ def test_workers_have_fixed_addresses_their_core_and_their_limit():
 def test_rows_that_disagree_are_timed_more():
     steady, torn = [[1.0] * 5, [1.01] * 5, [9.0] * 5], [[1.0] * 5, [1.3] * 5, [1.4] * 5]
     profiler = HostProfiler(processes=3)
-    assert profiler._due(torn[:2], 2, share=0)
-    assert not profiler._due(torn[:2], 1, share=0), "at most one process per turn"
-    assert not profiler._due(steady, 3, share=0)
-    assert profiler._due(steady, 3, share=0.3)
-    assert profiler._due(torn, 3, share=0)
-    assert not profiler._due(torn, 2, share=0.9)
-    assert not replace(profiler, most=3)._due(torn, 3, share=0.9)
+    assert profiler._unsure(torn[:2], 3)
+    assert not profiler._unsure(steady, 3)
+    assert profiler._unsure(steady, 4)
+    assert profiler._unsure(torn, 3)
+    assert not replace(profiler, most=3)._unsure(torn, 3)
     assert spread(torn) == pytest.approx(0.3)
     assert summarise(torn).us == 1.3
-    assert not profiler._due([*torn, [1.31] * 5, [1.02] * 5], 5, share=0)
+    assert not profiler._unsure([*torn, [1.31] * 5, [1.02] * 5], 5)
+
+
+def test_a_row_is_timed_once_in_each_turn_so_that_its_times_lie_apart(engine, tmp_path):
+    specs = [replace(CONV, c_in=c) for c in (4, 8)]
+    with Journal.open(tmp_path / "j.jsonl", {"device": "host-cpu"}) as journal:
+        journal.add_samples(specs[0], [0.64] * 5)
+        list(replace(engine, journal=journal).measure(specs, HOST))
+    turns = Counter(line for line in calls(tmp_path) if line.startswith("time"))
+    assert list(turns.values()) == [1, 2, 2], "the first row has had its first turn"
+
+
+def test_progress_counts_what_a_busy_machine_will_need(engine, monkeypatch, capsys):
+    monkeypatch.setattr("lut.progress.LINE_SECONDS", 0.0)
+    specs = [replace(CONV, kind="busy", c_in=c) for c in range(4, 64)]
+    list(replace(engine, processes=5, most=30, progress=True).measure(specs, HOST))
+    lines = [re.match(r"time: (\d+)/(\d+) ", line) for line in capsys.readouterr().err.splitlines()]
+    counts = [(int(line[1]), int(line[2])) for line in lines if line]
+    assert counts[0] == (1, 300), "five processes for each, before any was seen"
+    done, last = counts[-1]
+    assert done == last
+    after = {total for done, total in counts if 300 <= done < 0.9 * last}
+    assert all(0.8 * last < total < 1.2 * last for total in after), "not the next turn alone"
+
+
+def test_how_many_processes_are_enough_brute_force():
+    assert enough(0.0, 0.005, 30) == 2
+    for share in (0.05, 0.3, 0.6):
+        count = enough(share, 0.005, 30)
+        assert unconfirmed(share, count) <= 0.005 < unconfirmed(share, count - 1)
+    assert enough(0.6, 0.005, 7) == enough(1.0, 0.005, 7) == 7
 
 
 def test_chance_of_too_few_undisturbed_processes_brute_force():

@@ -93,6 +93,11 @@ def unconfirmed(share: float, processes: int) -> float:
     return float(share**processes + processes * (1 - share) * share ** (processes - 1))
 
 
+def enough(share: float, doubt: float, most: int) -> int:
+    """The least number of processes, at most `most`, for which `unconfirmed` is not above `doubt`."""
+    return next((count for count in range(1, most) if unconfirmed(share, count) <= doubt), most)
+
+
 def summarise(processes: Sequence[Sequence[float]], built: Built | None = None, source: str = "host") -> Latency:
     """A row from its samples (microseconds), one sequence per process: `confirmed`; p10 and p90 over all samples."""
     us, made = confirmed(processes), built or Built(b"", 0, 0)

@@ -26,7 +26,7 @@ from ..schedules import ScheduleDatabase, schedules_path
 from ..spec import MEASURED, Latency, OpSpec
 from ..table import LatencyTable
 from . import metaschedule, tune
-from .base import Built, Failure, Timing, disturbed, spread, summarise, unconfirmed
+from .base import Built, Failure, Timing, disturbed, enough, spread, summarise
 from .journal import Journal
 from .pool import Pool
 from .quiet import quiet_cores
@@ -74,12 +74,12 @@ class HostProfiler:
         samples = {spec: [list(process) for process in known.get(spec, [])] for spec in specs}
         built = dict(self.journal.built) if self.journal else {}
         quiet = self._cores(device)
-        share = disturbed(samples.values())
+        goal = self._goal(samples.values())
         interrupted = self.journal is not None and not self.journal.written
         wanted = [
             spec
             for spec, processes in samples.items()
-            if len(processes) < self.processes or (interrupted and self._unsure(processes, share))
+            if len(processes) < self.processes or (interrupted and self._unsure(processes, goal))
         ]
         kernels: dict[OpSpec, Built] = {}
         for spec, answer in self._built(wanted, built, device, quiet):
@@ -90,14 +90,13 @@ class HostProfiler:
             kernels[spec] = built[spec] = answer
             if self.journal:
                 self.journal.add_build(spec, answer)
-        rounds = max(self.processes, self.most)
-        lacking = sum(max(0, self.processes - len(samples[spec])) for spec in kernels)
-        with Progress(lacking, "time", "timing", self.progress) as bar:
-            for turn in range(rounds):
-                share = disturbed(samples[spec] for spec in kernels if spec in samples)
-                due = [spec for spec in kernels if spec in samples and self._due(samples[spec], turn, share)]
+        with Progress(0, "time", "timing", self.progress) as bar:
+            for turn in range(max(self.processes, self.most)):
+                timed = {spec: samples[spec] for spec in kernels if spec in samples}
+                goal = self._goal(timed.values())
+                due = [spec for spec, taken in timed.items() if len(taken) <= turn and self._unsure(taken, goal)]
+                bar.expect(max(len(due), sum(max(0, goal - len(taken)) for taken in timed.values())))
                 random.Random(turn).shuffle(due)
-                bar.grow(len(due) if turn >= self.processes else 0)
                 timings = {spec: self._timing(device, kernels[spec].kernel, self.windows) for spec in due}
                 with Pool([quiet], max((t.seconds for t in timings.values()), default=0), self.memory_bytes) as pool:
                     for spec, answer in pool.run((s, t.call, t.arguments) for s, t in timings.items()):
@@ -203,16 +202,13 @@ class HostProfiler:
     def _agreement(self, device: Device, kernels: Sequence[bytes]) -> Timing:
         return Timing("call", ("lut.profilers.tune:differing", list(kernels)), self.seconds)
 
-    def _due(self, processes: Sequence[Sequence[float]], turn: int, share: float) -> bool:
-        """Whether a row is timed in this turn: at most once in each, so that its times lie apart."""
-        short = len(processes) < self.processes
-        return len(processes) <= turn and (short or self._unsure(processes, share))
+    def _goal(self, rows: Iterable[Sequence[Sequence[float]]]) -> int:
+        """How many processes are to time every row, by the share of these timings that were disturbed."""
+        return max(self.processes, enough(disturbed(rows), self.doubt, self.most))
 
-    def _unsure(self, processes: Sequence[Sequence[float]], share: float) -> bool:
-        """Whether a row's time may be a disturbed one, where a share of all timings is."""
-        if len(processes) >= self.most:
-            return False
-        return unconfirmed(share, len(processes)) > self.doubt or spread(processes) > self.agree
+    def _unsure(self, processes: Sequence[Sequence[float]], goal: int) -> bool:
+        """Whether a row's time may still be a disturbed one."""
+        return len(processes) < goal or (len(processes) < self.most and spread(processes) > self.agree)
 
     def _failed(self, spec: OpSpec, failure: Failure) -> Failure:
         if self.journal:
