@@ -1,11 +1,11 @@
-"""Fronts from finished sweeps (scripts/bench_search.py): a table per cost, and one figure with a panel for each.
+"""Fronts from finished sweeps (scripts/bench_search.py): tables, and one figure with a panel for each cost.
 
     python -m scripts.plot_fronts docs/results/fronts-resnet8 docs/results/fronts-resnet8-bits --out docs/fronts.svg
 
 A folder holds one sweep per seed. Folders of the same network share their panels: a search whose space has full width
 alone is the series `bits alone`, any other one `found`; plain networks of the same bits are one series over their
-widths. Every figure is a mean over the seeds that trained the network, with the standard error of that mean. In the
-table, `best plain` is chosen per seed as bench_search.py does it.
+widths. Every accuracy is a mean over the seeds that trained the network, with the standard error of that mean in
+brackets; costs have the range over these seeds. `best plain` is chosen per seed as bench_search.py does it.
 """
 
 from __future__ import annotations
@@ -47,6 +47,7 @@ def parser() -> argparse.ArgumentParser:
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("runs", nargs="+", metavar="RUN", help="an --out of bench_search.py")
     p.add_argument("--out", type=Path, metavar="FILE.svg", help="write the figure")
+    p.add_argument("--markdown", action="store_true", help="tables as Markdown has them")
     return p
 
 
@@ -93,21 +94,75 @@ def dots(seeds: Sequence[Sweep], metric: str) -> dict[str, list[tuple[float, flo
     return found
 
 
-def rows(seeds: Sequence[Sweep], metric: str) -> list[tuple[str, ...]]:
-    """Per budget that has the metric: what was found, with bits alone, and the best plain network inside."""
-    texts = dict.fromkeys(text for sweep in seeds for text in sweep.budgets if metric in metrics_of(text))
-    lines = []
-    for text in texts:
-        pairs = [(s.series, compare(s.points, text)) for s in seeds if text in s.budgets]
-        whole = [pair for series, pair in pairs if series == FOUND]
-        alone = [pair["found"] for series, pair in pairs if series == BITS_ALONE]
-        plain = [pair["rival"] for pair in whole if pair["rival"] is not None]
-        gains = [pair["found"] - pair["rival"] for pair in whole if pair["rival"] is not None]
-        names = ", ".join(sorted({str(pair["rival_name"]) for pair in whole if pair["rival"] is not None}))
-        inside = f"{sum(pair['inside'] for _, pair in pairs)} of {len(pairs)}"
-        found = [pair["found"] for pair in whole]
-        lines.append((text, percent(found), percent(alone), percent(plain), names or "-", percent(gains), inside))
-    return lines
+def metrics_in(seeds: Sequence[Sweep]) -> list[str]:
+    return list(dict.fromkeys(metric for sweep in seeds for text in sweep.budgets for metric in metrics_of(text)))
+
+
+def heads(metrics: Sequence[str]) -> list[str]:
+    """Headings of `costs`."""
+    return [f"{metric}, {UNITS[metric][0]}" for metric in metrics]
+
+
+def costs(points: Sequence[Mapping[str, Any]], metrics: Sequence[str]) -> list[str]:
+    """Per metric: the range of what these points cost."""
+    return [span([p[FIELDS[m]] / UNITS[m][1] for p in points if p[FIELDS[m]] is not None]) for m in metrics]
+
+
+def limited(seeds: Sequence[Sweep], metric: str) -> list[tuple[str, str]]:
+    """Budgets of these sweeps that limit the metric, and their limit."""
+    unit, worth = UNITS[metric]
+    found = {p["name"]: p["limits"] for s in seeds for p in s.points if p["kind"] == "found"}
+    texts = dict.fromkeys(text for s in seeds for text in s.budgets if metric in metrics_of(text))
+    return [(text, f"{found[text][FIELDS[metric]] / worth:.1f} {unit}") for text in texts]
+
+
+def found_rows(seeds: Sequence[Sweep], metric: str) -> list[tuple[str, ...]]:
+    """Per budget that has the metric: what was found, and the best plain network inside."""
+    whole, metrics = [s for s in seeds if s.series == FOUND], metrics_in(seeds)
+    rows = [("budget", "limit", *heads(metrics), "found %", "best plain %", "plain network", "gain", "inside")]
+    for text, limit in limited(whole, metric):
+        sweeps = [s for s in whole if text in s.budgets]
+        pairs = [compare(s.points, text) for s in sweeps]
+        rivalled = [pair for pair in pairs if pair["rival"] is not None]
+        names = ", ".join(sorted({str(pair["rival_name"]) for pair in rivalled}))
+        gains = [pair["found"] - pair["rival"] for pair in rivalled]
+        inside = f"{sum(pair['inside'] for pair in pairs)} of {len(pairs)}"
+        plain = percent([pair["rival"] for pair in rivalled])
+        found = percent([pair["found"] for pair in pairs])
+        spent = costs([p for s in sweeps for p in s.points if p["name"] == text], metrics)
+        rows.append((text, limit, *spent, found, plain, names or "-", percent(gains), inside))
+    return rows
+
+
+def bits_rows(seeds: Sequence[Sweep]) -> list[tuple[str, ...]]:
+    """Per budget of a search of bits alone: what it found, and what the whole space has."""
+    alone, metrics = [s for s in seeds if s.series == BITS_ALONE], metrics_in(seeds)
+    rows = [("budget", "limit", *heads(metrics), f"{BITS_ALONE} %", "found %")]
+    for metric in metrics:
+        for text, limit in limited(alone, metric):
+            found = {
+                series: [p for s in seeds if s.series == series for p in s.points if p["name"] == text]
+                for series in (FOUND, BITS_ALONE)
+            }
+            scores = [percent([p["top1"] for p in found[series]]) for series in (BITS_ALONE, FOUND)]
+            rows.append((text, limit, *costs(found[BITS_ALONE], metrics), *scores))
+    return rows
+
+
+def plain_rows(seeds: Sequence[Sweep]) -> list[tuple[str, ...]]:
+    """Every plain network, in the order of the sweeps."""
+    metrics, points = metrics_in(seeds), [p for s in seeds if s.series == FOUND for p in s.points]
+    same = {p["name"]: [q for q in points if q["name"] == p["name"]] for p in points if p["kind"] in RIVALS}
+    rows = [("plain network", *heads(metrics), "top-1 %")]
+    return rows + [(n, *costs(each, metrics), percent([p["top1"] for p in each])) for n, each in same.items()]
+
+
+def span(values: Sequence[float]) -> str:
+    """`79.8 to 84.0`: the least and the largest; one figure where they agree, `-` of nothing."""
+    if not values:
+        return "-"
+    least, largest = f"{min(values):.1f}", f"{max(values):.1f}"
+    return least if least == largest else f"{least} to {largest}"
 
 
 def percent(values: Sequence[float]) -> str:
@@ -116,6 +171,11 @@ def percent(values: Sequence[float]) -> str:
         return "-"
     middle, error = mean([100 * value for value in values])
     return f"{middle:.2f} ({error:.2f})" if len(values) > 1 else f"{middle:.2f}"
+
+
+def markdown(rows: Sequence[Sequence[str]]) -> str:
+    head, *body = ("| " + " | ".join(row) + " |" for row in rows)
+    return "\n".join([head, "|" + "---|" * len(rows[0]), *body])
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -131,11 +191,13 @@ def main(argv: list[str] | None = None) -> int:
         panels = []
         for (model, data, device), seeds in by_network.items():
             network = f"{model}, {data}, {Path(device).stem}"
-            for metric in dict.fromkeys(m for sweep in seeds for text in sweep.budgets for m in metrics_of(text)):
-                print(f"{network}: {metric}")
-                header = ("budget", "found %", f"{BITS_ALONE} %", "best plain %", "plain network", "gain", "inside")
-                print(table([header, *rows(seeds, metric)]), end="\n\n")
-                unit, worth = UNITS.get(metric, ("", 1.0))
+            metrics = metrics_in(seeds)
+            print(network, end="\n\n")
+            for rows in (*(found_rows(seeds, metric) for metric in metrics), bits_rows(seeds), plain_rows(seeds)):
+                if len(rows) > 1:
+                    print(markdown(rows) if args.markdown else table(rows), end="\n\n")
+            for metric in metrics:
+                unit, worth = UNITS[metric]
                 series = {
                     name: [Dot(cost / worth, score, error) for cost, score, error in each]
                     for name, each in dots(seeds, metric).items()

@@ -52,17 +52,44 @@ def test_means_standard_errors_and_series_are_those_of_the_seeds(runs: tuple[Pat
 
 def test_a_row_has_the_best_plain_network_inside_and_the_paired_gain(runs: tuple[Path, Path]) -> None:
     seeds = [sweep for folder in runs for sweep in plot_fronts.sweeps(folder)]
-    (row,) = plot_fronts.rows(seeds, "latency")
+    _, row = plot_fronts.found_rows(seeds, "latency")
     gain = "10.00 (1.15)"  # .10, .08, .12
-    assert row == ("latency=80%", "82.00 (1.15)", "75.00", "72.00 (1.15)", "8-bit, 0.5 wide", gain, "4 of 4")
+    score, plain = "82.00 (1.15)", "72.00 (1.15)"
+    assert row == ("latency=80%", "80.0 µs", "80.0", "2.9", score, plain, "8-bit, 0.5 wide", gain, "3 of 3")
+    _, row = plot_fronts.found_rows(seeds, "weights")
+    assert row[:4] == ("weights=50%", "2.0 KiB", "99.0", "2.0")
+
+
+def test_bits_alone_stand_beside_the_whole_space_and_plain_networks_by_themselves(runs: tuple[Path, Path]) -> None:
+    seeds = [sweep for folder in runs for sweep in plot_fronts.sweeps(folder)]
+    head, *rows = plot_fronts.bits_rows(seeds)
+    assert head == ("budget", "limit", "latency, µs", "weights, KiB", "bits alone %", "found %")
+    assert rows[0] == ("latency=80%", "80.0 µs", "80.0", "2.9", "75.00", "82.00 (1.15)")
+    assert plot_fronts.bits_rows(seeds[:3])[1:] == []
+    _, uniform, narrow = plot_fronts.plain_rows(seeds)
+    assert uniform == ("uniform 8-bit", "100.0", "3.9", "90.00 (0.00)")
+    assert narrow == ("8-bit, 0.5 wide", "50.0", "2.0", "72.00 (1.15)"), "of the whole space's three seeds alone"
+
+
+def test_costs_have_their_range_over_the_seeds() -> None:
+    assert plot_fronts.span([3.14, 2.71]) == "2.7 to 3.1"
+    assert plot_fronts.span([2.71, 2.72]) == "2.7"
+    assert plot_fronts.span([]) == "-"
 
 
 def test_the_command_prints_each_cost_and_draws_it(runs: tuple[Path, Path], capsys: pytest.CaptureFixture[str]) -> None:
     out = runs[0].parent / "fronts.svg"
     assert plot_fronts.main([*map(str, runs), "--out", str(out)]) == 0
     printed, drawn = capsys.readouterr().out, out.read_text()
-    assert "resnet8, digits, host-cpu: latency" in printed and "resnet8, digits, host-cpu: weights" in printed
+    assert "resnet8, digits, host-cpu" in printed and "latency=80%" in printed and "weights=50%" in printed
     assert all(text in drawn for text in ("bits alone", "8-bit", "packed weights, KiB", "latency, µs"))
+
+
+def test_tables_as_markdown(runs: tuple[Path, Path], capsys: pytest.CaptureFixture[str]) -> None:
+    assert plot_fronts.main([*map(str, runs), "--markdown"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    place = lines.index("| plain network | latency, µs | weights, KiB | top-1 % |")
+    assert lines[place + 1 : place + 3] == ["|---|---|---|---|", "| uniform 8-bit | 100.0 | 3.9 | 90.00 (0.00) |"]
 
 
 @pytest.mark.parametrize(
