@@ -4,8 +4,9 @@
 
 A folder holds one sweep per seed. Folders of the same network share their panels: a search whose space has full width
 alone is the series `bits alone`, any other one `found`; plain networks of the same bits are one series over their
-widths. Every accuracy is a mean over the seeds that trained the network, with the standard error of that mean in
-brackets; costs have the range over these seeds. `best plain` is chosen per seed as bench_search.py does it.
+widths, and count once where both folders have them. Every accuracy is a mean over the seeds that trained the network,
+with the standard error of that mean in brackets; costs have the range over these seeds. `best plain` is chosen per seed
+as bench_search.py does it.
 """
 
 from __future__ import annotations
@@ -71,6 +72,12 @@ def family(name: str) -> str:
     return name.removeprefix("uniform ").partition(",")[0]
 
 
+def plain_points(seeds: Sequence[Sweep]) -> list[Mapping[str, Any]]:
+    """Those of the whole space's sweeps, which those of bits alone beside them have again; else of all."""
+    whole = [sweep for sweep in seeds if sweep.series == FOUND]
+    return [point for sweep in whole or seeds for point in sweep.points if point["kind"] in RIVALS]
+
+
 def mean(values: Sequence[float]) -> tuple[float, float]:
     """Mean and its standard error, 0 of one value."""
     error = np.std(values, ddof=1) / len(values) ** 0.5 if len(values) > 1 else 0.0
@@ -80,13 +87,11 @@ def mean(values: Sequence[float]) -> tuple[float, float]:
 def dots(seeds: Sequence[Sweep], metric: str) -> dict[str, list[tuple[float, float, float]]]:
     """Of each series: cost in the metric's base unit, top-1 in percent, standard error; one per network."""
     seen: dict[tuple[str, str], list[tuple[float, float]]] = defaultdict(list)
-    for sweep in seeds:
-        for point in sweep.points:
-            name, cost = point["name"], point[FIELDS[metric]]
-            if point["kind"] == "found" and metric in metrics_of(name):
-                seen[sweep.series, name].append((cost, 100 * point["top1"]))
-            elif point["kind"] in RIVALS and cost is not None:
-                seen[family(name), name].append((cost, 100 * point["top1"]))
+    named = [(sweep.series, p) for sweep in seeds for p in sweep.points if p["kind"] == "found"]
+    searched = [(series, p) for series, p in named if metric in metrics_of(p["name"])]
+    for series, point in [*searched, *((family(p["name"]), p) for p in plain_points(seeds))]:
+        if point[FIELDS[metric]] is not None:
+            seen[series, point["name"]].append((point[FIELDS[metric]], 100 * point["top1"]))
     found: dict[str, list[tuple[float, float, float]]] = {FOUND: [], BITS_ALONE: []}
     for (series, _), networks in seen.items():
         costs, scores = zip(*networks)
@@ -116,6 +121,11 @@ def limited(seeds: Sequence[Sweep], metric: str) -> list[tuple[str, str]]:
     return [(text, f"{found[text][FIELDS[metric]] / worth:.1f} {unit}") for text in texts]
 
 
+def inside(seeds: Sequence[Sweep], text: str) -> str:
+    """`3 of 3`: of how many sweeps the network of this budget keeps to it."""
+    return f"{sum(compare(sweep.points, text)['inside'] for sweep in seeds)} of {len(seeds)}"
+
+
 def found_rows(seeds: Sequence[Sweep], metric: str) -> list[tuple[str, ...]]:
     """Per budget that has the metric: what was found, and the best plain network inside."""
     whole, metrics = [s for s in seeds if s.series == FOUND], metrics_in(seeds)
@@ -126,18 +136,17 @@ def found_rows(seeds: Sequence[Sweep], metric: str) -> list[tuple[str, ...]]:
         rivalled = [pair for pair in pairs if pair["rival"] is not None]
         names = ", ".join(sorted({str(pair["rival_name"]) for pair in rivalled}))
         gains = [pair["found"] - pair["rival"] for pair in rivalled]
-        inside = f"{sum(pair['inside'] for pair in pairs)} of {len(pairs)}"
         plain = percent([pair["rival"] for pair in rivalled])
         found = percent([pair["found"] for pair in pairs])
         spent = costs([p for s in sweeps for p in s.points if p["name"] == text], metrics)
-        rows.append((text, limit, *spent, found, plain, names or "-", percent(gains), inside))
+        rows.append((text, limit, *spent, found, plain, names or "-", percent(gains), inside(sweeps, text)))
     return rows
 
 
 def bits_rows(seeds: Sequence[Sweep]) -> list[tuple[str, ...]]:
     """Per budget of a search of bits alone: what it found, and what the whole space has."""
     alone, metrics = [s for s in seeds if s.series == BITS_ALONE], metrics_in(seeds)
-    rows = [("budget", "limit", *heads(metrics), f"{BITS_ALONE} %", "found %")]
+    rows = [("budget", "limit", *heads(metrics), f"{BITS_ALONE} %", "found %", "inside")]
     for metric in metrics:
         for text, limit in limited(alone, metric):
             found = {
@@ -145,14 +154,15 @@ def bits_rows(seeds: Sequence[Sweep]) -> list[tuple[str, ...]]:
                 for series in (FOUND, BITS_ALONE)
             }
             scores = [percent([p["top1"] for p in found[series]]) for series in (BITS_ALONE, FOUND)]
-            rows.append((text, limit, *costs(found[BITS_ALONE], metrics), *scores))
+            sweeps = [s for s in alone if text in s.budgets]
+            rows.append((text, limit, *costs(found[BITS_ALONE], metrics), *scores, inside(sweeps, text)))
     return rows
 
 
 def plain_rows(seeds: Sequence[Sweep]) -> list[tuple[str, ...]]:
     """Every plain network, in the order of the sweeps."""
-    metrics, points = metrics_in(seeds), [p for s in seeds if s.series == FOUND for p in s.points]
-    same = {p["name"]: [q for q in points if q["name"] == p["name"]] for p in points if p["kind"] in RIVALS}
+    metrics, points = metrics_in(seeds), plain_points(seeds)
+    same = {p["name"]: [q for q in points if q["name"] == p["name"]] for p in points}
     rows = [("plain network", *heads(metrics), "top-1 %")]
     return rows + [(n, *costs(each, metrics), percent([p["top1"] for p in each])) for n, each in same.items()]
 

@@ -46,7 +46,10 @@ def test_means_standard_errors_and_series_are_those_of_the_seeds(runs: tuple[Pat
     error = 0.02 / 3**0.5 * 100  # of .80, .82, .84, whose standard deviation is .02
     assert found["found"] == [(80.0, pytest.approx(82.0), pytest.approx(error))]  # the network by weights is not here
     assert found["bits alone"] == [(80.0, 75.0, 0.0)]
-    assert [(cost, pytest.approx(score)) for cost, score, _ in found["8-bit"]] == [(100.0, 90.0), (50.0, 71.5)]
+    assert found["8-bit"] == [(100.0, pytest.approx(90.0), 0.0), (50.0, pytest.approx(72.0), pytest.approx(error))], (
+        "once, not again from bits alone"
+    )
+    assert plot_fronts.dots(seeds[3:], "latency")["8-bit"] == [(100.0, 90.0, 0.0), (50.0, 70.0, 0.0)]
     assert [cost for cost, *_ in plot_fronts.dots(seeds, "weights")["found"]] == [2000.0]
 
 
@@ -63,9 +66,10 @@ def test_a_row_has_the_best_plain_network_inside_and_the_paired_gain(runs: tuple
 def test_bits_alone_stand_beside_the_whole_space_and_plain_networks_by_themselves(runs: tuple[Path, Path]) -> None:
     seeds = [sweep for folder in runs for sweep in plot_fronts.sweeps(folder)]
     head, *rows = plot_fronts.bits_rows(seeds)
-    assert head == ("budget", "limit", "latency, µs", "weights, KiB", "bits alone %", "found %")
-    assert rows[0] == ("latency=80%", "80.0 µs", "80.0", "2.9", "75.00", "82.00 (1.15)")
-    assert plot_fronts.bits_rows(seeds[:3])[1:] == []
+    assert head == ("budget", "limit", "latency, µs", "weights, KiB", "bits alone %", "found %", "inside")
+    assert rows[0] == ("latency=80%", "80.0 µs", "80.0", "2.9", "75.00", "82.00 (1.15)", "1 of 1")
+    assert plot_fronts.bits_rows(seeds[:3])[1:] == [] == plot_fronts.found_rows(seeds[3:], "latency")[1:]
+    assert plot_fronts.plain_rows(seeds[3:])[2] == ("8-bit, 0.5 wide", "50.0", "2.0", "70.00")
     _, uniform, narrow = plot_fronts.plain_rows(seeds)
     assert uniform == ("uniform 8-bit", "100.0", "3.9", "90.00 (0.00)")
     assert narrow == ("8-bit, 0.5 wide", "50.0", "2.0", "72.00 (1.15)"), "of the whole space's three seeds alone"
