@@ -80,7 +80,7 @@ def measure_networks(
     """Time built networks, by name, interleaved over `processes`; a network whose two lowest times differ by more
     than AGREE is timed in up to twice as many. Raises LutError when one crashes or hangs."""
     samples: dict[str, list[dict[str, Any]]] = {name: [] for name in paths}
-    with Progress(processes * len(paths), "measure", shown=progress) as bar:
+    with Progress(processes * len(paths), "measure", "timing", shown=progress) as bar:
         for turn in range(2 * processes):
             due = [name for name, rounds in samples.items() if turn < processes or _unsure(rounds)]
             bar.grow(len(due) if turn >= processes else 0)
