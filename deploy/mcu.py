@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ from lut.mcu.image import overflow as image_overflow
 from lut.mcu.qemu import run
 from lut.mcu.rtl import INSTALL, run_rtl, versions
 from lut.mcu.toolchain import FAMILIES, found
+from lut.process import run_limited
 
 from .c_project import ALIGNMENT, Project
 from .program import Program
@@ -63,12 +63,9 @@ def build(project: Project, device: Device) -> Path:
     """Run the project's Makefile. LutError when the image exceeds a memory, by how much, or the compiler complains."""
     _require_compiler(device)
     command = ["make", "-s", "-C", str(project.folder)]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=BUILD_SECONDS)
-    except subprocess.TimeoutExpired:
-        raise LutError(f"{' '.join(command)}: not done after {BUILD_SECONDS:g} s") from None
-    if done.returncode:
-        raise image_overflow(device, done.stderr) or LutError(f"{' '.join(command)}: {done.stderr.strip()}")
+    ended = run_limited(command, Path(), BUILD_SECONDS)
+    if ended.status:
+        raise image_overflow(device, ended.errors) or LutError(f"{' '.join(command)}: {ended.errors.strip()}")
     return project.folder / f"{project.name}.elf"
 
 

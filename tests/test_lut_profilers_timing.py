@@ -5,8 +5,11 @@ from dataclasses import replace
 
 import pytest
 from kernel_toys import POOLS, SHAPES
+from test_lut_process import ends
 
 from lut import kernels
+from lut.errors import LutError
+from lut.profilers import timing
 from lut.profilers.timing import measure, random_arguments
 
 pytest.importorskip("tvm")
@@ -27,3 +30,15 @@ def test_scores_are_never_in_place_of_codes():
     arrays = random_arguments(kernel)
     assert arrays[2].dtype == "int16"
     assert all(arrays[2] is not array for array in arrays[:2])
+
+
+def test_a_compiler_that_hangs_is_ended_with_its_children(tmp_path, monkeypatch):
+    compiler = tmp_path / "hanging-cc"
+    child = f"echo $$ > {tmp_path}/pid.new; mv {tmp_path}/pid.new {tmp_path}/pid; sleep 60"
+    compiler.write_text(f"#!/bin/sh\nsh -c '{child}'\n")
+    compiler.chmod(0o755)
+    monkeypatch.setenv("CC", str(compiler))
+    monkeypatch.setattr(timing, "COMPILE_SECONDS", 1.0)
+    with pytest.raises(LutError, match=r"hanging-cc -O2 .*: not done after 1 s"):
+        timing.compile_c(["net.c"], tmp_path / "net.so")
+    assert ends(int((tmp_path / "pid").read_text()), 5)

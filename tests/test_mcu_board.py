@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from kernel_toys import POOLS, SHAPES, conv
 from mcu_toys import M4, compare, needs_toolchain
-from test_mcu_process import ends
+from test_lut_process import ends
 from test_mcu_profiler import broken
 from test_mcu_project import images, program
 

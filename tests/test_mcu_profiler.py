@@ -17,7 +17,7 @@ from lut.build import build_table, profiler_of
 from lut.errors import LutError
 from lut.machine import differences, this_machine
 from lut.mcu import emit, rows, toolchain
-from lut.mcu.process import Hang
+from lut.process import Hang
 from lut.profilers.base import Built, Failure
 from lut.profilers.journal import Journal
 from lut.profilers.mcu import McuProfiler, latency
@@ -81,6 +81,16 @@ def test_a_table_is_built_and_an_interrupted_one_resumed(tmp_path: Path, monkeyp
     assert dict(table) == dict(read) and table[first[0]] == first[1]
     assert {row.source for row in read.values()} == {"cycle-model"}
     assert read.provenance["cpu"] == "cortex-m4 at 120 MHz, mps2-an386, cycles by cortex-m4"
+
+
+@needs_toolchain
+def test_a_row_whose_record_was_removed_from_the_journal_is_measured(tmp_path: Path) -> None:
+    path = tmp_path / "m4.journal.jsonl"
+    with Journal.open(path, this_machine(M4)) as journal:
+        expected = dict(McuProfiler(journal=journal).measure(SPECS[:2], M4))
+    path.write_text("".join(line for line in path.read_text().splitlines(True) if '"built"' not in line))
+    with Journal.open(path, this_machine(M4)) as journal:
+        assert dict(McuProfiler(journal=journal).measure(SPECS[:2], M4)) == expected
 
 
 @needs_toolchain

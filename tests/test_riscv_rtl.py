@@ -24,11 +24,11 @@ from lut.device import Device
 from lut.errors import LutError
 from lut.mcu import emit, rtl, toolchain
 from lut.mcu.fit import errors, observe
-from lut.mcu.process import Hang
 from lut.mcu.riscv import fitted
 from lut.mcu.rows import build as build_rows
 from lut.mcu.rows import declare
 from lut.mcu.rtl import run_rtl
+from lut.process import Hang
 from lut.profilers.mcu import McuProfiler
 from lut.spec import Latency
 

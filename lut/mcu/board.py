@@ -16,7 +16,7 @@ from pathlib import Path
 from lut.device import Device, Serial
 from lut.errors import LutError
 
-from .process import Hang, run_limited
+from ..process import Hang, run_limited
 from .serial_line import SerialLine, Unreachable, open_line
 
 CONSENT = "LUTIER_FLASH"
@@ -46,11 +46,12 @@ def flash(device: Device, image: Path) -> None:
     if shutil.which(command[0]) is None:
         raise Unreachable(f"device {device.name}: serial.flash: {command[0]}: not found; install it or name its path")
     try:
-        status, said = run_limited(command, Path(), FLASH_SECONDS)
+        ended = run_limited(command, Path(), FLASH_SECONDS)
     except Hang:
         raise Unreachable(f"device {device.name}: {shlex.join(command)}: not done after {FLASH_SECONDS:g} s") from None
-    if status:
-        raise Unreachable(f"device {device.name}: {shlex.join(command)}: {said.strip() or f'exit status {status}'}")
+    if ended.status:
+        said = ended.said.strip() or f"exit status {ended.status}"
+        raise Unreachable(f"device {device.name}: {shlex.join(command)}: {said}")
 
 
 @contextmanager

@@ -11,9 +11,10 @@ from string import Template
 from lut.columns import nearest
 from lut.device import Core, Device
 from lut.errors import LutError
+from lut.process import run_tool
 
 from .pack import Order
-from .toolchain import Toolchain, run_tool, toolchain
+from .toolchain import Toolchain, toolchain
 
 FOLDER = Path(__file__).parent
 FIRMWARE, KERNELS = FOLDER / "firmware", FOLDER / "kernels"

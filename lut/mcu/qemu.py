@@ -9,10 +9,9 @@ from pathlib import Path
 
 from lut.device import Device
 
+from ..process import run_image, run_tool
 from .flash import plugin_options
 from .image import FOLDER, core_of, tools_of
-from .process import run_image
-from .toolchain import run_tool
 from .trace import Instruction, Region, listing, regions
 
 

@@ -20,9 +20,9 @@ from lut.device import Device
 from lut.errors import LutError
 from lut.files import cache_folder
 
+from ..process import Hang, run_image, run_limited, run_tool
 from .image import FOLDER, core_of
-from .process import Hang, run_image, run_limited
-from .toolchain import found, run_tool
+from .toolchain import found
 
 RTL = FOLDER / "rtl"
 BUILD_SECONDS = 600.0
@@ -111,11 +111,11 @@ def versions(name: str) -> tuple[str, str]:
 def _build(command: list[str], folder: Path) -> None:
     """Verilator runs make, which runs the compiler: all of them end within the limit."""
     try:
-        status, output = run_limited(command, folder, BUILD_SECONDS)
+        ended = run_limited(command, folder, BUILD_SECONDS)
     except Hang:
         raise LutError(f"{Path(command[0]).name}: the simulator was not built after {BUILD_SECONDS:g} s") from None
-    if status:
-        raise LutError(f"{Path(command[0]).name}: {output.strip()[-2000:]}")
+    if ended.status:
+        raise LutError(f"{Path(command[0]).name}: {ended.said.strip()[-2000:]}")
 
 
 @functools.cache

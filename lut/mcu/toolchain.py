@@ -9,11 +9,10 @@ from __future__ import annotations
 import functools
 import re
 import shutil
-import subprocess
 from dataclasses import dataclass
-from pathlib import Path
 
 from lut.errors import LutError
+from lut.process import run_tool
 
 
 @dataclass(frozen=True)
@@ -59,17 +58,6 @@ class Toolchain:
     plugin: str
     cc: str
     versions: tuple[str, str]
-
-
-def run_tool(command: list[str], seconds: float = 120.0, folder: Path | None = None) -> str:
-    """What a program prints. LutError has its complaint, or that it took too long."""
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=seconds, cwd=folder)
-    except subprocess.TimeoutExpired:
-        raise LutError(f"{' '.join(command)}: not done after {seconds:g} s") from None
-    if done.returncode:
-        raise LutError(f"{' '.join(command)}: {done.stderr.strip() or done.stdout.strip()}")
-    return done.stdout
 
 
 def found(name: str, install: str) -> str:

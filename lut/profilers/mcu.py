@@ -15,8 +15,8 @@ import numpy as np
 from ..device import Device
 from ..errors import LutError
 from ..mcu import board_rows, cycles, emit, image, rows
-from ..mcu.process import Hang
 from ..mcu.serial_line import Silent, Unreachable
+from ..process import Hang
 from ..progress import Progress
 from ..spec import Latency, OpSpec, Source
 from .base import Built, Failure
@@ -51,12 +51,14 @@ class McuProfiler:
         source = source_of(device)
         assert device.clock is not None
         specs = list(dict.fromkeys(ops))
-        known = self.journal.samples if self.journal else {}
+        samples = self.journal.samples if self.journal else {}
+        built = self.journal.built if self.journal else {}
+        done = samples.keys() & built.keys()
         for spec in specs:
-            if spec in known and self.journal:
-                runs: Sequence[int] = [round(us * device.clock / 1e6) for us in known[spec][0]]
-                yield spec, latency(runs, device, self.journal.built[spec], source)
-        todo, hung = [spec for spec in specs if spec not in known], 0
+            if spec in done:
+                runs: Sequence[int] = [round(us * device.clock / 1e6) for us in samples[spec][0]]
+                yield spec, latency(runs, device, built[spec], source)
+        todo, hung = [spec for spec in specs if spec not in done], 0
         with Progress(len(todo), "measure" if source == "board" else "simulate", shown=self.progress) as bar:
             for start in range(0, len(todo), self.batch):
                 for spec, answer in self._batch(todo[start : start + self.batch], device):

@@ -10,7 +10,8 @@ from __future__ import annotations
 import ctypes
 import functools
 import os
-import subprocess
+import shlex
+import shutil
 import tempfile
 from collections.abc import Callable
 from dataclasses import replace
@@ -22,36 +23,39 @@ from lut.errors import LutError
 from lut.kernels import Kernel, build
 from lut.kernels.isa import host_machine, require
 from lut.kernels.signature import Arg
+from lut.process import run_tool
 from lut.spec import OpSpec
 
 from .memory import slab
 
 OUT, IN_PLACE = 2, {"conv2d_add": 1, "add": 0}
 """Place of the output among a kernel's arguments, and of the input that it overwrites, by kind."""
+COMPILE_SECONDS = 120.0
 SOURCE = Path(__file__).with_name("timing.c")
 BARRIER = Path(__file__).with_name("barrier.h")
 
 
-def c_compiler(machine: str) -> tuple[str, str]:
-    """(command, what to do when it is missing): $CC or cc on this architecture, GCC's cross compiler for another."""
+def c_compiler(machine: str) -> tuple[list[str], str]:
+    """(command, what to do when it is missing): $CC or cc on this architecture, GCC's cross compiler for another.
+    Raises LutError for a $CC that is no command line."""
     if machine == host_machine():
-        return os.environ.get("CC", "cc"), "no C compiler; install one or name it in $CC"
+        given = os.environ.get("CC", "").strip() or "cc"
+        try:
+            return shlex.split(given), "no C compiler; install one or name it in $CC"
+        except ValueError as error:
+            raise LutError(f"$CC: {given}: {error}") from None
     package = f"gcc-{machine.replace('_', '-')}-linux-gnu"
-    return f"{machine}-linux-gnu-gcc", f"no C compiler for {machine}; install one (apt-get install {package})"
+    return [f"{machine}-linux-gnu-gcc"], f"no C compiler for {machine}; install one (apt-get install {package})"
 
 
-def compile_c(arguments: list[str], output: Path, machine: str | None = None) -> Path:
-    """Run the C compiler of an architecture (default: this one) for a shared library; LutError holds its complaint."""
+def compile_c(arguments: list[str], output: Path, machine: str | None = None, folder: Path | None = None) -> Path:
+    """Run the C compiler of an architecture (default: this one) in `folder` (default: where this process is) for a
+    shared library. LutError has its complaint, or that it is missing or took too long."""
     compiler, missing = c_compiler(machine or host_machine())
-    command = [compiler, "-O2", "-std=gnu11", "-fPIC", "-shared", *arguments, "-o", str(output)]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=120)
-    except OSError as error:
-        raise LutError(f"{compiler}: {error.strerror}: {missing}") from None
-    except subprocess.TimeoutExpired:
-        raise LutError(f"{' '.join(command)}: not done after 120 s") from None
-    if done.returncode:
-        raise LutError(f"{' '.join(command)}: {done.stderr.strip()}")
+    if shutil.which(compiler[0]) is None:
+        raise LutError(f"{compiler[0]}: not found: {missing}")
+    command = [*compiler, "-O2", "-std=gnu11", "-fPIC", "-shared", *arguments, "-o", str(output)]
+    run_tool(command, COMPILE_SECONDS, folder)
     return output
 
 
