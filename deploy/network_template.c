@@ -11,7 +11,7 @@ typedef int32_t kernel(const void *in, const void *in2, void *out, const void *w
                        const void *mult, const void *params, void *workspace, int32_t part);
 $declarations
 extern const uint8_t ${name}_constants[];
-__asm__(".pushsection .rodata\n.balign 64\n${name}_constants:\n.incbin \"constants.bin\"\n.zero $slack\n.popsection");
+__asm__(".pushsection .rodata\n.balign 64\n${name}_constants:\n.incbin \"$name.bin\"\n.zero $slack\n.popsection");
 enum { CONSTANTS = $constants + $slack, HUGE_PAGE = 2 << 20, HUGE_FROM = 256 << 10 };
 static const uint8_t *C = ${name}_constants;
 

@@ -20,8 +20,9 @@ from lut.kernels.isa import machine_of
 from lut.profilers.rpc import headers, session
 from lut.profilers.timing import compile_c
 
+from .built import Description, describe
 from .results import dense, room
-from .tvm_build import CACHE_BYTES, Description, describe
+from .tvm_build import CACHE_BYTES
 
 SOURCE = Path(__file__).with_name("network_rpc.c")
 SECONDS = 120

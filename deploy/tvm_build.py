@@ -9,11 +9,10 @@ calls, for its own part, and they wait for each other after each (`threads_templ
 from __future__ import annotations
 
 import ctypes
-import json
+import shutil
 import tempfile
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +28,7 @@ from lut.profilers.timing import aligned, compile_c
 from lut.table import LatencyTable
 
 from . import layout
+from .built import Description, describe, digest
 from .kernels import build_kernels
 from .network_source import SCORES, Network, identifier
 from .program import Op, Program
@@ -81,7 +81,7 @@ def _check(program: Program) -> None:
 
 
 def build(program: Program, isa: str, folder: Path, table: LatencyTable | None = None, threads: int = 1) -> Path:
-    """Write NAME.so, NAME.h, NAME.c, constants.bin and NAME.json into `folder`; returns the path of NAME.so.
+    """Write NAME.so, NAME.h, NAME.c, NAME.bin and NAME.json into `folder`; returns the path of NAME.so.
 
     table: whose rows name the kernels' schedules, which lie beside it where MetaSchedule found them; None for the
     default ones. threads: that share an inference, the caller's among them.
@@ -101,65 +101,48 @@ def build(program: Program, isa: str, folder: Path, table: LatencyTable | None =
     calls = {op.name: _call(program, op, kernels[op.name], arena, constants, rows, stride) for op in program.ops}
     distinct = {kernel.symbol: kernel for kernel in kernels.values()}
     network = Network(name, calls, SCORES[scores], threads)
-    description = {
-        "name": name,
-        "isa": isa,
-        "threads": threads,
-        "image": [image.height, image.width, image.channels],
-        "outputs": [asdict(row) for row in rows],
-        "scores": scores,
-        "ops": [op.name for op in program.ops],
-        "arena_bytes": arena_bytes,
-        "constant_bytes": len(blob),
-        "code_bytes": sum(kernel.code_bytes for kernel in distinct.values()),
-        "kernels": len(distinct),
-    }
+    shape = image.height, image.width, image.channels
     files: dict[str, str | bytes] = {
-        f"{name}.h": network.header((image.height, image.width, image.channels), rows),
+        f"{name}.h": network.header(shape, rows),
         f"{name}.c": network.source(list(distinct), arena_bytes, len(blob)),
-        "constants.bin": blob,
-        f"{name}.json": json.dumps(description, indent=1) + "\n",
+        f"{name}.bin": blob,
     }
-    for file, data in files.items():
+    library = _link(name, files, {symbol: kernel.object for symbol, kernel in distinct.items()}, isa, threads)
+    about = Description(
+        name=name,
+        isa=isa,
+        image=shape,
+        outputs=rows,
+        scores=scores,
+        ops=tuple(op.name for op in program.ops),
+        arena_bytes=arena_bytes,
+        constant_bytes=len(blob),
+        code_bytes=sum(kernel.code_bytes for kernel in distinct.values()),
+        kernels=len(distinct),
+        threads=threads,
+        library=digest(library),
+    )
+    for file, data in (files | {f"{name}.json": about.text(), f"{name}.so": library}).items():
         atomic_write(folder / file, data)
-    with tempfile.TemporaryDirectory() as scratch:
-        objects = []
-        for symbol, kernel in distinct.items():
-            objects.append(str(Path(scratch, f"{symbol}.o")))
-            Path(objects[-1]).write_bytes(kernel.object)
-        team = ["-pthread", "-Wl,-z,nodelete"] if threads > 1 else []  # its threads outlive dlclose
-        inputs = [*team, "-Xassembler", "-I", "-Xassembler", str(folder), str(folder / f"{name}.c"), *objects]
-        compiled = compile_c(inputs, Path(scratch, "net.so"), machine_of(isa))
-        atomic_write(folder / f"{name}.so", compiled.read_bytes())
     return folder / f"{name}.so"
 
 
-@dataclass(frozen=True)
-class Description:
-    """What NAME.json says about a built network."""
-
-    name: str
-    isa: str
-    image: tuple[int, int, int]
-    outputs: tuple[Place, ...]
-    scores: str
-    ops: tuple[str, ...]
-    arena_bytes: int
-    constant_bytes: int
-    code_bytes: int
-    kernels: int
-    threads: int = 1
+def _link(name: str, files: dict[str, str | bytes], objects: dict[str, bytes], isa: str, threads: int) -> bytes:
+    """The shared library of a network's sources and its kernels, by symbol; in a folder of its own, since the assembler
+    looks for NAME.bin where it runs before anywhere else."""
+    team = ["-pthread", "-Wl,-z,nodelete"] if threads > 1 else []  # its threads outlive dlclose
+    with tempfile.TemporaryDirectory() as scratch:
+        for file, data in (files | {f"{symbol}.o": code for symbol, code in objects.items()}).items():
+            Path(scratch, file).write_bytes(data.encode() if isinstance(data, str) else data)
+        inputs = [*team, f"{name}.c", *(f"{symbol}.o" for symbol in objects)]
+        return compile_c(inputs, Path(scratch, "net.so"), machine_of(isa), Path(scratch)).read_bytes()
 
 
-def describe(path: Path) -> Description:
-    """Of the built network NAME.so. Raises InputError when there is none."""
-    try:
-        body = json.loads(path.with_suffix(".json").read_text())
-        outputs = tuple(Place(**row) for row in body["outputs"])
-        fields = {"image": tuple(body["image"]), "ops": tuple(body["ops"]), "outputs": outputs}
-        return Description(**body | fields)
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        raise InputError(f"{path}: no built network: {error}") from None
+def _load(path: Path) -> ctypes.CDLL:
+    """The library, from a copy under a name of its own: of one name the dynamic loader has the first library for the
+    life of the process, although the file may be another one by now."""
+    with tempfile.TemporaryDirectory() as folder:
+        return ctypes.CDLL(str(shutil.copyfile(path, Path(folder, path.name))))
 
 
 class HostModule:
@@ -169,13 +152,15 @@ class HostModule:
     """
 
     def __init__(self, path: str | Path) -> None:
-        path = Path(path).resolve()
-        self.about = describe(path)
+        self.path = Path(path).resolve()
+        self.about = describe(self.path)
         require(self.about.isa)
         try:
-            self._library = ctypes.CDLL(str(path))
-        except OSError as error:
-            raise InputError(f"{path}: no built network: {error}") from None
+            self._library = _load(self.path)
+            for suffix in ("run", "time", "time_steps", "time_call"):
+                self._function(suffix)
+        except (OSError, AttributeError) as error:
+            raise InputError(f"{self.path}: no built network: {error}") from None
         self._image = aligned(int(np.prod(self.about.image)), "uint8")
         self._scores = aligned(room(self.about.outputs), self.about.scores)
         self._buffers = tuple(ctypes.c_void_p(a.ctypes.data) for a in (self._image, self._scores))

@@ -23,12 +23,13 @@ from lut.progress import Progress
 from lut.spec import Latency
 from lut.table import LatencyTable
 
+from .built import Description
 from .integer import run_program
 from .predict import predicted_us, rows_of, storage
 from .program import Program
 from .results import difference, places
 from .rpc import RemoteModule
-from .tvm_build import Description, HostModule
+from .tvm_build import HostModule
 
 EXACT_IMAGES = 1000
 ISLANDS, ISLAND_ERROR = ("softmax", "layer_norm"), 0.01

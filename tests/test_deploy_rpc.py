@@ -59,9 +59,9 @@ def test_a_network_that_hangs_or_crashes_is_an_error_and_the_next_one_runs(board
     sound = path.read_bytes()
     names = [f"{describe(path).name}_{suffix}" for suffix in ("run", "time", "time_steps")]
     (tmp_path / "broken.c").write_text("".join(f"int {name}(void) {{ {body} return 0; }}\n" for name in names))
+    module = RemoteModule(path, board)
     compile_c([str(tmp_path / "broken.c")], path)
     monkeypatch.setattr("deploy.rpc.SECONDS", 1)
-    module = RemoteModule(path, board)
     with pytest.raises(LutError, match=message):
         module.run(IMAGES)
     path.write_bytes(sound)

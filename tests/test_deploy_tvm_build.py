@@ -118,9 +118,7 @@ def test_timings(small: HostModule) -> None:
 @needs_tvm
 def test_c_interface(small: HostModule, tmp_path) -> None:
     """A C program that includes the header, links the library and prints the scores."""
-    from pathlib import Path
-
-    library = Path(small._library._name)
+    library = small.path
     image = images(1)
     (tmp_path / "image.bin").write_bytes(image.tobytes())
     (tmp_path / "main.c").write_text(
