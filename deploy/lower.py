@@ -37,7 +37,8 @@ def _sums(codes: np.ndarray) -> np.ndarray:
 
 
 def fixed_point(real: np.ndarray, unit: float = 1.0) -> tuple[np.ndarray, int]:
-    """(m, l) with real = 2^l m / 2^32, m even and int32, and the smallest l with |real| 2^-l below unit / 2."""
+    """(m, l) with real = 2^l m / 2^32, m even and int32, and the smallest l with |real| 2^-l below unit / 2. `real` is
+    finite."""
     largest = float(np.abs(real).max(initial=0.0))
     shift = 0
     while largest >= 0.5 * unit * 2**shift * (1 - 2**-30):
@@ -49,20 +50,22 @@ def fixed_point(real: np.ndarray, unit: float = 1.0) -> tuple[np.ndarray, int]:
 class _Lowering:
     def __init__(self, subnet: Subnet, name: str):
         self.net, self.name = subnet, name
-        self.specs = {op.name: spec.without_site() for op in schedule_of(subnet).ops if (spec := op.spec({}))}
-        self.in_place = {op.name: op.in_place for op in schedule_of(subnet).ops}
+        schedule = schedule_of(subnet)
+        self.image = schedule.input
+        self.specs = {op.name: spec.without_site() for op in schedule.ops if (spec := op.spec({}))}
+        self.in_place = {op.name: op.in_place for op in schedule.ops}
         self.nodes = {node.name: node for node in subnet.nodes}
         self.tensors: dict[str, Tensor] = {}
 
     def run(self) -> Program:
         first = self.net.nodes[0]
-        self.tensors["image"] = Tensor("image", first.shape[1], first.shape[2], first.shape[0], 8)
+        self.tensors[self.image] = Tensor(self.image, first.shape[1], first.shape[2], first.shape[0], 8)
         ops = []
         for node in self.net.nodes:
             if not node.output:
                 self.tensors[node.name] = self._tensor(node)
             ops += self._parts(node) if node.kind == "concat" else [self._op(node)]
-        return Program(tuple(ops), self.tensors, "image", self.net.outputs, self.name, form=self.net.form)
+        return Program(tuple(ops), self.tensors, self.image, self.net.outputs, self.name, form=self.net.form)
 
     def _tensor(self, node: Node) -> Tensor:
         channels, height, width = node.shape
@@ -84,7 +87,7 @@ class _Lowering:
         return ops
 
     def _op(self, node: Node) -> Op:
-        inputs = node.inputs or ("image",)
+        inputs = node.inputs or (self.image,)
         low, high = self._clamp(node)
         op = Op(node.name, self.specs[node.name], inputs, node.name, low=low, high=high,
                 in_place=self.in_place[node.name])  # fmt: skip
@@ -177,7 +180,7 @@ class _Lowering:
         real = np.where(constant, np.maximum(np.abs(offset_values) / 2**20, 1e-12), real)
         if node.output:
             bound = np.abs(real) * reach + np.abs(offset_values)
-            self._scores(node, float(bound.max()) / SCORE_LIMIT)
+            self._scores(node, max(float(bound.max()), SMALLEST_STEP) / SCORE_LIMIT)
         weights = self._layout(node, codes.astype(np.int8))
         mult, shift, bias = self._requantize(node, real, offset_values, source.zero * _sums(codes), reach)
         low, high = self._clamp(node)

@@ -19,7 +19,7 @@ from lut.progress import Progress
 from supernet.outputs import Form
 
 from .integer import CHUNK, run_tensors
-from .onnx_export import OUTPUT, labels, to_onnx
+from .onnx_export import labels, to_onnx
 from .onnx_graph import require
 from .program import Op, Program
 
@@ -102,7 +102,7 @@ def alone(program: Program, op: Op) -> Program:
 def _steps(program: Program, op: Op, tensors: dict[str, np.ndarray], runner: Any) -> np.ndarray:
     """|difference| in codes (n, ...) of one operator's output, given the reference's inputs."""
     reference, tensor = tensors[op.output], program.tensors[op.output]
-    got = runner.run([OUTPUT], {name: tensors[name] for name in op.inputs})[0].reshape(reference.shape)
+    got = runner.run(None, {name: tensors[name] for name in op.inputs})[0].reshape(reference.shape)
     if tensor.bits == 16:
         got = np.rint(got / tensor.scale).clip(op.low, op.high)
     difference = np.abs(got.astype(np.float64) - reference)

@@ -46,7 +46,8 @@ def to_onnx(program: Program) -> onnx.ModelProto:
         if op.spec.kind not in KINDS:
             raise LutError(f"{op.name}: no ONNX form for kind {op.spec.kind!r}; there is one for {', '.join(KINDS)}")
         KINDS[op.spec.kind](graph, op)
-    return graph.model(inputs, [graph.give(name, label) for name, label in zip(program.outputs, labels(program))])
+    results = [label if label not in given else f"{label}/result" for label in labels(program)]
+    return graph.model(inputs, [graph.give(name, result) for name, result in zip(program.outputs, results)])
 
 
 def labels(program: Program) -> list[str]:
@@ -84,7 +85,7 @@ def _look_up(graph: Graph, op: Op, table: np.ndarray, index: str) -> None:
 def _weighted(graph: Graph, op: Op) -> None:
     value = weighted(graph, op)
     if op.spec.kind == "linear" and (op.output not in graph.program.outputs or op.spec.out_bits <= 8):
-        value = graph.node("Unsqueeze", [value, graph.integers("pixel", (2, 3))], f"{op.name}/pixel")
+        value = graph.node("Unsqueeze", [value, graph.integers("/pixel", (2, 3))], f"{op.name}/pixel")
     if op.spec.kind == "conv2d_add":
         _check_scale(graph.program, op, 1, op.res_mult, op.res_shift)
         value = graph.node("Add", [value, graph.value(op.inputs[1])], f"{op.name}/sum")

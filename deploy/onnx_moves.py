@@ -60,7 +60,7 @@ def softmax(graph: Graph, op: Op) -> None:
 def layer_norm(graph: Graph, op: Op) -> None:
     """(x - mean) / sqrt(var + eps) weights + bias; sums over the channels, which every opset writes alike."""
     assert op.weights is not None and op.bias is not None
-    x, axes = graph.codes(op.inputs[0]), graph.integers("channels", (CHANNELS,))
+    x, axes = graph.codes(op.inputs[0]), graph.integers("/channels", (CHANNELS,))
     count = graph.constant(f"{op.name}/count", np.array(op.spec.c_in, np.float32))
 
     def mean(value: str, name: str) -> str:

@@ -155,8 +155,12 @@ def parts_of(node: Node) -> tuple[str, ...]:
 
 
 def schedule_of(network: QuantNetwork) -> Schedule:
-    """Operators and tensors in execution order. The image of bytes is the tensor 'image', which op `input` reads."""
+    """Operators and tensors in execution order. The image of bytes, which the first one reads, is the tensor
+    `image`, with underscores behind it where a node of the network is called so."""
     describe = _Describer(network)
+    image = "image"
+    while any(image in (node.name, *parts_of(node)) for node in network.nodes):
+        image += "_"
     ops, tensors = [], {}
     for node in network.nodes:
         if node.kind == "mix":  # a name for the chosen candidate's tensor
@@ -171,7 +175,7 @@ def schedule_of(network: QuantNetwork) -> Schedule:
                     tuple(fields),
                     tuple(frozenset(names) for names in fields.values()),
                     partial(describe.spec, node, part=part),
-                    _read(node, part) or ("image",),
+                    _read(node, part) or (image,),
                     node.name,
                     1 if node.kind == "conv2d_add" else 0 if node.kind in ("add", "mul", "unary") else None,
                     tuple((network.op[mix], at) for mix, at in node.when),
@@ -179,9 +183,9 @@ def schedule_of(network: QuantNetwork) -> Schedule:
             )
     blocks = tuple(_blocks(describe, {op.name: op for op in ops}))
     first = network.nodes[0]
-    tensors["image"] = SearchTensor("image", (), partial(_image, first.shape))
+    tensors[image] = SearchTensor(image, (), partial(_image, first.shape))
     mixes = {node.name: (network.op[node.name], node.inputs) for node in network.nodes if node.kind == "mix"}
-    return Schedule(tuple(ops), tensors, "image", network.outputs, blocks, mixes)
+    return Schedule(tuple(ops), tensors, image, network.outputs, blocks, mixes)
 
 
 def _blocks(describe: _Describer, ops: dict[str, SearchOp]) -> Iterator[SearchBlock]:

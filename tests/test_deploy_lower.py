@@ -3,6 +3,7 @@ import pytest
 import torch
 from models import Mixture, PlainAdd, bytes_and_input, randomise
 from test_supernet_extract import SPACE, architectures
+from torch import nn
 
 from deploy.integer import rescale, run_program, run_tensors
 from deploy.lower import fixed_point, lower
@@ -98,3 +99,45 @@ def test_wrong_images_are_refused():
         run_program(program, images.astype(np.float32))
     with pytest.raises(InputError, match="the network takes uint8"):
         run_program(program, images[:, :8])
+
+
+class Named(nn.Module):
+    """Two layers of any name, from an argument that is called as the program's input usually is."""
+
+    def __init__(self, first, second):
+        super().__init__()
+        self.names = first, second
+        self.add_module(first, nn.Conv2d(3, 8, 3, padding=1))
+        self.add_module(second, nn.Linear(8, 4))
+        self.pool = nn.AdaptiveAvgPool2d(1)
+
+    def forward(self, image):
+        first, second = (getattr(self, name) for name in self.names)
+        return second(self.pool(torch.relu(first(image))).flatten(1))
+
+
+@pytest.mark.parametrize("names", [("conv", "fc"), ("image_", "scores"), ("scores", "image_"), ("pixel", "channels")])
+@pytest.mark.parametrize("bits", [8, 32])
+def test_a_network_s_own_names_are_no_others(names, bits):
+    images, x, mean, std = bytes_and_input((3, 8, 8), 8)
+    space = SearchSpace((bits,), (bits,), (1.0,))
+    net = Supernet.from_model(randomise(Named(*names)), x, space, mean, std).eval()
+    subnet = extract(net, net.arch())
+    program = lower(subnet)
+    assert program.input not in {node.name for node in subnet.nodes}
+    scores = run_program(program, images) * program.tensors[program.output].scale
+    assert np.abs(scores - subnet(x).detach().numpy()).max() < 0.02 * np.abs(scores).max()
+    pytest.importorskip("onnxruntime")
+    from deploy.onnx_check import compare
+    from deploy.onnx_export import to_onnx
+
+    assert compare(program, to_onnx(program), images).largest <= 1
+
+
+def test_a_head_of_zeros_is_lowered():
+    images, x, mean, std = bytes_and_input((3, 8, 8), 4)
+    model = randomise(Named("conv", "fc"))
+    nn.init.zeros_(model.fc.weight)
+    nn.init.zeros_(model.fc.bias)
+    net = Supernet.from_model(model, x, SPACE, mean, std).eval()
+    assert not run_program(lower(extract(net, net.uniform(8, 8))), images).any()
