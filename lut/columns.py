@@ -34,6 +34,8 @@ VALUE_COLUMNS = {  # column -> field of Latency
     "variant": "variant",
 }
 COLUMNS = SPEC_COLUMNS + tuple(VALUE_COLUMNS)
+LARGEST = 2**31 - 1
+"""Of any whole number in a table."""
 
 
 def nearest(name: str, valid: Iterable[str]) -> str:
@@ -67,6 +69,8 @@ def _whole(least: int, most: int | None = None) -> Callable[[str], int]:
             raise ValueError(f"{cell!r} is not {bound}") from None
         if value < least or (most is not None and value > most):
             raise ValueError(f"{cell} is not {bound}")
+        if value > LARGEST:
+            raise ValueError(f"{cell:.20} is above {LARGEST}")
         return value
 
     return parse

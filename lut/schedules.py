@@ -116,7 +116,7 @@ class ScheduleDatabase:
             where = f"{self.path}:{number}"
             try:
                 yield _parsed(json.loads(line), where)
-            except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
                 if isinstance(error, LutError):
                     raise
                 raise LutError(

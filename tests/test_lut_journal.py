@@ -54,6 +54,7 @@ def test_journal_round_trip_and_cut_end(tmp_path):
         (lambda line: line.replace(b"1.0", b"1e400"), ":3: no record of a journal: samples are no list of positive"),
         (lambda line: line.replace(b"[1.0", b'"1.0').replace(b"]}", b'"}'), ":3: no record of a journal"),
         (lambda line: b"\xff\xfe", ":3: no record of a journal"),
+        (lambda line: b"[" * 10**5, ":3: no record of a journal"),
     ],
 )
 def test_journal_with_a_corrupt_line_is_refused(tmp_path, damage, message):
@@ -66,3 +67,22 @@ def test_journal_with_a_corrupt_line_is_refused(tmp_path, damage, message):
     with pytest.raises(LutError, match=message):
         Journal.open(path, {"cpu": "a"})
     assert path.read_bytes() == before
+
+
+def test_a_row_to_be_measured_again_is_forgotten(tmp_path):
+    path, machine, (first, second) = tmp_path / "j.jsonl", {"cpu": "a"}, (replace(CONV, c_in=c) for c in (4, 5))
+    journal(path, machine, 2)
+    with Journal.open(path, machine) as book:
+        assert book.effort == {first: (1, 0), second: (1, 0)}
+        book.again(first)
+        book.add_build(second, Built(b"", 1, 2, "4x1"), 8, 64)
+    found = Journal.read(path)
+    assert list(found.samples) == list(found.built) == [second]
+    assert found.effort == {second: (8, 64)}
+
+
+def test_a_journal_without_the_effort_is_one_of_plain_builds(tmp_path):
+    path = tmp_path / "j.jsonl"
+    journal(path, {"cpu": "a"}, 1)
+    path.write_text(path.read_text().replace('"6x1",1,0]', '"6x1"]'))
+    assert list(Journal.read(path).effort.values()) == [(1, 0)]

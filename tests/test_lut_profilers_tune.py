@@ -141,6 +141,29 @@ def test_rows_record_the_schedule_and_a_resumed_run_keeps_it(tmp_path, monkeypat
 
 
 @needs_kernels
+def test_a_resumed_run_chooses_again_where_more_schedules_are_asked_for(tmp_path, monkeypatch):
+    pytest.importorskip("tvm")
+    isa, path = kernels.isa_of_host(), tmp_path / "t.journal.jsonl"
+    with Journal.open(path, {"device": "host-cpu"}) as journal:
+        dict(replace(SHORT, journal=journal).measure([A, B], HOST))
+    tried, whole = [], tune.choose
+
+    def choose(built, *others):
+        tried.append({spec: [made.variant for made in found] for spec, found in built.items()})
+        return whole(built, *others)
+
+    monkeypatch.setattr(tune, "choose", choose)
+    for schedules in (3, 3, 2):
+        with Journal.open(path, {"device": "host-cpu"}) as journal:
+            rows = dict(replace(SHORT, schedules=schedules, journal=journal).measure([A], HOST))
+    assert tried == [{A: list(kernels.variants(A, isa, 3))}, {}, {}][: len(tried)]
+    read = Journal.read(path)
+    assert (read.built[A].variant, read.effort[A]) == (rows[A].variant, (3, 0))
+    assert len(read.samples[A]) == 1, "those of the former schedule do not count"
+    assert read.effort[B] == (1, 0), "nobody asked for this row"
+
+
+@needs_kernels
 def test_a_row_is_measured_again_with_its_own_schedule(monkeypatch):
     pytest.importorskip("tvm")
     variant = kernels.variants(A, kernels.isa_of_host(), 3)[-1]

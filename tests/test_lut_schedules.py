@@ -69,6 +69,8 @@ def damaged(change):
         (damaged(lambda b: b["spec"].pop("kind")), ":1: no entry"),
         (damaged(lambda b: b["spec"].update(c_in="-3")), ":1: c_in"),
         (damaged(lambda b: b.update(trials="many")), ":1: no entry"),
+        (lambda line: line.replace(b'"trials":', b'"trials":1e400,"_":'), ":1: no entry"),
+        (lambda line: b"[" * 10**5, ":1: no entry"),
         (damaged(lambda b: b["trace"].append(0)), ":1: the trace is not that of meta-schedule:"),
         (damaged(lambda b: b.update(trace=None)), ":1: the trace is not that of meta-schedule:"),
     ],

@@ -103,6 +103,8 @@ def bad(tmp_path, edit, rows=1):
         ("13.25,", "1,", "3: latency_us_p90: 1.0 is below the median"),
         ("conv2d,1,", ",1,", "3: kind: is empty"),
         ("conv2d,1,", "conv2d,0,", "3: batch: 0 is not a whole number of at least 1"),
+        ("conv2d,1,", "conv2d,2147483648,", "3: batch: 2147483648 is above 2147483647"),
+        ("conv2d,1,", f"conv2d,{10**400},", "3: batch: 10000000000000000000 is above 2147483647"),
         ("conv2d,1,", "conv2d,1.5,", "3: batch: '1.5' is not a whole number"),
         (",3x3,", ",3x3x3,", "3: kernel: '3x3x3' is not 2 numbers joined by 'x'"),
         (",host,", ",hots,", "3: source: 'hots' is no source; did you mean host?"),

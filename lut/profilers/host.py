@@ -70,6 +70,7 @@ class HostProfiler:
         Raises LutError when this CPU lacks the device's instruction set or no core is left to time on.
         """
         specs = list(dict.fromkeys(ops))
+        self._choose_again(specs)
         known = self.journal.samples if self.journal else {}
         samples = {spec: [list(process) for process in known.get(spec, [])] for spec in specs}
         built = dict(self.journal.built) if self.journal else {}
@@ -89,7 +90,7 @@ class HostProfiler:
                 continue
             kernels[spec] = built[spec] = answer
             if self.journal:
-                self.journal.add_build(spec, answer)
+                self.journal.add_build(spec, answer, self.schedules, self.tune)
         with Progress(0, "time", "timing", self.progress) as bar:
             for turn in range(max(self.processes, self.most)):
                 timed = {spec: samples[spec] for spec in kernels if spec in samples}
@@ -110,6 +111,15 @@ class HostProfiler:
                             self.journal.add_samples(spec, answer)
         for spec, processes in samples.items():
             yield spec, summarise(processes, built.get(spec), self.source)
+
+    def _choose_again(self, specs: Sequence[OpSpec]) -> None:
+        """Rows of an interrupted build that tried fewer schedules than are asked for now are not known."""
+        if not self.journal:
+            return
+        for spec in self.journal.effort.keys() & specs:
+            schedules, trials = self.journal.effort[spec]
+            if schedules < self.schedules or trials < self.tune:
+                self.journal.again(spec)
 
     def _built(
         self, specs: Sequence[OpSpec], known: Mapping[OpSpec, Built], device: Device, quiet: Sequence[int]

@@ -32,7 +32,8 @@ def journal_path(table: str | Path) -> Path:
 
 
 class Journal:
-    """samples: per row, one list of microseconds per process. built: per row, its sizes and schedule. failures.
+    """samples: per row, one list of microseconds per process. built: per row, its sizes and schedule; effort: how many
+    schedules it was chosen from, and trials of tuning. failures.
 
     written: whether a table was ever made from it; if not, it is that of a build that was interrupted.
     """
@@ -42,6 +43,7 @@ class Journal:
         self.provenance: dict[str, str] = {}
         self.samples: dict[OpSpec, list[list[float]]] = defaultdict(list)
         self.built: dict[OpSpec, Built] = {}
+        self.effort: dict[OpSpec, tuple[int, int]] = {}
         self.failures: dict[OpSpec, Failure] = {}
         self.written = False
         self._file: IO[bytes] | None = None
@@ -77,9 +79,20 @@ class Journal:
         journal._append({"provenance": journal.provenance})
         return journal
 
-    def add_build(self, spec: OpSpec, built: Built) -> None:
-        self.built[spec] = replace(built, kernel=b"")
-        self._append({"spec": named_cells(spec), "built": [built.workspace_bytes, built.code_bytes, built.variant]})
+    def add_build(self, spec: OpSpec, built: Built, schedules: int = 1, tune: int = 0) -> None:
+        self.built[spec], self.effort[spec] = replace(built, kernel=b""), (schedules, tune)
+        made = [built.workspace_bytes, built.code_bytes, built.variant, schedules, tune]
+        self._append({"spec": named_cells(spec), "built": made})
+
+    def again(self, spec: OpSpec) -> None:
+        """Forget a row: it is built and measured anew."""
+        self._forget(spec)
+        self._append({"spec": named_cells(spec), "again": True})
+
+    def _forget(self, spec: OpSpec) -> None:
+        self.samples.pop(spec, None)
+        self.built.pop(spec, None)
+        self.effort.pop(spec, None)
 
     def add_samples(self, spec: OpSpec, us: Sequence[float]) -> None:
         """One process's samples in microseconds, kept to a tenth of a nanosecond."""
@@ -128,7 +141,7 @@ class Journal:
             where = f"{self.path}:{number}"
             try:
                 self._take(json.loads(line), number, where)
-            except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
+            except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
                 if isinstance(error, LutError):
                     raise
                 raise LutError(
@@ -151,8 +164,12 @@ class Journal:
             samples = [float(value) for value in given]
             self.samples[spec].append(samples)
         elif "built" in record:
-            workspace, code, variant = record["built"]
+            workspace, code, variant, *effort = record["built"]
             self.built[spec] = Built(b"", int(workspace), int(code), str(variant))
+            schedules, trials = effort or (1, 0)
+            self.effort[spec] = int(schedules), int(trials)
+        elif "again" in record:
+            self._forget(spec)
         else:
             reason, detail = record["failure"]
             self.failures[spec] = Failure(str(reason), str(detail))
