@@ -1,5 +1,6 @@
 import errno
 import os
+from pathlib import Path
 
 import pytest
 
@@ -54,3 +55,24 @@ def test_a_full_disk_leaves_the_former_file(tmp_path, monkeypatch, capsys, call)
     assert capsys.readouterr().err == f"error: {path}: No space left on device\n"
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_links_and_permissions_stay(tmp_path):
+    shared, link = tmp_path / "shared" / "table.csv", tmp_path / "table.csv"
+    atomic_write(shared, "old")
+    shared.chmod(0o640)
+    link.symlink_to(shared)
+    atomic_write(link, "new")
+    assert link.is_symlink() and shared.read_text() == "new"
+    assert shared.stat().st_mode & 0o777 == 0o640
+    before = os.umask(0o077)
+    try:
+        atomic_write(tmp_path / "own.csv", "")
+    finally:
+        os.umask(before)
+    assert (tmp_path / "own.csv").stat().st_mode & 0o777 == 0o600
+
+
+def test_what_is_no_file_is_written_to():
+    atomic_write(os.devnull, "nothing")
+    assert not Path(os.devnull).is_file()
