@@ -10,6 +10,7 @@ import atexit
 import functools
 import os
 import pickle
+import threading
 from contextlib import closing
 
 from lut.errors import LutError
@@ -48,7 +49,8 @@ def build_kernels(program: Program, isa: str, table: LatencyTable | None, thread
             raise LutError(f"{program.name}: {first[key]}: {error}") from None
     built: dict[object, Kernel] = {}
     bar = Progress(len(tasks), f"build {program.name}", "kernel", quiet=QUIET_SECONDS)
-    with bar, closing(workers(os.getpid()).run(tasks)) as answers:
+    pool, lock = workers(os.getpid())
+    with lock, bar, closing(pool.run(tasks)) as answers:
         for key, answer in answers:
             if not isinstance(answer, Built):
                 why = answer.detail if answer.reason == "error" else answer
@@ -59,8 +61,8 @@ def build_kernels(program: Program, isa: str, table: LatencyTable | None, thread
 
 
 @functools.cache
-def workers(process: int) -> Pool:
-    """Those of a process, by its id: a forked child starts its own."""
+def workers(process: int) -> tuple[Pool, threading.Lock]:
+    """Those of a process, by its id: a forked child starts its own. Whoever runs them holds the lock."""
     cores = sorted(os.sched_getaffinity(0))
     pool = Pool([cores[i::MOST_WORKERS] for i in range(min(len(cores), MOST_WORKERS))], SECONDS, MEMORY_BYTES)
 
@@ -69,4 +71,4 @@ def workers(process: int) -> Pool:
             pool.__exit__()
 
     atexit.register(end)
-    return pool
+    return pool, threading.Lock()

@@ -3,6 +3,8 @@
 import os
 import random
 import shutil
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
@@ -48,7 +50,8 @@ def compiler(tmp_path, monkeypatch):
     monkeypatch.setattr(kernels, "BUILD", f"{name}:build")
     path = tmp_path / f"{name}.py"
     with Pool([[core] for core in sorted(os.sched_getaffinity(0))[:2]], 20.0, 2**31) as pool:
-        monkeypatch.setattr(kernels, "workers", lambda process: pool)
+        both = pool, threading.Lock()
+        monkeypatch.setattr(kernels, "workers", lambda process: both)
 
         def told(wrong):
             path.write_text(COMPILER.replace("{WRONG}", repr(wrong)))
@@ -68,15 +71,23 @@ def test_kernels_of_workers_are_those_of_this_process():
 
 
 def test_workers_stay_with_their_process():
-    pool = workers(os.getpid())
+    pool, _ = workers(os.getpid())
     build_kernels(network(), "llvm", None, 1)
     before = {slot: worker.process.pid for slot, worker in pool._workers.items()}
     assert before, "they wait for the next network"
     build_kernels(network(4), "llvm", None, 1)
-    assert workers(os.getpid()) is pool
+    assert workers(os.getpid())[0] is pool
     assert {slot: worker.process.pid for slot, worker in pool._workers.items()} == before
-    assert workers(0) is not pool, "those of a forked child are its own"
-    assert not workers(0)._workers
+    assert workers(0)[0] is not pool, "those of a forked child are its own"
+    assert not workers(0)[0]._workers
+
+
+def test_two_threads_build_their_own_networks():
+    pytest.importorskip("tvm")
+    programs = [network(bits, name=f"net{i}") for i, bits in enumerate((8, 32, 4))]
+    with ThreadPoolExecutor(3) as threads:
+        several = list(threads.map(lambda program: build_kernels(program, "llvm", None, 1), programs))
+    assert several == [build_kernels(program, "llvm", None, 1) for program in programs]
 
 
 def test_every_key_is_compiled_once(compiler):
@@ -103,8 +114,9 @@ def test_a_kernel_that_cannot_be_built_names_its_operator(compiler, tmp_path, wh
 
 def test_a_compiler_that_hangs_is_ended_and_the_next_network_is_built(compiler, tmp_path, monkeypatch):
     compiler({"add": "hang"})
-    pool = kernels.workers(0)
-    assert list(pool.run([("warm", "call", ("time:sleep", 0))])), "its start does not count"
+    pool, _ = kernels.workers(0)
+    warm = [(op.name, "build", ("lut.kernels:build", row_key(op.spec, HOST), HOST, "", 1)) for op in network().ops]
+    assert list(pool.run(warm)), "the start of both does not count"
     monkeypatch.setattr(pool, "_seconds", 5.0)
     with pytest.raises(LutError, match="small-net: sum: timeout: not done after 5 s"):
         build(network(), HOST, tmp_path)

@@ -36,6 +36,26 @@ def test_a_worker_that_died_while_idle_is_replaced():
         assert asked(pool, 9) == {9: 3.0}
 
 
+HALF = '''
+import os, struct, sys
+def half(first):
+    """Half an answer, then death."""
+    if first:
+        os.write(int(sys.argv[1]), struct.pack("!i", 1000) + b"x" * 400)
+        os._exit(9)
+    return "whole"
+'''
+
+
+def test_a_worker_that_dies_while_it_answers_costs_its_own_task(tmp_path, monkeypatch):
+    name = f"half_{os.getpid()}"
+    (tmp_path / f"{name}.py").write_text(HALF)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with Pool([CORE], 20.0, 2**31) as pool:
+        answers = dict(pool.run((first, "call", (f"{name}:half", first)) for first in (True, False)))
+    assert answers == {True: Failure("crash", "exit status 9"), False: "whole"}
+
+
 def test_a_refusal_is_its_own_words():
     with Pool([CORE], 20.0, 2**31) as pool:
         ((_, answer),) = pool.run([("key", "call", ("lut.kernels.schedule:parse", "6"))])

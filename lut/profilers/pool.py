@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import IO, Any
 
 from .base import Failure
@@ -107,7 +108,7 @@ class Pool:
             worker, key = self._workers[slot], self._workers[slot].key
             try:
                 kind, result = worker.connection.recv()
-            except (EOFError, ConnectionError):
+            except (OSError, EOFError, UnpicklingError):  # of a part of an answer, too
                 found.append((slot, (key, Failure("crash", self._end(slot)))))
                 continue
             if kind == "ready":
