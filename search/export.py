@@ -15,6 +15,7 @@ from deploy.program import Program
 from deploy.validate import EXACT_IMAGES
 from lut.errors import LutError
 from lut.files import atomic_write
+from lut.lock import alone
 from supernet.saved import load_subnet
 
 from .config import RunConfig
@@ -29,10 +30,16 @@ MODEL = "model.onnx"
 def export_onnx(folder: Path) -> dict[str, Any]:
     """Write deploy/model.onnx and deploy/onnx.json of the run in `folder`; returns the latter's content.
 
-    `check` is None where onnxruntime is not installed. Raises InputError when the run is not finished or a file of it
-    is damaged, LutError when onnx is not installed or an operator is more than one code off the integer reference.
+    `check` is None where onnxruntime is not installed. Raises InputError when the run is not finished, a file of it is
+    damaged or another process works in it, LutError when onnx is not installed or an operator is more than one code off
+    the integer reference.
     """
     require_files(folder, NEEDED)
+    with alone(folder):
+        return _export(folder)
+
+
+def _export(folder: Path) -> dict[str, Any]:
     sources = load_sources(RunConfig.read(folder / "config.yaml"))
     program = lower(load_subnet(folder / "subnet.safetensors"), "found")
     model = to_onnx(program)

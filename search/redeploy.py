@@ -8,6 +8,7 @@ from typing import Any
 
 from deploy.lower import lower
 from lut.errors import InputError
+from lut.lock import alone
 from supernet.extract import adopt
 from supernet.saved import load_subnet
 
@@ -23,10 +24,15 @@ NEEDED = ("config.yaml", "float.safetensors", "subnet.safetensors")
 def redeploy(folder: Path, force: bool = False) -> dict[str, Any]:
     """Rewrite validation.json and the report of the run in `folder`; returns the former's content.
 
-    Raises InputError when the run is not finished or a file of it is damaged, LutError when its table is not this
-    machine's.
+    Raises InputError when the run is not finished, a file of it is damaged or another process works in it, LutError
+    when its table is not this machine's.
     """
     require_files(folder, NEEDED)
+    with alone(folder):
+        return _redeploy(folder, force)
+
+
+def _redeploy(folder: Path, force: bool) -> dict[str, Any]:
     config = RunConfig.read(folder / "config.yaml")
     run = Run(config, folder)
     if not run.space().is_float:

@@ -7,6 +7,7 @@ import pytest
 import small_run
 import torch
 
+from lut.lock import alone
 from scripts.run_deploy import main
 from search.config import RunConfig
 from search.run import Run
@@ -67,6 +68,15 @@ def test_what_is_missing(finished, capsys, monkeypatch):
     (finished / "subnet.safetensors").unlink()
     assert main(["--run", str(finished), "--onnx"]) == 2
     assert "finish the run with" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("given", [["--onnx"], []])
+def test_a_folder_where_another_process_works_is_left_alone(finished, capsys, given):
+    with alone(finished):
+        (finished / "float.safetensors").touch()
+        assert main(["--run", str(finished), *given]) == 2
+    assert f"{finished}: another process works there" in capsys.readouterr().err
+    assert not (finished / "deploy").exists()
 
 
 def test_an_operator_that_is_off_is_an_error(finished, capsys, monkeypatch):
