@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 from torch import nn
 
@@ -20,7 +21,7 @@ from lut.table import LatencyTable
 from supernet.extract import Subnet
 from supernet.supernet import Supernet
 
-from .budget import Budget
+from .budget import UNITS, Budget
 from .solve import cost_of
 
 Costs = dict[str, CostModel | PeakRam]
@@ -66,9 +67,17 @@ def expected_costs(net: Supernet, costs: Costs) -> dict[str, nn.Module]:
 
 
 def resolve(net: Supernet, costs: Costs, budgets: Sequence[Budget]) -> list[Budget]:
-    """Budgets in base units; shares are of the uniform 8-bit network at full width."""
-    values = net.uniform(8, 8).choices
-    reference = {b.metric: cost_of(net.schedule(), costs[b.metric], values) for b in budgets if b.relative}
+    """Budgets in base units; shares are of `net.reference()`. Raises LutError where its cost is not known."""
+    schedule, reference = net.reference(), dict[str, float]()
+    for budget in budgets:
+        if budget.relative:
+            cost = costs[budget.metric]
+            cost = replace(cost, schedule=schedule) if isinstance(cost, PeakRam) else cost
+            try:
+                reference[budget.metric] = cost_of(schedule, cost, {})
+            except LutError as error:
+                raise LutError(f"{budget.describe()}, whose cost is not known: {error}. Give the limit as a quantity, "
+                               f"such as {budget.metric}=5{list(UNITS[budget.metric])[1]}") from None  # fmt: skip
     return [budget.resolve(reference) for budget in budgets]
 
 

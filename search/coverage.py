@@ -18,8 +18,9 @@ from supernet.supernet import Supernet
 
 
 def space_specs(net: Supernet) -> list[OpSpec]:
-    """Every distinct spec of a network's search space, whatever the layer."""
-    return list(dict.fromkeys(spec.without_site() for op in net.ops() for spec in op.grid() if spec is not None))
+    """Every distinct spec of a network's search space and of its reference, whatever the layer."""
+    ops = [*net.ops(), *net.reference().ops]
+    return list(dict.fromkeys(spec.without_site() for op in ops for spec in op.grid() if spec is not None))
 
 
 def lacking(net: Supernet, device: Device) -> list[Node]:

@@ -10,6 +10,7 @@ weights and activations before it, so the cost of a step does not depend on the 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any, Protocol
 
@@ -24,6 +25,7 @@ from .choice import Choice, Gates, one_hot_gates
 from .convert import Parts, convert, read
 from .network import QuantNetwork
 from .ops import schedule_of
+from .reference import uniform8
 from .schedule import Schedule, SearchOp
 from .space import SearchSpace
 from .summary import summarise
@@ -49,6 +51,7 @@ class Supernet(QuantNetwork):
         self.alpha = nn.Parameter(torch.zeros(valid.shape))
         self._fixed: Gates | None = None
         self._schedule: Schedule | None = None
+        self._reference: Schedule | None = None
         self.priced_elsewhere = False
 
     @classmethod
@@ -91,14 +94,19 @@ class Supernet(QuantNetwork):
             self._schedule = schedule_of(self)
         return self._schedule
 
+    def reference(self) -> Schedule:
+        """That of the uniform 8-bit network at full width, which budgets are shares of; its options need not be the
+        space's. Pins stay, operators are the default ones."""
+        return self._reference or uniform8(self, self.space)
+
     def price_as(self, other: Supernet) -> None:
-        """Let `schedule` be that of the same network for another input: trained at one resolution, deployed at
-        another. Raises InputError when the two do not have the same choices."""
+        """Let `schedule` and `reference` be those of the same network for another input: trained at one resolution,
+        deployed at another. Raises InputError when the two do not have the same choices."""
         mine, theirs = ({c for c in net.choices() if not c.pinned} for net in (self, other))
         if mine != theirs:
             names = ", ".join(sorted({c.name for c in mine ^ theirs})[:3])
             raise InputError(f"price: the network for that input has other choices: {names}")
-        self._schedule, self.priced_elsewhere = other.schedule(), True
+        self._schedule, self._reference, self.priced_elsewhere = other.schedule(), other.reference(), True
 
     def ops(self) -> list[SearchOp]:
         return list(self.schedule().ops)
@@ -140,14 +148,17 @@ class Supernet(QuantNetwork):
         self._fixed = Gates(gates.weights.to(self.alpha.device), gates.run)
 
     def uniform(self, weight_bits: int, act_bits: int, width: float = 1.0) -> Arch:
-        """The architecture nearest to the same bits and the same fraction of channels everywhere; pins stay, and
+        """The architecture nearest to the same bits and the same fraction of every layer's channels; pins stay, and
         operators are the default ones."""
+        channels: Counter[str] = Counter()  # of all groups that a choice decides, by its name
+        for group in {group for row in self.layout.values() for group in row}:
+            channels[self.width[group.name].name] += group.channels
 
         def value(choice: Choice) -> int:
             if choice.kind == "op":
                 return choice.options[0]
             wanted: float = {"weight_bits": weight_bits, "act_bits": act_bits}.get(
-                choice.kind, width * choice.options[-1]
+                choice.kind, width * channels[choice.name]
             )
             return min(choice.options, key=lambda option: abs(option - wanted))
 

@@ -233,3 +233,14 @@ def test_covers():
 def test_nothing_fits():
     with pytest.raises(BudgetError):
         finalists({"weights": 0.01}, lambda name: 0.0)
+
+
+def test_shares_of_channels_are_of_the_layers_where_the_space_has_no_full_width():
+    space = SearchSpace(BITS, ACT_BITS, WIDTHS[:-1], channel_multiple=1, first_last_bits=None)
+    net, whole = Supernet.from_model(Small().eval(), torch.rand(4, 1, 8, 8), space), supernet()
+    costs, budgets = problem(net, {"weights": 2.0})
+    ((name, arch),) = plain(net, costs, budgets, net.arch()).items()
+    assert (name, arch.choices) == ("8-bit, 0.5 wide", whole.uniform(8, 8, 0.5).choices)
+    (even,) = evenly_wide(net, np.zeros(net.alpha.shape), costs, budgets, net.uniform(2, 4, 0.25)).values()
+    widths = [c.name for c in net.choices() if c.kind == "width"]
+    assert all(even.choices[name] == arch.choices[name] for name in widths)
