@@ -7,7 +7,8 @@ The backward is derived by hand, so that one pass over x serves all options:
   d/ds_i = p_i sum m g (round(v) - v inside, clamp(v) outside) / sqrt(N high_i),  v = x / s_i     (LSQ, eq. 3 and 2.2)
   d/dp_i = sum m g Q_{s_i}(x),   d/dm = sum g sum_i p_i Q_{s_i}(x)
 
-N is the number of elements that share a step: of one image for activations, of one output channel for weights.
+N is the number of elements that share a step: of one image for activations, of one output channel for weights. A signed
+bit, whose codes are -1 and 0, counts as high = 1.
 """
 
 from __future__ import annotations
@@ -130,7 +131,8 @@ def _parameters(ctx, p, steps, mask, ramps, shares):  # type: ignore[no-untyped-
         if ctx.needs_input_grad[1]:
             grad_p.append((masked * step).sum())
         if ctx.needs_input_grad[2]:
-            error = (masked.sum_to_size(step.shape) - ramps[i].sum_to_size(step.shape)) / (ctx.count * high) ** 0.5
+            scale = (ctx.count * max(high, 1)) ** 0.5
+            error = (masked.sum_to_size(step.shape) - ramps[i].sum_to_size(step.shape)) / scale
             grad_steps.append(error if p is None else error * p[i])
         if ctx.needs_input_grad[3]:
             term = share * step if p is None else share * (p[i] * step)
