@@ -1,7 +1,10 @@
 """Post-training assignment: each option's harm is measured alone, and the solver spends the budgets where it is least.
 
-    Omega_c(o) = L(highest options, but c <- o) - L(highest options),    c a choice, o one of its options
+    Omega_c(o) = L(base, but c <- o) - L(base),    c a choice, o one of its options
     minimise  sum_c Omega_c(o_c)   subject to every cost <= its limit
+
+The base is the network of the highest bits, full widths and default operators, the first of each; for a choice inside
+another operator, the same with that one.
 
 The program is HAWQ-V3's (Yao et al. 2021, arXiv:2011.10680), whose Omega is the second-order estimate
 Tr(H_c) / n_c |Q_o(w) - w|^2 of this increase; measuring one layer at a time is ZeroQ's (Cai et al. 2020,
@@ -14,7 +17,8 @@ No weight is trained.
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -77,7 +81,7 @@ def quick_scores(
     metrics: Metrics | None = None,
 ) -> np.ndarray:
     """(choices, options): -Omega, with widths closed where bits suffice; what `solve` maximises. They become net's
-    alphas, so that its argmax is the highest option of every harmed choice. Raises BudgetError when nothing fits."""
+    alphas, so that its argmax is the base's option of every harmed choice. Raises BudgetError when nothing fits."""
     choices, schedule = net.choices(), net.schedule()
     watch, metrics = Stopwatch(), metrics or Metrics()
     omega = sensitivity(net, data, loss=loss, images=images, seed=seed)
@@ -92,16 +96,18 @@ def quick_scores(
 def sensitivity(
     net: Supernet, data: Any, *, loss: Loss | None = None, images: int = IMAGES, seed: int = 0
 ) -> np.ndarray:
-    """Omega, (choices, options) float64: increase of the loss, 0 at each choice's highest option and on the padding.
+    """Omega, (choices, options) float64: increase of the loss, 0 at the option that the base has and on the padding.
 
     A loss that is not finite counts as the largest increase of all. `net` is left as it was.
     """
     loss = loss or smoothed_cross_entropy(0.0)
     net = copy.deepcopy(net).eval()  # its batch norms are estimated anew for every option
     batches = subset(data, "validation", images, seed)
-    highest = {choice.name: choice.options[-1] for choice in net.choices()}
+    base = {choice.name: choice.options[0 if choice.kind == "op" else -1] for choice in net.choices()}
 
-    def loss_of(values: dict[str, int]) -> float:
+    @cache
+    def loss_of(**changed: int) -> float:
+        values = base | changed
         gates = one_hot_gates(net.choices(), values)
         gates.weights = gates.weights.to(net.alpha.device)
 
@@ -116,16 +122,27 @@ def sensitivity(
                 total += float(loss(forward(x), y)) * len(x)
         return total / sum(len(x) for x, _ in batches)
 
-    base = loss_of(highest)
     omega = np.zeros(net.alpha.shape)
-    lower = [(choice, value) for choice in net.choices() for value in choice.options[:-1]]
-    with Progress("sensitivity", len(lower)) as progress:
-        for choice, value in lower:
-            increase = loss_of({**highest, choice.name: value}) - base
+    others = [(c, value) for c in net.choices() for value in c.options if value != base[c.name]]
+    with Progress("sensitivity", len(others)) as progress:
+        for choice, value in others:
+            held = around(net, choice, base)
+            increase = loss_of(**held, **{choice.name: value}) - loss_of(**held)
             omega[choice.index, choice.position(value)] = increase
             progress.step(increase=increase)
     finite = omega[np.isfinite(omega)]
     return np.where(np.isfinite(omega), omega, finite.max())
+
+
+def around(net: Supernet, choice: Choice, base: Mapping[str, int]) -> dict[str, int]:
+    """The operators, other than those of `base`, without which a choice decides nothing."""
+    decided = []
+    for node in net.nodes:
+        widths = [net.width[group.name] for group in net.layout[node.name]]
+        if choice in (net.weight.get(node.name), net.act.get(node.name), net.op.get(node.name), *widths):
+            under = {net.op[mix].name: at for mix, at in node.when}
+            decided.append({name: at for name, at in under.items() if at != base[name]})
+    return min(decided, key=len)
 
 
 def full_width_first(

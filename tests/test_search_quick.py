@@ -18,6 +18,8 @@ from search.quick import full_width_first, quick, quick_scores, sensitivity, sub
 from search.solve import solve
 from search.train import smoothed_cross_entropy
 from supernet import SearchSpace, Supernet
+from supernet.mixed import MixedOp
+from supernet.skip import skippable
 
 LOSS = smoothed_cross_entropy(0.0)
 
@@ -94,6 +96,36 @@ def test_sensitivity_is_the_increase_of_the_loss_when_one_choice_leaves_its_high
             assert omega[choice.index, i] == pytest.approx(expected, abs=1e-5)
         assert omega[choice.index, len(choice.options) - 1] == 0
     assert omega.max() > 0.01  # 2 bits harm
+
+
+class Skipped(nn.Module):
+    """Two blocks that may be skipped, one of which has a choice of kernels inside."""
+
+    def __init__(self):
+        super().__init__()
+        self.a = nn.Sequential(nn.Conv2d(1, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU())
+        self.b = nn.Sequential(nn.Conv2d(8, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU())
+        convs = (nn.Sequential(nn.Conv2d(8, 8, k, padding=k // 2), nn.BatchNorm2d(8), nn.ReLU()) for k in (3, 1))
+        self.c = nn.Sequential(MixedOp(*convs))
+        self.pool, self.fc = nn.AvgPool2d(4), nn.Linear(32, 4)
+
+    def forward(self, x):
+        return self.fc(self.pool(self.c(self.b(self.a(x)))).flatten(1))
+
+
+def test_operators_are_measured_against_the_default_ones_and_what_is_inside_another_beside_it(data):
+    x = next(iter(data.batches("train", 60)))[0]
+    model = skippable(trained(Skipped(), data), ["[bc]"], x)
+    net = Supernet.from_model(model, x, SearchSpace((2, 8), (8,), (0.5, 1.0), first_last_bits=None))
+    base = {c.name: c.options[0 if c.kind == "op" else -1] for c in net.choices()}
+    mix, other = "c.candidates.0.0.op", "c.candidates.0.0.candidates.1.0.weight_bits"
+    omega = sensitivity(net, data, images=60)
+    for choice in net.choices():
+        around = base | ({mix: 1} if choice.name == other else {})
+        for i, option in enumerate(choice.options):
+            expected = loss_of(net, data, {**around, choice.name: option}) - loss_of(net, data, around)
+            assert omega[choice.index, i] == pytest.approx(expected, abs=1e-5)
+        assert choice.pinned or omega[choice.index].any(), f"{choice.name} is in no network that was measured"
 
 
 def test_the_network_is_left_as_it_was(net, data):
