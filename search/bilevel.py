@@ -27,7 +27,17 @@ from .budget import Budget
 from .checkpoint import Checkpoint
 from .compiled import Compiled, training_step
 from .config import SearchConfig
-from .evaluate import Data, Metric, evaluate, on_device, require_batches, require_own, top1
+from .evaluate import (
+    Data,
+    Metric,
+    evaluate,
+    on_device,
+    require_batches,
+    require_own,
+    top1,
+    training_batches,
+    training_steps,
+)
 from .objective import OBJECTIVES, Objective
 from .progress import Metrics, Progress, Stopwatch
 from .relax import RELAXATIONS, Relaxation
@@ -156,7 +166,7 @@ class SearchLoop:
         self.alpha_optimizer = torch.optim.Adam(
             self.alphas, lr=config.alpha_lr, betas=(0.5, 0.999), weight_decay=config.alpha_decay
         )
-        self.steps = -(-data.size("train") // config.batch_size)
+        self.steps = training_steps(data, config.batch_size)
         self.epochs, self.epoch = config.warmup_epochs + config.epochs, 0
         whole = data.size("train") // config.batch_size * self.epochs
         step = training_step(net, config.compile, whole, config.batch_size)
@@ -246,7 +256,7 @@ class SearchLoop:
         return nullcontext() if self.compiled else frozen(parameters)
 
     def batches(self, split: str) -> Iterator[tuple[Tensor, Any]]:
-        for x, y in self.data.batches(split, self.config.batch_size, True, self.augment, self.order):
+        for x, y in training_batches(self.data, split, self.config.batch_size, self.augment, self.order):
             yield on_device(self.net, x, y)
 
     def batches_without_end(self, split: str) -> Iterator[tuple[Tensor, Any]]:

@@ -109,11 +109,29 @@ def reestimate_batchnorm(
             norm.momentum = None  # cumulative average
             norm.train()
         try:
-            for _, (x, y) in zip(range(batches), data.batches("train", batch_size, True, False, generator)):
+            for _, (x, y) in zip(range(batches), training_batches(data, "train", batch_size, False, generator)):
                 (forward or model)(on_device(model, x, y)[0])
         finally:
             for norm, momentum in zip(norms, momenta):
                 norm.momentum = momentum
+
+
+def training_batches(
+    data: Data, split: str, batch_size: int, augment: bool, generator: torch.Generator | None
+) -> Iterator[tuple[Tensor, Any]]:
+    """Shuffled batches of a split, without a last one of a single example: batch norm in training mode, on maps of one
+    pixel, needs several."""
+    seen = 0
+    for x, y in data.batches(split, batch_size, True, augment, generator):
+        if len(x) > 1 or batch_size == 1 or not seen:
+            yield x, y
+        seen += len(x)
+
+
+def training_steps(data: Data, batch_size: int) -> int:
+    """How many batches of the training split that makes."""
+    whole, rest = divmod(data.size("train"), batch_size)
+    return whole + (rest > 1 or (rest == 1 and not whole))
 
 
 def on_device(model: nn.Module, x: Tensor, y: Any) -> tuple[Tensor, Any]:

@@ -24,7 +24,19 @@ from .accelerator import device_of, mixed
 from .checkpoint import Checkpoint, to_cpu
 from .compiled import training_step
 from .config import Recipe
-from .evaluate import Data, Forward, Metric, evaluate, on_device, one_tensor, require_batches, require_own, top1
+from .evaluate import (
+    Data,
+    Forward,
+    Metric,
+    evaluate,
+    on_device,
+    one_tensor,
+    require_batches,
+    require_own,
+    top1,
+    training_batches,
+    training_steps,
+)
 from .progress import Metrics, Progress, Stopwatch
 from .teacher import Teacher
 
@@ -76,7 +88,7 @@ def train(
     generator = torch.Generator().manual_seed(seed)
     settings = {**asdict(recipe), "seed": seed}
     saved = Checkpoint(Path(checkpoint), phase, settings, added=("precision",)) if checkpoint else None
-    steps = -(-data.size("train") // recipe.batch_size)
+    steps = training_steps(data, recipe.batch_size)
     whole = data.size("train") // recipe.batch_size  # batches of full size, which a compiled step needs
     ramp = min(recipe.ramp_epochs, recipe.epochs / 4)
     step_of = forward or training_step(model, recipe.compile, whole * recipe.epochs, recipe.batch_size)
@@ -96,7 +108,7 @@ def train(
         while epoch < recipe.epochs and epoch - improved <= (recipe.patience or recipe.epochs):
             watch, total, seen = Stopwatch(), 0.0, 0
             model.train()
-            for step, (x, y) in enumerate(data.batches("train", recipe.batch_size, True, augment, generator)):
+            for step, (x, y) in enumerate(training_batches(data, "train", recipe.batch_size, augment, generator)):
                 set_rate(optimizer, schedule(epoch + step / steps, recipe.epochs, ramp))
                 x, y = on_device(model, x, y)
                 output = step_of(x)

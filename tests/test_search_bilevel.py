@@ -85,7 +85,7 @@ class Heard:
 @pytest.mark.parametrize(
     ("update", "count", "arch_every", "updates"),
     [("alternate", 48, 1, 1), ("joint", 48, 1, 1), ("alternate", 48 * 16, 1, 3), ("joint", 48 * 16, 1, 3),
-     ("alternate", 48 * 16, 4, 1), ("alternate", 40 * 16, 1, 2), ("alternate", 48, 5, 0)],
+     ("alternate", 48 * 16, 4, 1), ("alternate", 40 * 16, 1, 2), ("alternate", 48, 5, 0), ("joint", 48 * 16 + 1, 1, 3)],
 )  # fmt: skip
 def test_the_objective_follows_the_steps_not_the_epochs(update, count, arch_every, updates):
     """About one update for 16 architecture steps, each with the mean since the last; one for a short epoch."""
@@ -196,6 +196,17 @@ def test_arch_every_and_the_temperature():
             steps.run_epoch(progress)
     assert next(count) == 4  # of three weight steps an epoch, one architecture step
     assert relaxation.tau == pytest.approx(4 * 0.25 ** (11 / 12))
+
+
+def test_neither_weights_nor_alphas_see_a_last_batch_of_one_image():
+    sizes = []
+
+    def loss(output, target):
+        sizes.append(len(output))
+        return nn.functional.cross_entropy(output, target)
+
+    run_search(ToyNet(), Blobs(33), COSTS, TIGHT, dataclasses.replace(SHORT, epochs=3), loss=loss)
+    assert sizes == [16] * (2 * 2 + 3 * 4)
 
 
 @pytest.mark.parametrize("kill", [1, 4, 7])

@@ -11,7 +11,7 @@ from torch import nn
 
 from lut.errors import InputError
 from search.config import Recipe
-from search.evaluate import evaluate, mode, reestimate_batchnorm, top1
+from search.evaluate import evaluate, mode, reestimate_batchnorm, top1, training_batches, training_steps
 from search.progress import Metrics
 from search.teacher import Teacher
 from search.train import DivergedError, distillation, parameter_groups, schedule, smoothed_cross_entropy, train
@@ -156,9 +156,43 @@ def test_an_empty_split_is_named():
         train(network(), data, Recipe(epochs=1))
 
 
+class Deep(nn.Sequential):
+    """Batch norm on maps of one pixel, which can't be trained on one image."""
+
+    def __init__(self):
+        torch.manual_seed(0)
+        super().__init__(nn.Conv2d(1, 4, 2), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(4, 3))
+
+
+@pytest.mark.parametrize(
+    ("count", "batch", "sizes"),
+    [(33, 16, [16, 16]), (34, 16, [16, 16, 2]), (32, 16, [16, 16]), (1, 16, [1]), (3, 1, [1, 1, 1]), (17, 16, [16])],
+)
+def test_a_last_batch_of_one_image_is_left_out(count, batch, sizes):
+    data = Blobs(count)
+    found = training_batches(data, "train", batch, True, torch.Generator().manual_seed(5))
+    every = data.batches("train", batch, True, True, torch.Generator().manual_seed(5))
+    for (x, y), (same, labels) in zip(found, every):
+        assert torch.equal(x, same) and torch.equal(y, labels)
+        assert len(x) == sizes.pop(0)
+    assert not sizes
+    seen = [len(x) for x, _ in training_batches(data, "validation", batch, False, None)]
+    assert training_steps(data, batch) == len(seen)
+
+
+def test_networks_that_one_image_can_not_train_are_trained_and_estimated():
+    net, data, metrics = Deep(), Blobs(33), Metrics()
+    assert train(net, data, Recipe(epochs=5, batch_size=16), metrics=metrics).epochs_run == 5
+    reestimate_batchnorm(net, data, batch_size=16)
+    (x, _), (rest, _) = itertools.islice(data.batches("train", 16, True, False, torch.Generator().manual_seed(0)), 2)
+    average = (net[0](x).mean((0, 2, 3)) + net[0](rest).mean((0, 2, 3))) / 2
+    torch.testing.assert_close(net[1].running_mean, average.detach())
+
+
 @pytest.mark.parametrize("kill", [1, 3])
-def test_resumes_to_the_bit(tmp_path, kill):
-    data, recipe = Blobs(), Recipe(epochs=5, batch_size=16)
+@pytest.mark.parametrize("count", [48, 33])
+def test_resumes_to_the_bit(tmp_path, kill, count):
+    data, recipe = Blobs(count), Recipe(epochs=5, batch_size=16)
     whole, metrics = network(), Metrics(tmp_path / "whole.jsonl")
     done = train(whole, data, recipe, metrics=metrics)
 
@@ -168,7 +202,7 @@ def test_resumes_to_the_bit(tmp_path, kill):
     calls = itertools.count()
 
     def dies(output, target):
-        if next(calls) == kill * 3 + 1:  # in the middle of an epoch of three steps
+        if next(calls) == kill * (count // 16) + 1:  # in the middle of an epoch
             raise KillError
         return nn.functional.cross_entropy(output, target)
 
