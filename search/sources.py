@@ -23,7 +23,7 @@ from .dataset import DataSource
 from .evaluate import one_tensor, top1
 from .outcome import TOP1
 from .train import smoothed_cross_entropy
-from .user_code import call, load, user_dataset
+from .user_code import UserCodeError, call, load, user_dataset
 
 
 @dataclass(frozen=True)
@@ -139,13 +139,18 @@ def _check(model: nn.Module, data: Any, config: RunConfig) -> torch.Tensor:
     where = f"model {config.model.name} on {config.data.name} of shape {tuple(x.shape)}"
     try:
         with torch.no_grad():
-            output = model(x)
-    except RuntimeError as error:
-        raise InputError(f"{where}: {str(error).splitlines()[0]}") from None
+            output = call(model, where, x)
+    except UserCodeError as error:
+        if ".py:" in config.model.name:  # theirs to trace
+            raise
+        raise InputError(str(error).splitlines()[0]) from None
     finally:
         model.train(was_training)
     if config.model.loss is None:
         scores = one_tensor(output, config.model.name)
+        if scores.ndim != 2 or len(scores) != len(x):
+            raise InputError(f"{where}: returned shape {tuple(scores.shape)}; expected ({len(x)}, classes), scores of "
+                             "the images' classes; for anything else give --loss and --metric")  # fmt: skip
         if scores.shape[1] < int(y.max()) + 1:
             raise InputError(f"{where}: {scores.shape[1]} scores for classes up to {int(y.max())}")
     return x

@@ -23,7 +23,9 @@ from search.quick import quick
 from search.sources import load_sources
 from search.teacher import Teacher
 from search.train import train
+from search.user_code import UserCodeError
 from supernet import SearchSpace, Supernet, extract
+from supernet.networks import BUILDERS
 
 SPACE = SearchSpace((4, 8), (8,), (0.5, 1.0))
 
@@ -147,3 +149,78 @@ def test_a_run_without_a_loss_is_refused_before_training(tmp_path):
     wrong = load_sources(RunConfig.default([*given, f"model.loss={tmp_path}/mine.py:wrong"]))
     with pytest.raises(InputError, match="called with output a list of 2: TypeError"):
         wrong.loss(sources.model(x), y)
+
+
+BROKEN = """
+import torch
+from torch import nn
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv, self.norm = nn.Conv2d(1, 10, 8), nn.BatchNorm1d(10)
+
+class Raises(Net):
+    def forward(self, x):
+        return self.norm(self.conv(x)).flatten(1)
+
+class Asserts(Net):
+    def forward(self, x):
+        assert x.shape[1] == 3
+        return self.conv(x)
+
+class Mismatch(Net):
+    def forward(self, x):
+        return self.conv(x).flatten(1) @ torch.zeros(3, 2)
+
+class One(Net):
+    def forward(self, x):
+        return self.conv(x).mean((1, 2, 3))
+
+class Maps(Net):
+    def forward(self, x):
+        return self.conv(x)
+
+class Mixed(Net):
+    def forward(self, x):
+        return self.conv(x).flatten().unsqueeze(0)
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "message", "line"),
+    [
+        ("Raises", "ValueError: expected 2D or 3D input", "return self.norm(self.conv(x)).flatten(1)"),
+        ("Asserts", "AssertionError: ", "assert x.shape[1] == 3"),
+        ("Mismatch", "RuntimeError: mat1 and mat2", "@ torch.zeros(3, 2)"),
+    ],
+)
+def test_what_a_model_of_ones_own_raises_is_shown_as_its_own_traceback(tmp_path, name, message, line):
+    (tmp_path / "mine.py").write_text(BROKEN)
+    with pytest.raises(UserCodeError) as caught:
+        load_sources(RunConfig.default(["data.name=digits", f"model.name={tmp_path}/mine.py:{name}"]))
+    first, *trace = str(caught.value).splitlines()
+    assert first.startswith(f"model {tmp_path}/mine.py:{name} on digits of shape (2, 1, 32, 32): {message}")
+    assert any(line in text for text in trace)
+    assert not any("sources.py" in text or "user_code.py" in text for text in trace)
+
+
+@pytest.mark.parametrize(
+    ("name", "shape"), [("One", r"\(2,\)"), ("Maps", r"\(2, 10, 25, 25\)"), ("Mixed", r"\(1, 12500\)")]
+)
+def test_without_a_loss_of_ones_own_a_model_returns_scores_of_classes(tmp_path, name, shape):
+    (tmp_path / "mine.py").write_text(BROKEN)
+    message = rf"mine.py:{name} on digits .*: returned shape {shape}; expected \(2, classes\)"
+    with pytest.raises(InputError, match=message):
+        load_sources(RunConfig.default(["data.name=digits", f"model.name={tmp_path}/mine.py:{name}"]))
+
+
+def test_a_network_of_the_registry_that_raises_is_one_line(monkeypatch):
+    class Refuses(torch.nn.Module):
+        def forward(self, x):
+            raise TypeError("not today\nor tomorrow")
+
+    monkeypatch.setitem(BUILDERS, "lenet5", lambda *size: Refuses())
+    with pytest.raises(InputError) as caught:
+        load_sources(RunConfig.default(["data.name=digits", "model.name=lenet5"]))
+    assert str(caught.value) == "model lenet5 on digits of shape (2, 1, 32, 32): TypeError: not today"
