@@ -135,8 +135,9 @@ def _plain_node(node: yaml.Node, path: Path_, where: str, lines: Lines, error: t
         return [_plain_node(item, (*path, str(i)), where, lines, error) for i, item in enumerate(node.value)]
     try:
         return _scalar(node)
-    except ValueError as problem:  # such as !!int x
-        raise error(f"{where}:{node.start_mark.line + 1}: {'.'.join(path)}: {problem}") from None
+    except (ValueError, KeyError, IndexError):  # such as !!int x
+        place = ": ".join(filter(None, (f"{where}:{node.start_mark.line + 1}", ".".join(path))))
+        raise error(f"{place}: {_show(node.value)} is no {node.tag.removeprefix('tag:yaml.org,2002:')}") from None
 
 
 def _scalar(node: yaml.Node) -> Any:

@@ -32,7 +32,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("names", nargs="*", metavar="NAME", help="entries of --list, or `all`")
     p.add_argument("--list", action="store_true", help="what can be reproduced")
     p.add_argument("--luts", metavar="FOLDER", help="the published tables")
-    p.add_argument("--json", action="store_true", help="print the results as JSON")
+    p.add_argument("--json", action="store_true", help="print the results, or the list, as JSON")
     return p
 
 
@@ -57,13 +57,14 @@ def chosen(names: list[str]) -> list[Entry]:
     return [entry for entry in ENTRIES.values() if "all" in names or entry.name in names]
 
 
-def listing() -> str:
-    return table([("name", "what", "file"), *((e.name, e.what, e.file) for e in ENTRIES.values())])
+def listing(as_json: bool) -> str:
+    rows = [{"name": e.name, "what": e.what, "file": e.file} for e in ENTRIES.values()]
+    return json.dumps(rows, indent=1) if as_json else table([tuple(rows[0]), *(tuple(row.values()) for row in rows)])
 
 
 def run(args: argparse.Namespace) -> int:
     if args.list or not args.names:
-        print(listing())
+        print(listing(args.json))
         return 0
     entries, folder = chosen(args.names), folder_of(args.luts)
     results: list[dict[str, Any]] = [entry.run(folder) for entry in entries]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shlex
 import sys
 from pathlib import Path
 
@@ -46,8 +47,8 @@ def main(argv: list[str] | None = None) -> int:
         print(json.dumps(validation) if args.json else "\n\n".join([*words, f"report: {args.run / 'report.html'}"]))
         return 0 if all(row["met"] for row in validation["budgets"]) else 3
 
-    command = f"python scripts/run_deploy.py --run {args.run}"
-    return guard(export, f"{command} --onnx") if args.onnx else guard(start, command)
+    given = ["--run", str(args.run), *(f"--{name}" for name in ("force", "onnx", "json") if getattr(args, name))]
+    return guard(export if args.onnx else start, f"python scripts/run_deploy.py {shlex.join(given)}")
 
 
 if __name__ == "__main__":

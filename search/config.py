@@ -35,7 +35,7 @@ class ModelConfig:
     """name: a network of supernet.networks, or `file.py:function` that returns an nn.Module."""
 
     name: str = "resnet8"
-    checkpoint: str | None = None  # .npz or .safetensors of float weights; else trained from scratch
+    checkpoint: str | None = None  # .safetensors of float weights, or `published`; else trained from scratch
     loss: str | None = None  # file.py:function(output, target); else cross-entropy
     metric: str | None = None  # file.py:function(output, target), higher is better; else top-1
 
@@ -118,7 +118,8 @@ class SpaceConfig:
 @dataclass(frozen=True)
 class SearchConfig:
     """The search loop. `update`: alphas on validation batches after every `arch_every` weight steps (alternate), or
-    both from the same training batch (joint). `tau` and `penalty` default to what the method's paper has.
+    both from the same training batch (joint). `tau` defaults to what the method's paper has, `penalty` to what
+    search.objective does.
     `method`: alphas by gradient descent, or from post-training sensitivity (search.quick) without training."""
 
     method: Literal["gradient", "sensitivity"] = "gradient"

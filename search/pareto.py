@@ -26,12 +26,12 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from lut.errors import InputError
 from lut.files import atomic_write
 from lut.lock import alone
 from supernet.extract import Subnet
 from supernet.supernet import Supernet
 
+from . import stored
 from .baselines import Baseline, baselines, widest
 from .bilevel import run_search
 from .budget import Budget
@@ -138,19 +138,25 @@ def tuned_baseline(run: Run, model: nn.Module, entry: Baseline) -> Subnet:
 
 FIGURES = ("name", "kind", "top1", "validation", "latency_us", "weights_bytes", "macs", "choices")
 """What a finished point's file holds at least."""
+POINT = stored.fields(
+    FIGURES,
+    name=stored.text,
+    kind=stored.text,
+    metric=stored.text,
+    top1=stored.number,
+    validation=stored.number,
+    latency_us=stored.figure,
+    weights_bytes=stored.number,
+    macs=stored.number,
+    choices=stored.values(stored.number),
+)
 
 
 def kept(run: Run, name: str, kind: str, make: Callable[[], Subnet], extra: Mapping[str, Any]) -> dict[str, Any]:
     """A finished point from its file; else it is made, evaluated (on test this once) and written."""
     path = point_path(run, name)
     if path.exists():
-        try:
-            found = json.loads(path.read_text())
-        except ValueError as error:
-            raise InputError(f"{path}: not JSON: {error}; delete it to run this point again") from None
-        if missing := [key for key in FIGURES if not isinstance(found, dict) or key not in found]:
-            raise InputError(f"{path}: damaged: no {missing[0]}; delete it to run this point again")
-        return found
+        return stored.read_stored(path, POINT, "delete it to run this point again")
     subnet = make().eval()
     point = {
         "name": name,

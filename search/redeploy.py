@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -58,5 +59,9 @@ def require_files(folder: Path, names: tuple[str, ...]) -> None:
     """InputError when a file of a finished run is not there."""
     for name in names:
         if not (folder / name).exists():
-            resume = f"; finish the run with: python scripts/run_search.py --run {folder}" if folder.is_dir() else ""
+            resume = (
+                f"; finish the run with: python scripts/run_search.py --run {shlex.quote(str(folder))}"
+                if folder.is_dir()
+                else ""
+            )
             raise InputError(f"{folder / name}: no such file{resume}")

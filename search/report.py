@@ -24,7 +24,6 @@ Costs are in base units (us, bytes, counts). Any single figure may be absent or 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -36,16 +35,19 @@ from lut.files import atomic_write
 from lut.spec import how, how_long
 from lut.table import LatencyTable
 
-from . import plots, table_plots
+from . import plots, stored, table_plots
 from .budget import UNITS, quantity
 from .config import RunConfig
 from .outcome import TOP1
 from .progress import phase_of, read_metrics
+from .report_files import FILES, ROWS, TRIALS
 from .trial import RESULTS, read_trials
 
 NAMES = {"float": "Float32", "uniform8": "Uniform 8-bit", "found": "Found"}
 KINDS = {"float": "float", "uniform8": "uniform", "found": "found"}
 DASH = "–"
+CURE = "delete it or run its step again"
+"""What ends an error about a file of the run."""
 
 
 def write_report(run_folder: str | Path) -> Path:
@@ -70,16 +72,18 @@ def write_report(run_folder: str | Path) -> Path:
 
 def context(folder: Path) -> dict[str, Any]:
     """What the template shows, all of it plain values and SVG strings."""
-    validation, env, pareto, arch = (_json(folder / f"{n}.json") for n in ("validation", "env", "pareto", "arch"))
-    rows = read_metrics(folder / "metrics.jsonl")
-    config = folder / "config.yaml"
+    validation, env, pareto, arch = (_json(folder / f"{name}.json", check) for name, check in FILES.items())
+    journal, tried, config = folder / "metrics.jsonl", folder / RESULTS, folder / "config.yaml"
+    rows, trials = read_metrics(journal), read_trials(tried)
+    stored.require(rows, ROWS, journal, "delete that row")
+    stored.require(trials, TRIALS, tried, CURE)
     networks = validation.get("networks") or {}
     budgets = validation.get("budgets") or []
     limits = {b["metric"]: b["limit"] for b in budgets}
     metric = validation.get("metric", TOP1)
     return {
         "title": folder.resolve().name,
-        "config": config.read_text() if config.exists() else None,
+        "config": stored.read_text(config, "save it as such") if config.exists() else None,
         "source": validation.get("source"),
         "how": how(validation.get("source")),
         "how_long": how_long(validation.get("source")),
@@ -99,7 +103,7 @@ def context(folder: Path) -> dict[str, Any]:
         "agreement_plot": _agreement(networks, how_long(validation.get("source"))),
         "ops": _ops(networks),
         "phases": phases(rows),
-        "trials": sorted(read_trials(folder / RESULTS).values(), key=lambda trial: -trial["metric"]),
+        "trials": sorted(trials.values(), key=lambda trial: -trial["metric"]),
         "table_plot": _table(config),
         "env": env,
     }
@@ -177,17 +181,9 @@ def seconds(value: float | None) -> str:
     return f"{value:.1f} s" if value < 100 else f"{value / 60:.1f} min"
 
 
-def _json(path: Path) -> dict[str, Any]:
+def _json(path: Path, check: stored.Check) -> dict[str, Any]:
     """An object from a file; {} when there is none."""
-    if not path.exists():
-        return {}
-    try:
-        body = json.loads(path.read_text())
-    except ValueError as error:
-        raise InputError(f"{path}: not JSON: {error}; delete it or run its step again") from None
-    if not isinstance(body, dict):
-        raise InputError(f"{path}: expected a JSON object")
-    return body
+    return stored.read_stored(path, check, CURE) if path.exists() else {}
 
 
 def _at(tree: Mapping[str, Any], *keys: str) -> Any:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from lut.errors import InputError
 from lut.files import atomic_write
+from lut.spec import FLOAT_BITS
 
 from .arch import Arch
 from .choice import Choice
@@ -26,9 +27,11 @@ from .network import key
 from .nodes import Node
 from .outputs import Form
 from .quantizers import ActQuantizer
+from .space import MOST
 from .ties import Group
 
-DAMAGE = (AssertionError, AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError)
+DAMAGE = (ArithmeticError, AssertionError, AttributeError, LookupError, MemoryError, RuntimeError, StopIteration,
+          TypeError, ValueError)  # fmt: skip
 """What a graph raises that was not written by `save_subnet`."""
 
 
@@ -116,6 +119,13 @@ def _group(body: Mapping[str, Any]) -> Group:
     return Group(**{**body, "members": tuple(body["members"]), "counts": tuple(counts)})
 
 
+def _choice(body: Mapping[str, Any], bits: bool) -> Choice:
+    options = tuple(body["options"])
+    if bits and not all(isinstance(option, int) and option in (*range(1, MOST + 1), FLOAT_BITS) for option in options):
+        raise ValueError(f"{body['name']}: {options} are no bits")
+    return Choice(**{**body, "options": options})
+
+
 def _rebuild(graph: Mapping[str, Any], tensors: Mapping[str, Tensor], arch: Arch) -> Subnet:
     nodes = [_node(body) for body in graph["nodes"]]
     nodes[-1].output |= "outputs" not in graph  # a file of a version with one
@@ -125,7 +135,7 @@ def _rebuild(graph: Mapping[str, Any], tensors: Mapping[str, Tensor], arch: Arch
         node.name: tuple(groups[n] for n in graph.get("layout", {}).get(node.name, [node.name])) for node in nodes
     }
     choices = {
-        kind: {name: Choice(**{**body, "options": tuple(body["options"])}) for name, body in table.items()}
+        kind: {name: _choice(body, "bits" in kind) for name, body in table.items()}
         for kind, table in graph["choices"].items()
     }
     layers: dict[str, MixedLayer] = {}

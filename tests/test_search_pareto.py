@@ -219,12 +219,18 @@ def test_an_interrupted_point_continues(copied, monkeypatch):
 def test_a_damaged_point_is_named(copied):
     config, folder, _ = copied
     path = folder / "points" / f"{slug(SWEEP[0])}.json"
+    point = json.loads(path.read_text())
     path.write_text('{"name"')
     with pytest.raises(InputError, match=rf"{path.name}: not JSON.*delete it to run this point again"):
         run_sweep(config, folder, ["test"])
-    for body, lost in (("[]", "name"), ('{"name": "x", "kind": "found"}', "top1")):
+    for body, problem in (
+        ("[]", r"the file: \[\] is not an object"),
+        ('{"name": "x", "kind": "found"}', "no top1"),
+        (json.dumps({**point, "latency_us": "fast"}), 'latency_us: "fast" is not a number'),
+        (json.dumps({**point, "weights_bytes": None}), "weights_bytes: null is not a number"),
+    ):
         path.write_text(body)
-        with pytest.raises(InputError, match=rf"{path.name}: damaged: no {lost}; delete it to run this point again"):
+        with pytest.raises(InputError, match=rf"{path.name}: damaged: {problem}; delete it to run this point again"):
             run_sweep(config, folder, ["test"])
 
 

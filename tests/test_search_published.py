@@ -219,6 +219,8 @@ def test_the_list_and_its_mistakes(capsys, tmp_path, monkeypatch):
     assert reproduce.main(["--list"]) == 0
     shown = capsys.readouterr().out
     assert all(name in shown for name in ENTRIES)
+    assert reproduce.main(["--list", "--json"]) == 0
+    assert [row["name"] for row in json.loads(capsys.readouterr().out)] == list(ENTRIES)
     for words, message in [
         (["haq-w8a9"], "haq-w8a9: nothing is called so; did you mean haq-w8a8"),
         (["haq-w8a8"], "--luts: name the folder"),

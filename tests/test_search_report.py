@@ -217,7 +217,36 @@ def test_bad_input(run):
     with pytest.raises(InputError, match=r"env\.json: not JSON: .*; delete it or run its step again"):
         write_report(run)
     (run / "env.json").write_text("[]")
-    with pytest.raises(InputError, match=r"env\.json: expected a JSON object"):
+    with pytest.raises(InputError, match=r"env\.json: damaged: the file: \[\] is not an object"):
+        write_report(run)
+
+
+@pytest.mark.parametrize(
+    ("name", "body", "message"),
+    [
+        ("validation.json", "[" * 200_000, "not JSON: maximum recursion"),
+        ("validation.json", b"\xff\xfe", "not a text file in UTF-8; delete it or run its step again"),
+        ("validation.json", "null", "damaged: the file: null is not an object; delete it or run its step again"),
+        ("validation.json", '{"networks": [1]}', r"damaged: networks: \[1\] is not an object"),
+        ("validation.json", '{"networks": {"found": null}}', "damaged: networks.found: null is not an object"),
+        ("validation.json", '{"networks": {"a": {"top1": {"float": "x"}}}}', 'a.top1.float: "x" is not a number'),
+        ("validation.json", '{"networks": {"a": {"ops": [{"name": "b"}]}}}', r"networks.a.ops\[0\]: no kind"),
+        ("validation.json", '{"budgets": [{}]}', r"damaged: budgets\[0\]: no metric"),
+        ("validation.json", '{"drift": {}}', "drift: {} is not a list"),
+        ("validation.json", '{"layers": [{"name": "a", "channels": true}]}', r"\[0\].channels: true is not a number"),
+        ("validation.json", '{"source": 3}', "source: 3 is not text"),
+        ("pareto.json", '{"points": [{"name": "a", "kind": "b", "top1": "x"}]}', r'\[0\].top1: "x" is not a number'),
+        ("arch.json", '{"choices": [1]}', r"choices: \[1\] is not an object"),
+        ("env.json", '{"command": 7}', "command: 7 is not text"),
+        ("metrics.jsonl", '{"epoch": 0, "cpu_seconds": "x"}\n', r'\[0\].cpu_seconds: "x" .*; delete that row'),
+        ("metrics.jsonl", '{"phase": "search", "epoch": 0, "costs": null}\n', r"\[0\].costs: null is not an object"),
+        ("trials.json", '{"a": {"name": "b", "metric": 1}}', "damaged: a: no predicted"),
+        ("config.yaml", b"\xff\xfe", "not a text file in UTF-8; save it as such"),
+    ],
+)  # fmt: skip
+def test_a_damaged_file_is_named_with_the_place_in_it(run, name, body, message):
+    (run / name).write_bytes(body if isinstance(body, bytes) else body.encode())
+    with pytest.raises(InputError, match=rf"{name}: .*{message}"):
         write_report(run)
 
 

@@ -155,6 +155,31 @@ def test_damaged_subnet_files(net, tmp_path):
         load_subnet(tmp_path / "none.safetensors")
 
 
+@pytest.mark.parametrize(
+    ("place", "value", "reason"),
+    [
+        (("choices", "weight_bits", "fc", "options"), [10**25], r"fc.weight_bits: \(10{25},\) are no bits"),
+        (("choices", "act_bits", "x", "options"), [9], r"x.act_bits: \(9,\) are no bits"),
+        (("choices", "weight_bits", "fc", "options"), [4.5], "are no bits"),
+        (("nodes", 9, "inputs"), ["nothing"], "StopIteration"),
+        (("nodes", -1, "inputs"), ["nothing"], "KeyError"),
+    ],
+)  # fmt: skip
+def test_damaged_graphs_are_an_error(net, tmp_path, place, value, reason):
+    path = tmp_path / "subnet.safetensors"
+    save_subnet(extract(net, net.uniform(8, 8)), path)
+
+    def damage(graph):
+        *outer, last = place
+        for key in outer:
+            graph = graph[key]
+        graph[last] = value
+
+    change(path, damage)
+    with pytest.raises(InputError, match=rf"its graph and its weights do not belong together: .*{reason}"):
+        load_subnet(path)
+
+
 def test_architecture_of_another_network_is_refused(net):
     with pytest.raises(InputError, match=r"'conv9\.width' is not one of this network's"):
         extract(net, {"conv9.width": 4})
