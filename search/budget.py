@@ -10,6 +10,7 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from decimal import ROUND_CEILING, Context
 
 from lut.errors import InputError
 
@@ -105,9 +106,22 @@ class Budget:
 
 def quantity(metric: str, cost: float) -> str:
     """A cost in the base unit, written in the largest unit that keeps it at or above 1: `5 ms`, `40 KiB`, `12 M`."""
+    value, name = _scaled(metric, cost)
+    return f"{value:.4g} {name}".rstrip()
+
+
+def at_least(metric: str, cost: float) -> str:
+    """Like `quantity`, rounded up: as a budget, what is read there holds the cost."""
+    value, name = _scaled(metric, cost)
+    above = Context(prec=4, rounding=ROUND_CEILING).create_decimal(f"{value:.12g}")
+    return f"{float(above):.4g} {name}".rstrip()
+
+
+def _scaled(metric: str, cost: float) -> tuple[float, str]:
+    """A cost in the base unit as (value, unit), in the largest unit that keeps it at or above 1."""
     units = sorted(UNITS[metric].items(), key=lambda item: item[1])
     name, worth = next(((u, w) for u, w in reversed(units) if abs(cost) >= w), units[0])
-    return f"{cost / worth:.4g} {name}".rstrip()
+    return cost / worth, name
 
 
 def _number(text: str) -> float | None:

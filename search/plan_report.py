@@ -23,7 +23,7 @@ from lut.plan import Plan, plan
 from lut.table import LatencyTable
 from supernet.supernet import Supernet
 
-from .budget import UNITS, Budget, BudgetError, quantity
+from .budget import UNITS, Budget, BudgetError, at_least, quantity
 from .costs import REPORTED, Costs, network_costs, resolve
 from .coverage import lacking, priced_specs, require_rows, space_specs, too_large, within
 from .run import Run
@@ -87,7 +87,7 @@ def text(plan_: dict[str, Any]) -> str:
     ]
     for metric, ends in plan_["reach"].items():
         note = f" ({ends['note']})" if ends["note"] else ""
-        lines.append(f"{metric}{note}: {quantity(metric, ends['smallest'])} to {quantity(metric, ends['largest'])}")
+        lines.append(f"{metric}{note}: {at_least(metric, ends['smallest'])} to {quantity(metric, ends['largest'])}")
     for row in plan_["budgets"]:
         lines.append(f"budget: {Budget(**row).describe()}")
     return "\n".join(lines + plan_["notes"])

@@ -3,15 +3,17 @@
 A mixed-integer linear program (`program.py`) is solved; its solution is checked against the cost models themselves, and
 cut off when it does not fit (a memory plan may need more than the live-set bound, the solver has tolerances). The n
 best come from no-good cuts: sum_c x_c[chosen] <= choices - 1, over the choices that memory depends on when it is the
-plan that does not fit. Where plan after plan needs more than its bound, the bound is held below the limit, and the
-architectures are the most probable ones inside that. Without a solution, every cost is minimised alone, so
-that the person learns what is reachable.
+plan that does not fit. Where plan after plan needs more than its bound, the bound is held below the limit, as close to
+it as gives plans that fit, and the architectures are the most probable ones inside that. Where no bound does, the
+architecture of the smallest plan is made more probable option by option (`nearby.py`). Without a solution, every cost
+is minimised alone, so that the person learns what is reachable.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -24,14 +26,16 @@ from supernet.arch import Arch
 from supernet.choice import Choice
 from supernet.schedule import Schedule, Values
 
-from .budget import SLACK, Budget, BudgetError, quantity
+from .budget import SLACK, Budget, BudgetError, at_least
+from .nearby import improved
 from .program import Program, Row
 
 Costs = Mapping[str, CostModel | PeakRam]
 MAX_CUTS = 100
 """Architectures that may turn out not to fit before `solve` gives up."""
-PATIENCE, SHRINK = 5, 0.97
-"""After so many plans in a row that did not fit, the live-set bound is given less of the limit, step by step."""
+PATIENCE, SHRINK, CLOSE = 5, 0.97, 1e-3
+"""After so many plans in a row that did not fit, the live-set bound is given less of the limit, step by step; where
+nothing is inside that, half of the last step is taken back, down to the share `CLOSE`."""
 
 
 def solve(
@@ -52,36 +56,47 @@ def solve(
     """
     deadline = time.monotonic() + seconds
     limits = _limits(budgets, costs)
-    rows, owners = _rows(schedule, {metric: costs[metric] for metric in limits})
-    program = Program(choices, rows)
+    problem = _Problem(choices, schedule, costs, limits)
+    program, owners = problem.program, problem.owners
     objective = _objective(program, scores)
     found: list[Arch] = []
     room, misses = 1.0, 0  # share of a memory limit that the bound may fill; plans in a row that did not fit
+    low, high = 0.0, np.inf  # rooms without an architecture, and with plans that did not fit
     cuts: list[dict[Choice, int]] = []
     while len(found) < n and len(cuts) < n + MAX_CUTS:
         row_limits = [limits[o] * (room if isinstance(costs[o], PeakRam) else 1.0) for o in owners]
         try:
             values = program.solve(objective, row_limits, cuts, max(deadline - time.monotonic(), 0.01))
         except TimeoutError:
-            if found:
+            if found or misses:
                 break
             raise
         if values is None:
-            break
-        predicted = {metric: cost_of(schedule, cost, values) for metric, cost in costs.items()}
+            low = room
+            if high - low < CLOSE or room == 1:
+                break
+            room = (low + high) / 2
+            continue
+        predicted = _predicted(schedule, costs, values)
         broken = [costs[budget.metric] for budget in budgets if not budget.fits(predicted[budget.metric])]
         if broken:
             seen = broken[0].choices if isinstance(broken[0], PeakRam) else set(program.choices)
             cuts.append({c: values[c.name] for c in program.choices if c in seen})
             misses += isinstance(broken[0], PeakRam)
             if misses >= PATIENCE:
-                room *= SHRINK
+                room, high = max(room * SHRINK, (low + room) / 2), room
         else:
             misses = 0
             cuts.append({c: values[c.name] for c in program.choices})
             found.append(Arch(values, predicted=predicted, seed=seed))
+    left = max(seconds / 4, 1.0)
+    if not found and misses:
+        values = problem.smallest(next(o for o in owners if isinstance(costs[o], PeakRam)), limits, left)
+        if values is not None and problem.inside(limits, values):
+            values = improved(program.choices, values, partial(_loss, choices, scores), partial(problem.inside, limits))
+            found.append(Arch(values, predicted=_predicted(schedule, costs, values), seed=seed))
     if not found:
-        raise _unreachable(choices, schedule, costs, limits, max(seconds / 4, 1.0))
+        raise _unreachable(problem, limits, left)
     return found
 
 
@@ -113,10 +128,9 @@ def reachable(
     """Smallest and largest cost by metric over the whole space, each alone. Raises TimeoutError."""
     ends = {}
     for metric, cost in costs.items():
-        rows, _ = _rows(schedule, {metric: cost})
-        program = Program(choices, rows)
-        free = [np.inf] * len(rows)
-        solved = [program.smallest(range(len(rows)), free, seconds)]
+        problem = _Problem(choices, schedule, costs, [metric])
+        program, free = problem.program, [np.inf] * len(problem.owners)
+        solved = [problem.smallest(metric, {}, seconds)]
         solved += [program.solve(-row, free, seconds=seconds) for row in program.rows]
         reached = [cost_of(schedule, cost, values) for values in solved if values is not None]
         ends[metric] = reached[0], max(reached)
@@ -129,22 +143,48 @@ def _described(metric: str, limit: float, costs: Costs) -> str:
     return Budget(metric, limit, costs[metric].unit).describe() + (f" ({note})" if note else "")
 
 
-def _unreachable(
-    choices: Sequence[Choice], schedule: Schedule, costs: Costs, limits: Mapping[str, float], seconds: float
-) -> BudgetError:
+class _Problem:
+    """The program whose rows bound the costs of some metrics; owners: the metric of each row."""
+
+    def __init__(self, choices: Sequence[Choice], schedule: Schedule, costs: Costs, metrics: Iterable[str]):
+        self.schedule, self.costs = schedule, costs
+        rows, self.owners = _rows(schedule, {metric: costs[metric] for metric in metrics})
+        self.program = Program(choices, rows)
+
+    def inside(self, limits: Mapping[str, float], values: Values) -> bool:
+        """Whether an architecture keeps all limits, memory as it is planned."""
+        costs = ((cost_of(self.schedule, self.costs[metric], values), limit) for metric, limit in limits.items())
+        return all(cost <= limit * (1 + SLACK) for cost, limit in costs)
+
+    def smallest(self, metric: str, limits: Mapping[str, float], seconds: float) -> dict[str, int] | None:
+        """Values of the smallest cost inside the limits of other metrics: of memory, of the smallest plan that changes
+        of single options lead to from the smallest bound. None when there are none."""
+        others = {other: limit for other, limit in limits.items() if other != metric}
+        members = [i for i, owner in enumerate(self.owners) if owner == metric]
+        bounds = [others.get(owner, np.inf) for owner in self.owners]
+        values, ram = self.program.smallest(members, bounds, seconds), self.costs[metric]
+        if values is None or not isinstance(ram, PeakRam):
+            return values
+        tensors, seen = ram.schedule.tensors.values(), ram.choices
+        own = [choice for choice in self.program.choices if choice in seen]
+
+        def size(values: Values) -> tuple[float, int]:
+            return ram.planned(values), sum(ram.bytes(tensor, values) for tensor in tensors)
+
+        return improved(own, values, size, partial(self.inside, others))
+
+
+def _unreachable(problem: _Problem, limits: Mapping[str, float], seconds: float) -> BudgetError:
     """What can be reached: each cost alone, and within the other limits when each fits alone."""
-    rows, owners = _rows(schedule, {metric: costs[metric] for metric in limits})
-    program = Program(choices, rows)
+    costs = problem.costs
 
     def smallest(metric: str, others: Mapping[str, float]) -> float | None:
-        members = [i for i, owner in enumerate(owners) if owner == metric]
-        bounds = [others.get(owner, np.inf) if owner != metric else np.inf for owner in owners]
-        values = program.smallest(members, bounds, seconds)
-        return None if values is None else cost_of(schedule, costs[metric], values)
+        values = problem.smallest(metric, others, seconds)
+        return None if values is None else cost_of(problem.schedule, costs[metric], values)
 
     alone = {metric: smallest(metric, {}) for metric in limits}
     problems = [
-        f"{_described(metric, limit, costs)}: the smallest reachable is {quantity(metric, low)}"
+        f"{_described(metric, limit, costs)}: the smallest reachable is {at_least(metric, low)}"
         for metric, limit in limits.items()
         if (low := alone[metric]) is not None and low > limit * (1 + SLACK)
     ]
@@ -152,7 +192,7 @@ def _unreachable(
     if not problems:  # each fits alone
         for metric, limit in limits.items():
             low = smallest(metric, limits)
-            within = "out of reach" if low is None else f"{quantity(metric, low)} is the smallest"
+            within = "out of reach" if low is None else f"{at_least(metric, low)} is the smallest"
             problems.append(f"{_described(metric, limit, costs)}: inside the others {within}")
             reached[metric] = reached[metric] if low is None else low
     return BudgetError("no architecture fits: " + "; ".join(problems), reached)
@@ -181,6 +221,15 @@ def _limits(budgets: Sequence[Budget], costs: Costs) -> dict[str, float]:
             raise ValueError(f"{budget.describe()}: no cost model of that name among {', '.join(costs)}")
         limits[budget.metric] = min(budget.limit, limits.get(budget.metric, np.inf))
     return limits
+
+
+def _predicted(schedule: Schedule, costs: Costs, values: Values) -> dict[str, float]:
+    return {metric: cost_of(schedule, cost, values) for metric, cost in costs.items()}
+
+
+def _loss(choices: Sequence[Choice], scores: np.ndarray, values: Values) -> float:
+    """Negated score of an architecture."""
+    return -float(sum(scores[c.index, c.position(values[c.name])] for c in choices))
 
 
 def _objective(program: Program, scores: np.ndarray) -> np.ndarray:

@@ -1,7 +1,9 @@
+import random
+
 import pytest
 
 from lut.errors import InputError
-from search.budget import UNITS, Budget, BudgetError, quantity
+from search.budget import UNITS, Budget, BudgetError, at_least, quantity
 
 
 @pytest.mark.parametrize(
@@ -67,6 +69,18 @@ def test_quantity_takes_the_unit_that_reads_best():
     assert quantity("macs", 12_345_678) == "12.35 M"
     assert quantity("energy", 2500) == "2.5 mJ"
     assert [next(iter(units)) for units in UNITS.values()] == ["us", "us", "uJ", "", "B", "B", "B", "", "", ""]
+
+
+def test_what_is_at_least_needed_is_enough_as_a_budget():
+    assert at_least("ram", 1234567) == "1.178 MiB"
+    assert at_least("ram", 10760) == "10.51 KiB"
+    assert at_least("latency", 5000) == "5 ms"
+    assert at_least("ram", 1024 * (0.1 + 0.2)) == "307.2 B", "rounding errors are not rounded up"
+    generator = random.Random(0)
+    for _ in range(200):
+        cost = 10 ** generator.uniform(0, 9)
+        for metric in ("ram", "latency", "macs"):
+            assert Budget.parse(f"{metric}={at_least(metric, cost)}").fits(cost)
 
 
 def test_exit_status_of_an_unreachable_budget():
