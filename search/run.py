@@ -8,6 +8,7 @@ Every step leaves a file in the run folder that a later one starts from, so that
 from __future__ import annotations
 
 import copy
+import glob
 import json
 import sys
 from collections.abc import Callable, Mapping
@@ -55,7 +56,7 @@ from .solve import solve
 from .sources import Sources, load_sources, load_weights, priced_input
 from .teacher import Teacher
 from .train import train
-from .trial import make_trial
+from .trial import digest, make_trial
 
 CALIBRATION_IMAGES = 256
 
@@ -252,7 +253,8 @@ class Run:
     def finetuned(self, net: Supernet, arch: Arch, name: str, teacher: nn.Module, epochs: int | None = None) -> Subnet:
         """An architecture cut out of `net` and fine-tuned (for the config's epochs by default), kept in
         <name>.safetensors."""
-        path, checkpoint = self.folder / f"{name}.safetensors", self.folder / f"{name}.pt"
+        path = self.folder / f"{name}.safetensors"
+        checkpoint = path.with_name(f"{path.stem}-{digest(arch)}.pt")  # what is solved for next may be another one
         if path.exists():
             kept = load_subnet(path)
             if dict(kept.arch.choices) == net.check(arch):
@@ -262,7 +264,8 @@ class Run:
         self.seed()
         self.tuner(teacher)(subnet, epochs=epochs, phase=f"finetune {name}", checkpoint=checkpoint)
         save_subnet(subnet, path)
-        checkpoint.unlink(missing_ok=True)  # else an architecture that is solved for later would take it for its own
+        for left in path.parent.glob(f"{glob.escape(path.stem)}-{'[0-9a-f]' * 8}.pt"):
+            left.unlink()
         return subnet
 
     def chosen(

@@ -23,7 +23,8 @@ from .evaluate import Metric, evaluate, top1
 Trial = Callable[[str, Subnet], float]
 """The metric on validation of a network, and what it is called, after a short fine-tuning in place."""
 RESULTS = "trials.json"
-"""In a folder: {name, metric, predicted: costs} by `digest`, so that an interrupted run tries nothing twice."""
+"""In a folder: {name, metric, epochs, seed, predicted: costs} by `digest`, so that an interrupted run tries nothing
+twice."""
 
 
 def make_trial(
@@ -36,16 +37,18 @@ def make_trial(
 ) -> Trial | None:
     """A trial of `epochs`, None for no epochs. tune: `search.finetune` with its other arguments given.
 
-    folder: results are kept there, and an interrupted trial continues. The trial raises what `finetune` raises, and
-    InputError for a damaged file of results.
+    folder: results are kept there, those of other epochs or another seed replaced, and an interrupted trial continues.
+    The trial raises what `finetune` raises, and InputError for a damaged file of results.
     """
     if not epochs:
         return None
     home = None if folder is None else Path(folder)
+    own = {"epochs": epochs, "seed": seed}
 
     def trial(name: str, subnet: Subnet) -> float:
         key = digest(subnet.arch)
-        done = {} if home is None else read_trials(home / RESULTS)
+        rows = {} if home is None else read_trials(home / RESULTS)
+        done = {other: row for other, row in rows.items() if own.items() <= {**own, **row}.items()}
         if key in done:
             return float(done[key]["metric"])
         checkpoint = None if home is None else home / f"trial-{key}.pt"
@@ -53,7 +56,7 @@ def make_trial(
         tune(subnet, epochs=epochs, phase=f"trial {name} {key}", checkpoint=checkpoint)
         reached = evaluate(subnet, data, "validation", metric)
         if home is not None and checkpoint is not None:
-            row = {"name": name, "metric": reached, "predicted": dict(subnet.arch.predicted)}
+            row = {"name": name, "metric": reached, **own, "predicted": dict(subnet.arch.predicted)}
             atomic_write(home / RESULTS, json.dumps({**done, key: row}, indent=1))
             checkpoint.unlink(missing_ok=True)
         return reached

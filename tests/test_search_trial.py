@@ -112,4 +112,21 @@ def test_the_digest_changes_with_any_choice_and_not_with_their_order(net):
 def test_results_are_plain_json(net, data, tmp_path):
     make_trial(data, 1, config=CONFIG, folder=tmp_path)("a", subnet(net))
     (row,) = json.loads((tmp_path / RESULTS).read_text()).values()
-    assert row.keys() == {"name", "metric", "predicted"}
+    assert row.keys() == {"name", "metric", "epochs", "seed", "predicted"}
+
+
+@pytest.mark.parametrize("changed", [{"epochs": 2}, {"seed": 1}])
+def test_results_of_other_settings_are_not_taken(net, data, tmp_path, changed):
+    settings = {"epochs": 1, "seed": 0}
+    for name, bits in (("a", 4), ("b", 8)):
+        make_trial(data, config=CONFIG, folder=tmp_path, **settings)(name, subnet(net, bits))
+    expected = make_trial(data, config=CONFIG, **settings | changed)("a", subnet(net))
+    assert make_trial(data, config=CONFIG, folder=tmp_path, **settings | changed)("a", subnet(net)) == expected
+    (row,) = read_trials(tmp_path / RESULTS).values()  # without b, which was not tried in this way
+    assert row["metric"] == expected and settings | changed == {key: row[key] for key in settings}
+
+
+def test_results_without_settings_are_of_any(net, data, tmp_path):
+    key = digest(net.uniform(4, 8))
+    (tmp_path / RESULTS).write_text(json.dumps({key: {"name": "a", "metric": 0.125, "predicted": {}}}))
+    assert make_trial(data, 1, config=CONFIG, folder=tmp_path)("a", subnet(net)) == 0.125
