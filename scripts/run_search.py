@@ -93,6 +93,10 @@ def settings(args: argparse.Namespace) -> tuple[RunConfig, Path]:
 
 def new_settings(args: argparse.Namespace) -> RunConfig:
     """From the YAML file, then the options, then --set."""
+    if args.budget and args.sweep:
+        raise InputError(
+            "--budget: the points of --sweep have budgets of their own; add it to each of them, or leave it out"
+        )
     device = args.device or "host-cpu"
     default = CONFIGS / f"{Path(device).stem}.yaml"
     path = args.config or (default if default.exists() else None)

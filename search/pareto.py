@@ -4,7 +4,8 @@ Warm-up is most of what two searches have in common (weights under gates drawn f
 every point copies its state, searches under its own budgets, chooses, fine-tunes, and is evaluated on validation, and
 on test once. Baselines, uniform bits and uniform bits at every narrower width (MobileNets' width multiplier, Howard et
 al. 2017, arXiv:1704.04861), are fine-tuned in the same way, for as many epochs as the weights of a found network see
-in warm-up, search and fine-tuning together, or as many as `finetune.baseline_epochs` says.
+in warm-up, search and fine-tuning together, or as many as `finetune.baseline_epochs` says. Where bits are assigned by
+sensitivity, nothing is warmed up, and every point is measured on the float network's weights.
 
 Files, from each of which an interrupted sweep continues:
     warmup/{last.pt, metrics.jsonl}  points/<name>/{last.pt, metrics.jsonl}  points/<name>.safetensors
@@ -33,10 +34,9 @@ from supernet.supernet import Supernet
 
 from . import stored
 from .baselines import Baseline, baselines, widest
-from .bilevel import run_search
 from .budget import Budget
-from .config import RunConfig, SearchConfig
-from .costs import FIELDS, REPORTED, Costs, expected_costs, network_costs, predicted, resolve
+from .config import RunConfig
+from .costs import FIELDS, REPORTED, Costs, network_costs, predicted, resolve
 from .evaluate import evaluate
 from .outcome import TOP1, score, table
 from .run import Run, say
@@ -90,7 +90,7 @@ def _sweep(
         atomic_write(run.folder / "pareto.json", json.dumps({"points": points}, indent=1))
 
     add("float32", "float", lambda: float_subnet)
-    if not all(point_path(run, text).exists() for text in limits):
+    if not untrained(run) and not all(point_path(run, text).exists() for text in limits):
         warm_up(run, net)
     for text, budgets in limits.items():
         found = {"limits": {FIELDS[b.metric]: b.limit for b in budgets if b.metric in FIELDS}}
@@ -111,18 +111,15 @@ def point_costs(run: Run, net: Supernet, budgets: Sequence[Budget]) -> Costs:
 
 def warm_up(run: Run, net: Supernet) -> None:
     """Train the weights of `net` under its initial alphas; resumes from warmup/last.pt."""
-    run.seed()
-    _search(run, net, {}, [], replace(run.config.search, epochs=0), run.folder / "warmup")
+    run.search(net, {}, [], run.folder / "warmup", replace(run.config.search, epochs=0))
 
 
 def searched(run: Run, model: nn.Module, warm: Supernet, costs: Costs, name: str, limits: list[Budget]) -> Subnet:
     """Search from the warmed-up state under one list of budgets; the best candidate, fine-tuned."""
     say(f"sweep: {name}: " + ", ".join(b.describe() for b in limits))
-    net = copy.deepcopy(warm)
-    run.seed()
-    held = {budget.metric: costs[budget.metric] for budget in limits}
-    scores = _search(run, net, held, limits, replace(run.config.search, warmup_epochs=0), folder_of(run, name))
-    best = run.chosen(net, scores, costs, limits, model, folder_of(run, name))
+    net, folder = copy.deepcopy(warm), folder_of(run, name)
+    scores = run.search(net, costs, limits, folder, replace(run.config.search, warmup_epochs=0))
+    best = run.chosen(net, scores, costs, limits, model, folder)
     return run.finetuned(best.net, best.arch, f"points/{slug(name)}", model)
 
 
@@ -132,8 +129,13 @@ def tuned_baseline(run: Run, model: nn.Module, entry: Baseline) -> Subnet:
     search, tuning = run.config.search, run.config.finetune
     epochs = tuning.baseline_epochs
     if epochs is None:
-        epochs = search.warmup_epochs + search.epochs + tuning.epochs
+        epochs = tuning.epochs + (0 if untrained(run) else search.warmup_epochs + search.epochs)
     return run.finetuned(net, arch, f"points/{slug(entry.name)}", model, epochs)
+
+
+def untrained(run: Run) -> bool:
+    """Whether a search trains no weight."""
+    return run.config.search.method == "sensitivity"
 
 
 FIGURES = ("name", "kind", "top1", "validation", "latency_us", "weights_bytes", "macs", "choices")
@@ -195,20 +197,3 @@ def folder_of(run: Run, name: str) -> Path:
 
 def point_path(run: Run, name: str) -> Path:
     return run.folder / "points" / f"{slug(name)}.json"
-
-
-def _search(
-    run: Run, net: Supernet, costs: Costs, limits: list[Budget], config: SearchConfig, folder: Path
-) -> np.ndarray:
-    result = run_search(
-        net,
-        run.sources.data,
-        expected_costs(net, costs),
-        limits,
-        config,
-        loss=run.sources.loss,
-        metric=run.sources.metric,
-        augment=run.config.data.augment,
-        folder=folder,
-    )
-    return result.scores.double().numpy()

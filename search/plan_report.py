@@ -26,6 +26,7 @@ from supernet.supernet import Supernet
 from .budget import UNITS, Budget, BudgetError, at_least, quantity
 from .costs import REPORTED, Costs, network_costs, resolve
 from .coverage import lacking, priced_specs, require_rows, space_specs, too_large, within
+from .pareto import parse_point
 from .run import Run
 from .solve import reachable, solve
 
@@ -37,20 +38,24 @@ def make_plan(run: Run) -> dict[str, Any]:
     """The plan as plain values: {layers, architectures, cuts, rows, reach, budgets, problem, notes}.
 
     rows: {space, measure, minutes, table, problem}; reach: {metric: {smallest, largest, unit, note}} in base units;
-    problem: why the budgets can't be met, or None. Neither trains nor measures nor writes.
+    budgets: of all points where the run is a sweep; problem: why those of the run, or of a point, can't be met, or
+    None. Neither trains nor measures nor writes.
     """
     net = run.supernet(run.sources.model.eval(), run.space())
     rows, table = _rows(run, net)
     notes = []
-    budgets = run.budgets()
+    points = [parse_point(text) for text in run.config.sweep] or [run.budgets()]
     if table is None:
-        waits = [b.metric for b in budgets if b.metric in NEED_TABLE]
+        waits = [b.metric for budgets in points for b in budgets if b.metric in NEED_TABLE]
         notes.append(f"{', '.join(dict.fromkeys(['latency', *waits]))}: left out, {rows['problem']}")
-        budgets = [b for b in budgets if b.metric not in NEED_TABLE]
-    metrics = [b.metric for b in budgets] + [*REPORTED, *(["latency"] if table is not None else [])]
+        points = [[b for b in budgets if b.metric not in NEED_TABLE] for budgets in points]
+    metrics = [b.metric for budgets in points for b in budgets]
+    metrics += [*REPORTED, *(["latency"] if table is not None else [])]
     costs = network_costs(net, metrics, table, run.device)
     reach, late = _reach(net, costs)
-    limits = resolve(net, costs, budgets)
+    limits = [resolve(net, costs, budgets) for budgets in points]
+    every = dict.fromkeys(budget for budgets in limits for budget in budgets)
+    problems = dict.fromkeys(problem for budgets in limits if (problem := _problem(net, costs, budgets)))
     return {
         "model": run.config.model.name,
         "device": run.device.name,
@@ -59,8 +64,8 @@ def make_plan(run: Run) -> dict[str, Any]:
         "cuts": cuts(run, net),
         "rows": rows,
         "reach": reach,
-        "budgets": [{"metric": b.metric, "limit": b.limit, "unit": b.unit} for b in limits],
-        "problem": _problem(net, costs, limits),
+        "budgets": [{"metric": b.metric, "limit": b.limit, "unit": b.unit} for b in every],
+        "problem": "; ".join(problems) or None,
         "notes": notes + late,
     }
 

@@ -42,7 +42,7 @@ from .accelerator import accelerator, describe, idle, require
 from .bilevel import run_search
 from .budget import Budget, BudgetError
 from .choose import Candidate, choose
-from .config import RunConfig
+from .config import RunConfig, SearchConfig
 from .costs import REPORTED, Costs, expected_costs, network_costs, resolve
 from .coverage import require_kinds, require_rows, space_specs, within
 from .deployment import Deployment, broken, tighten
@@ -206,31 +206,32 @@ class Run:
             metrics.append("latency")
         return network_costs(net, metrics, self.table, self.device)
 
-    def search(self, net: Supernet, costs: Costs, limits: list[Budget]) -> np.ndarray:
+    def search(
+        self,
+        net: Supernet,
+        costs: Costs,
+        limits: list[Budget],
+        folder: Path | None = None,
+        config: SearchConfig | None = None,
+    ) -> np.ndarray:
         """Warm up and search; the log-probabilities (choices, options). Resumes from last.pt. Without training when
-        the settings ask for sensitivity."""
+        the settings ask for sensitivity. folder, config: instead of the run's own."""
         self.seed()
-        if self.config.search.method == "sensitivity":
-            return quick_scores(
-                net,
-                self.sources.data,
-                costs,
-                limits,
-                loss=self.sources.loss,
-                seed=self.config.search.seed,
-                metrics=self.metrics,
-            )
+        source, folder, config = self.sources, folder or self.folder, config or self.config.search
+        if config.method == "sensitivity":
+            metrics = Metrics(folder / "metrics.jsonl")
+            return quick_scores(net, source.data, costs, limits, loss=source.loss, seed=config.seed, metrics=metrics)
         budgeted = {metric: cost for metric, cost in costs.items() if metric in {b.metric for b in limits}}
         result = run_search(
             net,
-            self.sources.data,
+            source.data,
             expected_costs(net, budgeted),
             limits,
-            self.config.search,
-            loss=self.sources.loss,
-            metric=self.sources.metric,
+            config,
+            loss=source.loss,
+            metric=source.metric,
             augment=self.config.data.augment,
-            folder=self.folder,
+            folder=folder,
         )
         return result.scores.double().numpy()
 

@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections import Counter
 
 import pytest
 import small_run
@@ -58,6 +59,7 @@ def ended(argv, capsys):
         (["--budget", "weight=40%"], 2, r"'weight' is no metric"),
         (["--budget", "weights=-1KiB"], 2, r"positive"),
         (["--sweep", "weights=60%,latency=5"], 2, r"latency=5'.*unit is missing"),
+        (["--sweep", "weights=60%", "--budget", "macs=90%"], 2, r"--budget: the points of --sweep have budgets"),
         (["--set", 'space.skip=["9"]'], 2, r"space.skip: '9': .* what could be skipped: 3, 6$"),
         (["--budget", "weights=1B"], 3, r"weights <= 1 B: the smallest reachable is 276 B"),
         (["--quick", "--budget", "macs=1k"], 3, r"macs <= 1 k: the smallest reachable is 20\.79 k"),
@@ -116,6 +118,18 @@ def test_a_plan_before_there_is_a_table_leaves_latency_out(files, tmp_path, caps
     assert plan["notes"] == [f"latency: left out, {tmp_path / 'new.csv'} does not exist yet"]
 
 
+def test_a_plan_for_a_sweep_is_of_its_points(files, capsys):
+    argv = ["--config", str(files), "--plan", "--json", "--set", "budgets=[macs=1k]"]
+    status, out, err = ended([*argv, "--sweep", "weights=60%,ram=100%", "--sweep", "weights=60%"], capsys)
+    plan = json.loads(out)
+    assert (status, plan["problem"], err) == (0, None, "")
+    assert [row["metric"] for row in plan["budgets"]] == ["weights", "ram"]
+    status, out, err = ended([*argv, "--sweep", "weights=60%", "--sweep", "weights=1B"], capsys)
+    assert status == 3
+    assert json.loads(out)["problem"] in err
+    assert re.search(r"^error: .*weights <= 1 B: the smallest reachable is 276 B$", err)
+
+
 @needs_toolchain
 def test_a_plan_for_a_microcontroller_leaves_out_what_a_table_has(files, tmp_path, capsys):
     argv = ["--config", str(files), "--device", "cortex-m4", "--plan", "--json", "--table", str(tmp_path / "new.csv")]
@@ -161,6 +175,21 @@ def test_quick_runs_to_the_report_without_a_search(quick, capsys, monkeypatch):
     status, out, _ = ended(["--run", str(quick), "--json"], capsys)  # resuming needs no --quick
     assert status == 0
     assert json.loads(out)["networks"]["found"] == validation["networks"]["found"]
+
+
+def test_a_quick_sweep_searches_nothing(files, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(search.run, "run_search", lambda *_, **__: pytest.fail("searched"))
+    folder = tmp_path / "run"
+    argv = ["--config", str(files), "--quick", "1", "--sweep", "weights=60%", "--sweep", "weights=40%"]
+    status, out, _ = ended([*argv, "--out", str(folder), "--json"], capsys)
+    assert status == 0
+    points = {point["name"]: point for point in json.loads(out)["points"]}
+    for name, share in (("weights=60%", 0.6), ("weights=40%", 0.4)):
+        assert points[name]["weights_bytes"] <= share * points["uniform 8-bit"]["weights_bytes"]
+    assert not (folder / "warmup").exists()
+    rows = map(json.loads, (folder / "metrics.jsonl").read_text().splitlines())
+    phases = Counter(row["phase"] for row in rows)
+    assert phases["finetune points/weights-60pct"] == phases["finetune points/uniform-4-bit"] == 1
 
 
 def test_ctrl_c_says_how_to_resume(files, tmp_path, capsys, monkeypatch):
