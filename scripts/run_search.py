@@ -100,11 +100,9 @@ def new_settings(args: argparse.Namespace) -> RunConfig:
     device = args.device or "host-cpu"
     default = CONFIGS / f"{Path(device).stem}.yaml"
     path = args.config or (default if default.exists() else None)
-    overrides = [f"device={args.device}"] if args.device else []
-    overrides += [f"{setting}={getattr(args, name)}" for name, setting in SETTINGS.items() if getattr(args, name)]
-    for name, values in (("budgets", args.budget), ("sweep", args.sweep)):
-        if values:
-            overrides.append(f"{name}={json.dumps(values)}")
+    given = [(setting, getattr(args, name)) for name, setting in SETTINGS.items()]
+    given += [("device", args.device), ("budgets", args.budget), ("sweep", args.sweep)]
+    overrides = [f"{setting}={json.dumps(value, ensure_ascii=False)}" for setting, value in given if value]
     if args.quick is not None:
         overrides += ["search.method=sensitivity", f"finetune.epochs={args.quick}"]
     overrides += args.set

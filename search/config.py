@@ -22,7 +22,7 @@ Precision = Literal["float32", "bfloat16"]
 
 @dataclass(frozen=True)
 class DataConfig:
-    """name: one of search.data.DATASETS, a folder with one sub-folder of images per class, or `file.py:function`."""
+    """name: one of search.data.DATASETS, else a folder with a sub-folder of images per class, or `file.py:function`."""
 
     name: str = "digits"
     root: str | None = None  # folder of the archives; else $LUTIER_DATA

@@ -70,7 +70,7 @@ def _data(config: RunConfig, classes: bool) -> Any:
     name = config.data.name
     if ".py:" in name:
         return user_dataset(name, classes)
-    if Path(name).is_dir():
+    if name not in datasets.DATASETS and Path(name).is_dir():  # a folder called digits is given as ./digits
         return datasets.image_folder(name, config.data.image_size)
     return datasets.load(name, config.data.root)
 

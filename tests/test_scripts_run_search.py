@@ -3,15 +3,19 @@
 import json
 import re
 from collections import Counter
+from pathlib import Path
 
 import pytest
 import small_run
 from mcu_toys import needs_toolchain
+from PIL import Image
 from small_run import main
 
 import scripts.run_deploy
 import scripts.write_report
 import search.run
+from scripts.run_search import SETTINGS, new_settings, parser, settings
+from search.sources import load_sources
 
 
 @pytest.fixture(scope="module")
@@ -227,6 +231,32 @@ def test_resuming_what_is_not_there_or_is_damaged(files, tmp_path, capsys):
     assert "float.safetensors: not a sound safetensors file" in err
 
 
+@pytest.mark.parametrize(
+    "name", ["2024", "photos #2", "a: b", "[x]", "1e3", "null", "naïve folder", 'a"b\\c', "!x", "*y"]
+)
+def test_what_options_name_is_taken_as_it_is_written(name):
+    options = [f"--{option.replace('_', '-')}" for option in (*SETTINGS, "device")]
+    config = new_settings(parser().parse_args([word for option in options for word in (option, name)]))
+    assert {config.device, config.accelerator, config.table, config.data.name, config.data.root} == {name}
+    assert set(vars(config.model).values()) == {name}
+    for option in ("--data", "--dataset"):
+        assert new_settings(parser().parse_args([option, name])).data.name == name
+
+
+def test_a_folder_of_images_is_found_by_any_name_but_those_of_data_sets(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for label in ("cat", "dog"):
+        for folder in ("photos #2", "digits"):
+            Path(folder, label).mkdir(parents=True)
+            for i in range(6):
+                Image.new("L", (8, 8), 40 * i).save(Path(folder, label, f"{i}.png"))
+
+    def classes(name):
+        return load_sources(new_settings(parser().parse_args(["--dataset", name]))).data.num_classes
+
+    assert [classes(name) for name in ("photos #2", "digits", "./digits")] == [2, 10, 2]
+
+
 def test_a_run_keeps_its_settings(files, quick, capsys):
     status, _, err = ended(["--run", str(quick), "--budget", "weights=50%"], capsys)
     assert status == 2
@@ -237,8 +267,6 @@ def test_a_run_keeps_its_settings(files, quick, capsys):
 
 
 def test_the_default_folder_is_numbered_when_another_run_has_the_name(files, tmp_path, monkeypatch):
-    from scripts.run_search import parser, settings
-
     monkeypatch.chdir(tmp_path)
     config, first = settings(parser().parse_args(["--config", str(files)]))
     assert re.fullmatch(r"runs/\d{4}-\d\d-\d\d-paper-mynet", str(first))
