@@ -12,7 +12,9 @@ python scripts/run_search.py --run runs/<id>                        # resume
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
+import re
 import shlex
 import sys
 from datetime import date
@@ -65,7 +67,9 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--accelerator", help="where networks are trained: cpu (default), cuda, cuda:1")
     p.add_argument("--table", help="latency table (CSV); default tables/<device>.csv, built when absent")
     p.add_argument("--set", action="append", default=[], metavar="A.B=VALUE", help="override one setting")
-    p.add_argument("--out", help="run folder; default runs/<date>-<device>-<model>")
+    p.add_argument(
+        "--out", help="run folder; default runs/<date>-<device>-<model>, or that of an unfinished run of these settings"
+    )
     p.add_argument("--run", help="resume the run in this folder; its settings are its own")
     p.add_argument("--force", action="store_true", help="rebuild a table that another machine or version made")
     p.add_argument("--json", action="store_true", help="print the result as JSON")
@@ -85,7 +89,7 @@ def settings(args: argparse.Namespace) -> tuple[RunConfig, Path]:
         config = RunConfig.read(folder / "config.yaml")
     else:
         config = new_settings(args)
-        folder = Path(args.out or config.out or free_folder(config))
+        folder = Path(args.out or config.out or default_folder(config))
     for budget in [*config.budgets, *(part for point in config.sweep for part in point.split(","))]:
         Budget.parse(budget)
     return config, folder
@@ -109,15 +113,32 @@ def new_settings(args: argparse.Namespace) -> RunConfig:
     return RunConfig.read(path, overrides) if path else RunConfig.default(overrides)
 
 
-def free_folder(config: RunConfig) -> Path:
-    """runs/<date>-<device>-<model>, numbered when runs with other settings have the name."""
-    model = Path(config.model.name.split(":")[0]).stem
-    base = Path(f"runs/{date.today()}-{Path(config.device).stem}-{model}")
-    folder, count = base, 1
-    while (folder / "config.yaml").exists() and RunConfig.read(folder / "config.yaml") != config:
-        count += 1
-        folder = base.with_name(f"{base.name}-{count}")
-    return folder
+def default_folder(config: RunConfig) -> Path:
+    """Today's run with these settings; else the newest one of another day that is not finished; else
+    runs/<date>-<device>-<model>, numbered when runs with other settings have the name."""
+    name = f"{Path(config.device).stem}-{Path(config.model.name.split(':')[0]).stem}"
+    base = Path(f"runs/{date.today()}-{name}")
+    named = re.compile(rf"(\d{{4}}-\d\d-\d\d)-{re.escape(name)}(?:-(\d+))?")
+    same = {
+        (m[1], int(m[2] or 1)): p for p in Path("runs").glob("*") if (m := named.fullmatch(p.name)) and has(p, config)
+    }
+    today = [same[key] for key in sorted(same) if key[0] == str(date.today())]
+    left = [same[key] for key in sorted(same, reverse=True) if not finished(same[key], config)]
+    free = (base.with_name(f"{base.name}-{count}") if count > 1 else base for count in itertools.count(1))
+    return next(iter(today + left), None) or next(folder for folder in free if not (folder / "config.yaml").exists())
+
+
+def has(folder: Path, config: RunConfig) -> bool:
+    """Whether the run in `folder` has these settings; what cannot be read has others."""
+    try:
+        return RunConfig.read(folder / "config.yaml") == config
+    except InputError:
+        return False
+
+
+def finished(folder: Path, config: RunConfig) -> bool:
+    """Whether a run came to its end: a report may be written of one that did not."""
+    return (folder / "report.html").exists() and (bool(config.sweep) or (folder / "validation.json").exists())
 
 
 def chain(args: argparse.Namespace, config: RunConfig, folder: Path, command: list[str]) -> int:
@@ -167,6 +188,8 @@ def main(argv: list[str] | None = None) -> int:
             return plan(args, config, folder)
         command = ["python", "scripts/run_search.py", *map(shlex.quote, sys.argv[1:] if argv is None else argv)]
         step = sweep if config.sweep else chain
+        if (folder / "config.yaml").exists():
+            print(f"going on with {folder}", file=sys.stderr)
         force = " --force" if args.force else ""
         resume = f"python scripts/run_search.py --run {shlex.quote(str(folder))}{force}"
         return guard(lambda: step(args, config, folder, command), resume)

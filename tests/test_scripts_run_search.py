@@ -277,6 +277,47 @@ def test_the_default_folder_is_numbered_when_another_run_has_the_name(files, tmp
     assert str(other) == f"{first}-2"
 
 
+def test_the_same_command_goes_on_with_what_another_day_left_unfinished(files, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    config, today = settings(parser().parse_args(["--config", str(files)]))
+    other = settings(parser().parse_args(["--config", str(files), "--budget", "weights=50%"]))[0]
+
+    def begin(name, settings, *files):
+        folder = Path("runs", name)
+        folder.mkdir(parents=True)
+        settings.write(folder / "config.yaml")
+        for file in files:
+            (folder / file).touch()
+        return folder
+
+    def folder(*options):
+        return settings(parser().parse_args(["--config", str(files), *options]))[1]
+
+    begin("2025-01-03-paper-mynet", config, "report.html", "validation.json")
+    begin("2025-01-04-paper-mynet", other)
+    begin("2025-01-05-paper-mynet-of-mine", config)
+    (begin("2025-01-06-paper-mynet", config) / "config.yaml").write_text("search: {epoch: 3}")
+    assert folder() == today, "finished ones, and other runs, are left alone"
+    older = begin("2025-01-01-paper-mynet-2", config, "report.html")  # one of a run that has not ended
+    assert folder() == older
+    assert folder("--budget", "weights=50%") == Path("runs/2025-01-04-paper-mynet")
+    newer, newest = (begin(f"2025-01-02-paper-mynet{number}", config) for number in ("-9", "-10"))
+    assert folder() == newest
+    for file in ("report.html", "validation.json"):
+        (newest / file).touch()
+    assert folder() == newer
+    sweep = ["--sweep", "weights=50%"]
+    begin("2025-01-07-paper-mynet", new_settings(parser().parse_args(["--config", str(files), *sweep])), "report.html")
+    assert folder(*sweep) == today
+    begin(today.name, config, "report.html", "validation.json")
+    assert folder() == today, "the run of the day, finished or not"
+    assert folder(*sweep) == Path(f"{today}-2")
+
+
+def test_what_is_gone_on_with_is_said(quick, capsys):
+    assert f"going on with {quick}" in ended(["--run", str(quick)], capsys)[2]
+
+
 def test_deploying_again(quick, tmp_path, capsys):
     before = json.loads((quick / "validation.json").read_text())
     (quick / "validation.json").unlink()
