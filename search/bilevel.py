@@ -10,6 +10,7 @@ running statistics alone. A checkpoint after every epoch holds all that the next
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict, dataclass
@@ -19,6 +20,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
+from lut.errors import InputError
 from supernet.arch import Arch
 from supernet.choice import Choice, Gates, one_hot_gates
 
@@ -38,7 +40,7 @@ from .evaluate import (
     training_batches,
     training_steps,
 )
-from .objective import OBJECTIVES, Objective
+from .objective import OBJECTIVES, Objective, due
 from .progress import Metrics, Progress, Stopwatch
 from .relax import RELAXATIONS, Relaxation
 from .train import Loss, descend, parameter_groups, schedule, set_rate, smoothed_cross_entropy
@@ -90,10 +92,11 @@ def run_search(
     costs: expected cost () in base units by metric, all logged, those of `budgets` (resolved) held by the objective.
     objective, relaxation: instead of those that `config` names. With `folder`, rows go to metrics.jsonl and the state
     to last.pt after every epoch; a run that finds last.pt continues to the bit. Raises DivergedError, and InputError
-    for a last.pt of other settings, another space or another network.
+    for a last.pt of other settings, another space or another network, and for a search without architecture steps.
     """
     config = config or SearchConfig()
     require_own(net, loss, metric)
+    require_arch_steps(config, data)
     limits = {b.metric: b.limit for b in budgets}
     loop = SearchLoop(
         net,
@@ -135,8 +138,14 @@ def make_objective(config: SearchConfig, budgets: Sequence[Budget]) -> Objective
     return OBJECTIVES[config.objective](budgets, *([] if config.penalty is None else [config.penalty]))
 
 
-STEPS_PER_UPDATE = 16
-"""Architecture steps between two updates of the objective, about: the alphas follow the multipliers in between."""
+def require_arch_steps(config: SearchConfig, data: Data) -> None:
+    """InputError when a search ends before its first architecture step."""
+    steps = training_steps(data, config.batch_size) * config.epochs
+    if config.update == "alternate" and 0 < steps < config.arch_every:
+        raise InputError(
+            f"search.arch_every: {config.arch_every}: the search has {steps} weight steps ({config.epochs} epochs), so "
+            f"no architecture step; give at most {steps}, or more epochs"
+        )
 
 
 class SearchLoop:
@@ -169,11 +178,13 @@ class SearchLoop:
         self.steps = training_steps(data, config.batch_size)
         self.epochs, self.epoch = config.warmup_epochs + config.epochs, 0
         whole = data.size("train") // config.batch_size * self.epochs
-        step = training_step(net, config.compile, whole, config.batch_size)
+        partial = net.sample(copy.deepcopy(relaxation), torch.Generator()).run is not None  # which is never compiled
+        step = training_step(net, "never" if partial else config.compile, whole, config.batch_size)
         self.compiled = isinstance(step, Compiled)
         self.forward = mixed(step, device_of(net), config.precision)
         self.order = torch.Generator().manual_seed(config.seed)  # of batches, and their augmentation
         self.noise = torch.Generator().manual_seed(config.seed)  # of sampled gates
+        self.taken = 0  # steps of the search, without warm-up's
         self.history: list[dict[str, Any]] = []
 
     def run_epoch(self, progress: Progress) -> dict[str, Any]:
@@ -183,6 +194,8 @@ class SearchLoop:
         phase = "search" if searching else "warmup"
         total, seen, seen_costs, since = 0.0, 0, list[dict[str, float]](), 0
         validation = self.batches_without_end("validation") if searching and config.update == "alternate" else None
+        every = 1 if config.update == "joint" else config.arch_every
+        ahead = (self.taken + self.steps) // every - self.taken // every
         self.net.train()
         for step, (x, y) in enumerate(self.batches("train")):
             done = self.epoch + step / self.steps
@@ -194,9 +207,10 @@ class SearchLoop:
                 seen_costs.append(costs)
             else:
                 task = self.weight_step(x, y, where)
-                if validation is not None and (step + 1) % config.arch_every == 0:
+                if validation is not None and (self.taken + 1) % every == 0:
                     seen_costs.append(self.arch_step(*next(validation), where))
-            if self.due(len(seen_costs)) > self.due(since):
+            self.taken += searching
+            if due(len(seen_costs), ahead) > due(since, ahead):
                 self.objective.update(mean(seen_costs[since:]))
                 since = len(seen_costs)
             total, seen = total + task * len(x), seen + len(x)
@@ -213,11 +227,6 @@ class SearchLoop:
         self.epoch += 1
         self.history.append(row)
         return row
-
-    def due(self, done: int) -> int:
-        """Updates of the objective that `done` of an epoch's architecture steps ask for: evenly, one at the end."""
-        whole = self.steps if self.config.update == "joint" else self.steps // self.config.arch_every
-        return done * max(1, round(whole / STEPS_PER_UPDATE)) // max(whole, 1)
 
     def weight_step(self, x: Tensor, y: Any, where: str) -> float:
         """Weights alone, on a training batch; the task loss."""
@@ -302,6 +311,7 @@ class SearchLoop:
             "order": self.order.get_state(),
             "noise": self.noise.get_state(),
             "epoch": self.epoch,
+            "taken": self.taken,
             "history": self.history,
         }
 
@@ -311,6 +321,7 @@ class SearchLoop:
         self.order.set_state(state["order"])
         self.noise.set_state(state["noise"])
         self.epoch, self.history = state["epoch"], list(state["history"])
+        self.taken = state.get("taken", max(0, self.epoch - self.config.warmup_epochs) * self.steps)
 
 
 def mean(costs: Sequence[Mapping[str, float]]) -> dict[str, float]:

@@ -136,7 +136,7 @@ class SearchConfig:
     label_smoothing: float = ranged(0.0, 0.0, 1.0)
     alpha_lr: float = ranged(0.05, 0.0)
     alpha_decay: float = ranged(0.0, 0.0)
-    arch_every: int = ranged(1, 1)
+    arch_every: int = ranged(1, 1)  # weight steps, counted over all epochs of the search
     tau: float | None = ranged(None, 1e-3)  # temperature at the start
     tau_end: float | None = ranged(None, 1e-3)
     objective: Literal["lagrangian", "linear", "power", "log"] = "lagrangian"
@@ -144,7 +144,11 @@ class SearchConfig:
     compile: Compile = "auto"  # as in training
     precision: Precision = "float32"  # as in training
     trial_epochs: int = ranged(2, 0)  # of fine-tuning, before finalists are compared (search.finalists); 0: none are
-    seed: int = ranged(0, 0)
+    seed: int = ranged(0, 0, 2**63 - 1)
+
+    def __post_init__(self) -> None:
+        if self.objective == "lagrangian" and self.penalty == 0:
+            raise InputError("penalty: 0: the first r of lagrangian must be above 0, or null for its own")
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ ones does. Costs are in base units (us, bytes, counts).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
@@ -102,7 +103,7 @@ class Linear(_Fixed):
         self.metrics, self.weight = tuple(_limits(budgets)), weight
 
     def __call__(self, task: Tensor, costs: Costs) -> Tensor:
-        return task + self.weight * torch.stack([costs[m] for m in self.metrics]).sum()
+        return sum((self.weight * costs[metric] for metric in self.metrics), task)
 
 
 class Power(_Fixed):
@@ -112,7 +113,7 @@ class Power(_Fixed):
         self.limits, self.exponent = _limits(budgets), exponent
 
     def __call__(self, task: Tensor, costs: Costs) -> Tensor:
-        return task * torch.stack([(costs[m] / t) ** self.exponent for m, t in self.limits.items()]).prod()
+        return math.prod(((costs[m] / limit) ** self.exponent for m, limit in self.limits.items()), start=task)
 
 
 class Log(_Fixed):
@@ -137,6 +138,15 @@ OBJECTIVES: dict[str, Callable[..., Objective]] = {
     "log": Log,
 }
 """Each is built from the budgets and its own hyperparameters."""
+
+
+STEPS_PER_UPDATE = 16
+"""Architecture steps between two updates of the objective, about: the alphas follow the multipliers in between."""
+
+
+def due(done: int, whole: int) -> int:
+    """Updates of the objective that `done` of an epoch's `whole` architecture steps ask for: evenly, one at the end."""
+    return done * max(1, round(whole / STEPS_PER_UPDATE)) // max(whole, 1)
 
 
 def _limits(budgets: Sequence[Budget]) -> dict[str, float]:

@@ -39,7 +39,7 @@ from supernet.space import SearchSpace
 from supernet.supernet import Supernet
 
 from .accelerator import accelerator, describe, idle, require
-from .bilevel import run_search
+from .bilevel import require_arch_steps, run_search
 from .budget import Budget, BudgetError
 from .choose import Candidate, choose
 from .config import RunConfig, SearchConfig
@@ -81,6 +81,8 @@ class Run:
 
     def start(self, command: list[str]) -> None:
         """Create the folder; one that is there must hold the same settings, and keeps the command that began it."""
+        if self.config.search.method == "gradient":
+            require_arch_steps(self.config.search, self.sources.data)
         self.folder.mkdir(parents=True, exist_ok=True)
         path = self.folder / "config.yaml"
         if not path.exists():

@@ -186,7 +186,7 @@ def test_weights_see_the_training_split_and_alphas_the_validation_split():
 
 
 def test_arch_every_and_the_temperature():
-    config, net = dataclasses.replace(SHORT, arch_every=2, warmup_epochs=0, epochs=4), ToyNet()
+    config, net = dataclasses.replace(SHORT, arch_every=5, warmup_epochs=0, epochs=4), ToyNet()
     relaxation = softmax(4.0, 1.0)
     steps = loop(net, config=config, relaxation=relaxation)
     count, inner = itertools.count(), steps.arch_step
@@ -194,7 +194,7 @@ def test_arch_every_and_the_temperature():
     with Progress("search", 12) as progress:
         for _ in range(4):
             steps.run_epoch(progress)
-    assert next(count) == 4  # of three weight steps an epoch, one architecture step
+    assert next(count) == 2  # of twelve weight steps, three an epoch
     assert relaxation.tau == pytest.approx(4 * 0.25 ** (11 / 12))
 
 
@@ -209,10 +209,38 @@ def test_neither_weights_nor_alphas_see_a_last_batch_of_one_image():
     assert sizes == [16] * (2 * 2 + 3 * 4)
 
 
+def test_a_search_that_would_end_before_its_first_architecture_step_is_refused():
+    config = dataclasses.replace(SHORT, warmup_epochs=1, epochs=2, arch_every=6)  # of three steps an epoch
+    net = ToyNet()
+    run_search(net, Blobs(), COSTS, LOOSE, config)
+    assert net.alpha.abs().sum() > 0
+    with pytest.raises(InputError, match=r"search\.arch_every: 7: the search has 6 weight steps .*give at most 6"):
+        run_search(ToyNet(), Blobs(), COSTS, LOOSE, dataclasses.replace(config, arch_every=7))
+    for fine in ({"update": "joint"}, {"epochs": 0}):
+        run_search(ToyNet(), Blobs(), COSTS, LOOSE, dataclasses.replace(config, arch_every=7, **fine))
+
+
+@pytest.mark.parametrize("update", ["alternate", "joint"])
+def test_a_file_without_the_count_of_steps_goes_on_with_it(tmp_path, update):
+    config = dataclasses.replace(SHORT, warmup_epochs=1, epochs=3, arch_every=2, update=update)
+    steps = loop(ToyNet(), config=config)
+    with Progress("search", 6) as progress:
+        steps.run_epoch(progress)
+        assert steps.taken == 0
+        steps.run_epoch(progress)
+    state = steps.state_dict()
+    assert state.pop("taken") == 3
+    again = loop(ToyNet(), config=config)
+    again.load_state_dict(state)
+    assert again.taken == 3
+
+
 @pytest.mark.parametrize("kill", [1, 4, 7])
-@pytest.mark.parametrize("relaxation", ["gumbel", "two_path", "reinforce"])
-def test_resumes_to_the_bit(tmp_path, kill, relaxation):
-    config = dataclasses.replace(SHORT, relaxation=relaxation, seed=7)
+@pytest.mark.parametrize(
+    ("relaxation", "arch_every"), [("gumbel", 1), ("two_path", 1), ("reinforce", 1), ("gumbel", 2), ("gumbel", 4)]
+)
+def test_resumes_to_the_bit(tmp_path, kill, relaxation, arch_every):
+    config = dataclasses.replace(SHORT, relaxation=relaxation, arch_every=arch_every, seed=7)
     whole = ToyNet()
     expected = run_search(whole, Blobs(), COSTS, TIGHT, config, folder=tmp_path / "whole")
     calls = itertools.count()

@@ -14,10 +14,11 @@ from torch import nn
 from zoo import ZOO
 
 from search import compiled
-from search.bilevel import run_search
+from search.bilevel import SearchLoop, make_objective, make_relaxation, run_search
 from search.checkpoint import Checkpoint
 from search.compiled import Compiled, channels_last, own_code, pays, training_step
 from search.config import RunConfig, SearchConfig
+from search.evaluate import top1
 from search.progress import read_metrics
 from search.relax import gdas, softmax
 from search.train import smoothed_cross_entropy
@@ -174,6 +175,23 @@ def test_a_search_goes_through_the_compiled_step_and_keeps_statistics(monkeypatc
     assert made[0].calls == 3 + 3 + 3  # three batches an epoch, architecture steps in the second
     for name, value in outcomes[0].items():
         torch.testing.assert_close(value, outcomes[1][name], msg=lambda m, name=name: f"{name}: {m}")
+
+
+@pytest.mark.parametrize("relaxation", ["two_path", "gdas", "reinforce"])
+def test_a_step_of_some_options_alone_is_as_without_compiling(counted, relaxation):
+    """No step can go through the graph, and a weight step of two paths runs one of them."""
+    net = supernet()
+    config = SearchConfig(relaxation=relaxation, batch_size=16, compile="always")
+    parts = make_objective(config, []), make_relaxation(config), smoothed_cross_entropy(), top1
+    loop = SearchLoop(net, Blobs(48), {}, {}, config, *parts, False)
+    assert not loop.compiled
+    seen = []
+    net.sample = lambda *given: seen.append(type(net).sample(net, *given)) or seen[-1]
+    x, y = next(loop.batches("train"))
+    loop.weight_step(x, y, "here")
+    loop.arch_step(x, y, "here")
+    most = 2 if relaxation == "two_path" else 1
+    assert [gates.run.sum(1).max().item() for gates in seen] == [1, most]
 
 
 @needs_compiler

@@ -36,6 +36,14 @@ def test_contract(name):
     assert copy.state_dict() == objective.state_dict()
 
 
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_without_budgets_it_is_the_task(name):
+    task = torch.tensor(2.0, requires_grad=True)
+    total = OBJECTIVES[name]([])(task, tensors(macs=7))
+    total.backward()
+    assert (total.item(), task.grad.item()) == (2.0, 1.0)
+
+
 def test_the_papers_formulas():
     task, costs = torch.tensor(2.0, dtype=torch.float64), tensors(latency=150, ram=4096)
     assert Linear([LATENCY, RAM], 0.01)(task, costs).item() == pytest.approx(2 + 0.01 * 4246)
