@@ -25,21 +25,12 @@ from supernet.arch import Arch
 from supernet.choice import Choice, Gates, one_hot_gates
 
 from .accelerator import device_of, mixed
+from .batches import training_batches, training_steps
 from .budget import Budget
 from .checkpoint import Checkpoint
 from .compiled import Compiled, training_step
 from .config import SearchConfig
-from .evaluate import (
-    Data,
-    Metric,
-    evaluate,
-    on_device,
-    require_batches,
-    require_own,
-    top1,
-    training_batches,
-    training_steps,
-)
+from .evaluate import Data, Metric, evaluate, on_device, require_batches, require_own, top1
 from .objective import OBJECTIVES, Objective, due
 from .progress import Metrics, Progress, Stopwatch
 from .relax import RELAXATIONS, Relaxation

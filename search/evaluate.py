@@ -18,6 +18,7 @@ from supernet.network import QuantNetwork
 from supernet.outputs import described
 
 from .accelerator import device_of, exact_products
+from .batches import training_batches
 
 Forward = Callable[[Tensor], Any]
 Metric = Callable[[Any, Any], Any]
@@ -114,24 +115,6 @@ def reestimate_batchnorm(
         finally:
             for norm, momentum in zip(norms, momenta):
                 norm.momentum = momentum
-
-
-def training_batches(
-    data: Data, split: str, batch_size: int, augment: bool, generator: torch.Generator | None
-) -> Iterator[tuple[Tensor, Any]]:
-    """Shuffled batches of a split, without a last one of a single example: batch norm in training mode, on maps of one
-    pixel, needs several."""
-    seen = 0
-    for x, y in data.batches(split, batch_size, True, augment, generator):
-        if len(x) > 1 or batch_size == 1 or not seen:
-            yield x, y
-        seen += len(x)
-
-
-def training_steps(data: Data, batch_size: int) -> int:
-    """How many batches of the training split that makes."""
-    whole, rest = divmod(data.size("train"), batch_size)
-    return whole + (rest > 1 or (rest == 1 and not whole))
 
 
 def on_device(model: nn.Module, x: Tensor, y: Any) -> tuple[Tensor, Any]:

@@ -21,22 +21,11 @@ from torch.nn import functional
 from lut.errors import InputError
 
 from .accelerator import device_of, mixed
+from .batches import training_batches, training_steps
 from .checkpoint import Checkpoint, to_cpu
 from .compiled import training_step
 from .config import Recipe
-from .evaluate import (
-    Data,
-    Forward,
-    Metric,
-    evaluate,
-    on_device,
-    one_tensor,
-    require_batches,
-    require_own,
-    top1,
-    training_batches,
-    training_steps,
-)
+from .evaluate import Data, Forward, Metric, evaluate, on_device, one_tensor, require_batches, require_own, top1
 from .progress import Metrics, Progress, Stopwatch
 from .teacher import Teacher
 

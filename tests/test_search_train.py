@@ -10,8 +10,9 @@ from search_toys import Blobs, ToyNet
 from torch import nn
 
 from lut.errors import InputError
+from search.batches import training_batches, training_steps
 from search.config import Recipe
-from search.evaluate import evaluate, mode, reestimate_batchnorm, top1, training_batches, training_steps
+from search.evaluate import evaluate, mode, reestimate_batchnorm, top1
 from search.progress import Metrics
 from search.teacher import Teacher
 from search.train import DivergedError, distillation, parameter_groups, schedule, smoothed_cross_entropy, train
