@@ -15,8 +15,8 @@ from pathlib import Path
 
 from lut.device import Device, Serial
 from lut.errors import LutError
+from lut.process import Hang, run_limited
 
-from ..process import Hang, run_limited
 from .serial_line import SerialLine, Unreachable, open_line
 
 CONSENT = "LUTIER_FLASH"

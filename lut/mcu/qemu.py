@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lut.device import Device
+from lut.process import run_image, run_tool
 
-from ..process import run_image, run_tool
 from .flash import plugin_options
 from .image import FOLDER, core_of, tools_of
 from .trace import Instruction, Region, listing, regions

@@ -19,8 +19,8 @@ from lut.columns import nearest
 from lut.device import Device
 from lut.errors import LutError
 from lut.files import cache_folder
+from lut.process import Hang, run_image, run_limited, run_tool
 
-from ..process import Hang, run_image, run_limited, run_tool
 from .image import FOLDER, core_of
 from .toolchain import found
 
